@@ -1,0 +1,163 @@
+"""Proof that the update is the official one: replay recorded updates and compare everything.
+
+    python benchmarks/parity.py FILE.npz [FILE.npz ...]
+
+Each file holds fixed batches, the official implementation's initial state, and what that
+implementation computed from them (tests/data/parity/README.md has the format). The package's own
+jitted ``update`` is run on the same batches from the same state. For each stored step, and each
+group of arrays (actor, critic, target_critic, value, every info), the largest error over the
+group's arrays is printed: the L2 norm of the difference over the L2 norm of the reference. The exit
+status is 1 if any error exceeds the tolerance of its step.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from iql_jax.learner import IQLState, create_state, target_q_values, update
+from iql_jax.types import Params, Transitions
+
+FIRST_STEP_TOLERANCE = 1e-5
+LAST_STEP_TOLERANCE = 2e-4
+NETWORKS = ("actor", "critic", "target_critic", "value")
+
+
+class Comparison(NamedTuple):
+    """The largest relative error of one group of arrays after ``step`` updates."""
+
+    step: int
+    group: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance; NaN is not."""
+        return self.error <= self.tolerance
+
+
+def stored_params(data: Any, step: int, network: str) -> Params:
+    """The parameters of a network after ``step`` updates, as this package nests them."""
+    prefix = f"step_{step}/{network}/"
+    leaves = {
+        tuple(name.removeprefix(prefix).split("/")): jnp.asarray(data[name])
+        for name in data.files
+        if name.startswith(prefix)
+    }
+    return {"params": traverse_util.unflatten_dict(leaves)}
+
+
+def stored_batch(data: Any, step: int) -> Transitions:
+    """The batch of the update numbered ``step``, counted from 0."""
+    names = ("observations", "actions", "rewards", "masks", "next_observations")
+    return Transitions(**{name: jnp.asarray(data[f"batch/{name}"][step]) for name in names})
+
+
+def initial_state(data: Any, hyper: dict[str, Any]) -> IQLState:
+    """A state with the file's hyperparameters and initial parameters."""
+    batch = stored_batch(data, 0)
+    decays = hyper["opt_decay_schedule"] == "cosine"
+    state = create_state(
+        jax.random.key(hyper["seed"]),
+        batch.observations.shape[-1],
+        batch.actions.shape[-1],
+        hidden_dims=hyper["hidden_dims"],
+        expectile=hyper["expectile"],
+        temperature=hyper["temperature"],
+        discount=hyper["discount"],
+        tau=hyper["tau"],
+        actor_decay_steps=hyper["max_steps"] if decays else None,
+    )
+    params = {network: stored_params(data, 0, network) for network in NETWORKS}
+    jax.tree.map(np.testing.assert_equal, *map(_shapes, (params, network_params(state))))
+    return state.replace(
+        actor=state.actor.replace(params=params["actor"]),
+        critic=state.critic.replace(params=params["critic"]),
+        value=state.value.replace(params=params["value"]),
+        target_critic_params=params["target_critic"],
+    )
+
+
+def network_params(state: IQLState) -> dict[str, Params]:
+    """The parameters of every network by the names of the parity files."""
+    return {
+        "actor": state.actor.params,
+        "critic": state.critic.params,
+        "target_critic": state.target_critic_params,
+        "value": state.value.params,
+    }
+
+
+def _shapes(tree: Params) -> dict[tuple[str, ...], tuple[int, ...]]:
+    return {path: np.shape(leaf) for path, leaf in traverse_util.flatten_dict(tree).items()}
+
+
+def relative_error(actual: Any, reference: Any) -> float:
+    """L2 norm of the difference over the L2 norm of the reference, in float64."""
+    actual, reference = np.asarray(actual, np.float64), np.asarray(reference, np.float64)
+    difference = np.linalg.norm(actual - reference)
+    norm = np.linalg.norm(reference)
+    return float(difference / norm) if norm > 0 else float(difference)
+
+
+def compare(path: Path) -> Iterator[Comparison]:
+    """Replay the updates of a parity file; yield one comparison for each step and group."""
+    with np.load(path, allow_pickle=False) as data:
+        hyper = ast.literal_eval(str(data["hyper"]))
+        num_updates = data["batch/rewards"].shape[0]
+        stored_steps = sorted(
+            {int(name.split("/")[0].removeprefix("step_")) for name in data.files if "step_" in name}
+        )
+        infos = sorted(name.removeprefix("info/") for name in data.files if name.startswith("info/"))
+        state = initial_state(data, hyper)
+        jitted_update = jax.jit(update)
+        for step in range(1, num_updates + 1):
+            batch = stored_batch(data, step - 1)
+            target_q = target_q_values(state, batch)
+            state, metrics = jitted_update(state, batch)
+            if step not in stored_steps:
+                continue
+            tolerance = FIRST_STEP_TOLERANCE if step == 1 else LAST_STEP_TOLERANCE
+            for network, params in network_params(state).items():
+                reference = traverse_util.flatten_dict(stored_params(data, step, network))
+                actual = traverse_util.flatten_dict(params)
+                error = max(relative_error(actual[leaf], reference[leaf]) for leaf in reference)
+                yield Comparison(step, network, error, tolerance)
+            # The advantage as the actor saw it: target critics before, V after this update.
+            values = state.value.apply_fn(state.value.params, batch.observations)
+            computed = {**metrics, "adv": target_q - values}
+            for info in infos:
+                error = relative_error(computed[info], data[f"info/{info}"][step - 1])
+                yield Comparison(step, f"info/{info}", error, tolerance)
+
+
+def main(paths: list[str]) -> int:
+    """Print the comparisons of every file; return the exit status."""
+    if not paths:
+        print(f"usage: python {Path(__file__).name} FILE.npz [FILE.npz ...]", file=sys.stderr)
+        return 2
+    all_passed = True
+    for path in paths:
+        try:
+            comparisons = list(compare(Path(path)))
+        except (OSError, KeyError, ValueError) as error:
+            print(f"{path}: not a readable parity file: {error}", file=sys.stderr)
+            return 2
+        print(f"{path}\n{'step':>6}  {'group':<18}{'error':>10}{'tolerance':>11}")
+        for row in comparisons:
+            verdict = "" if row.passed else "  FAILED"
+            print(f"{row.step:>6}  {row.group:<18}{row.error:>10.2e}{row.tolerance:>11.0e}{verdict}")
+        all_passed = all_passed and bool(comparisons) and all(row.passed for row in comparisons)
+    print("parity: passed" if all_passed else "parity: FAILED")
+    return 0 if all_passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

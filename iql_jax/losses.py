@@ -1,0 +1,96 @@
+"""The equations of Implicit Q-Learning: arrays in, arrays out, elementwise.
+
+Equation numbers are those of Kostrikov et al., "Offline Reinforcement Learning with Implicit
+Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every function returns one number a sample;
+averaging is the caller's. Arrays of unequal shapes are refused, so that nothing broadcasts silently.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from iql_jax.types import Array
+
+
+def expectile_loss(errors: Array, expectile: Array | float) -> jax.Array:
+    """The asymmetric squared error ``|expectile - 1(u < 0)| * u**2`` (equation 4).
+
+    Its minimiser over a constant is the ``expectile``-expectile of the targets: their mean at 0.5,
+    and ever closer to their maximum as ``expectile`` goes to 1.
+
+    Args:
+        errors: ``u = target - prediction``, any shape.
+        expectile: Scalar in (0, 1).
+
+    Returns:
+        The loss of each element, in the shape of ``errors``.
+    """
+    chex.assert_rank(expectile, 0)
+    weights = jnp.where(errors < 0, 1.0 - expectile, expectile)
+    return weights * jnp.square(errors)
+
+
+def value_loss(values: Array, target_q: Array, expectile: Array | float) -> jax.Array:
+    """Expectile regression of V towards the target critics' Q (equation 5).
+
+    Args:
+        values: ``V(s)``, [B].
+        target_q: ``min_i Q'_i(s, a)`` of the data's actions, [B].
+        expectile: Scalar in (0, 1), the paper's tau.
+
+    Returns:
+        [B]. The sign convention is ``u = Q - V``: ``expectile`` weighs samples whose action is
+        better than V.
+    """
+    chex.assert_rank([values, target_q], 1)
+    chex.assert_equal_shape([values, target_q])
+    return expectile_loss(target_q - values, expectile)
+
+
+def td_targets(
+    rewards: Array, masks: Array, next_values: Array, discount: Array | float
+) -> jax.Array:
+    """One-step targets ``r + discount * mask * V(s')`` of equation 6; all arrays [B]."""
+    chex.assert_rank([rewards, masks, next_values], 1)
+    chex.assert_equal_shape([rewards, masks, next_values])
+    return rewards + discount * masks * next_values
+
+
+def critic_loss(q_values: Array, targets: Array) -> jax.Array:
+    """Squared TD errors, *summed* over the critics (equation 6).
+
+    Args:
+        q_values: ``Q_i(s, a)``, [num_critics, B].
+        targets: [B]; no gradient flows into them.
+
+    Returns:
+        [B]. The sum, not the mean: each critic has the gradient it would have on its own.
+    """
+    chex.assert_rank([q_values, targets], [2, 1])
+    chex.assert_equal_shape_suffix([q_values, targets], 1)
+    return jnp.sum(jnp.square(q_values - jax.lax.stop_gradient(targets)), axis=0)
+
+
+def advantage_weights(
+    advantages: Array, temperature: Array | float, max_weight: Array | float
+) -> jax.Array:
+    """Weights ``min(exp(temperature * A), max_weight)`` of equation 7.
+
+    Args:
+        advantages: ``A = Q(s, a) - V(s)``, [B].
+        temperature: The paper's beta. It *multiplies* the advantage, as in the official
+            implementation: an inverse temperature. At 0 all weights are 1, which clones behaviour.
+        max_weight: Upper clip of a weight; 100 in the paper.
+    """
+    chex.assert_rank(advantages, 1)
+    return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
+
+
+def actor_loss(log_probs: Array, weights: Array) -> jax.Array:
+    """Advantage-weighted regression ``-w * log pi(a|s)`` (equation 7); all arrays [B].
+
+    No gradient flows into the weights.
+    """
+    chex.assert_rank([log_probs, weights], 1)
+    chex.assert_equal_shape([log_probs, weights])
+    return -jax.lax.stop_gradient(weights) * log_probs

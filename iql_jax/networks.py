@@ -1,0 +1,111 @@
+"""The three networks of IQL as Linen modules, with the official initialisation.
+
+Every kernel is orthogonal with gain sqrt(2), output layers included; biases start at zero.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from iql_jax.types import Array
+
+LOG_STD_MIN = -5.0
+LOG_STD_MAX = 2.0
+
+
+def dense(features: int, name: str) -> nn.Dense:
+    """A dense layer with IQL's initialisation."""
+    return nn.Dense(features, kernel_init=nn.initializers.orthogonal(2.0**0.5), name=name)
+
+
+def hidden_layers(
+    x: Array, hidden_dims: Sequence[int], regularize: Callable[[jax.Array], jax.Array] | None = None
+) -> Array:
+    """Dense layers with ReLU, named hidden_0, hidden_1, ... in the module that calls this.
+
+    Args:
+        x: [..., input_dim].
+        hidden_dims: Width of each layer.
+        regularize: Applied to the output of each layer, where given.
+
+    Returns:
+        [..., hidden_dims[-1]].
+    """
+    for i, features in enumerate(hidden_dims):
+        x = nn.relu(dense(features, name=f"hidden_{i}")(x))
+        if regularize is not None:
+            x = regularize(x)
+    return x
+
+
+def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
+    """Zero each element with probability ``rate`` and scale up the rest. The key is consumed.
+
+    ``flax.linen.Dropout`` wants the rate at trace time; here it may be a traced number, so that
+    members of a population can differ in it and changing it compiles nothing anew.
+    """
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0.0)
+
+
+class ScalarMLP(nn.Module):
+    """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions."""
+
+    hidden_dims: Sequence[int]
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> jax.Array:
+        """Map [..., input_dim] to [...]."""
+        hidden = hidden_layers(inputs, self.hidden_dims)
+        return jnp.squeeze(dense(1, name="out")(hidden), axis=-1)
+
+
+class Critics(nn.Module):
+    """An ensemble of independent action values Q_i(s, a), named q1, q2, ..."""
+
+    hidden_dims: Sequence[int]
+    num_critics: int = 2
+
+    @nn.compact
+    def __call__(self, observations: Array, actions: Array) -> jax.Array:
+        """Map [B, observation_dim] and [B, action_dim] to Q values [num_critics, B]."""
+        inputs = jnp.concatenate([observations, actions], axis=-1)
+        # A loop rather than a mapped axis: separate products run faster than batched ones on a CPU.
+        critics = [ScalarMLP(self.hidden_dims, name=f"q{i + 1}") for i in range(self.num_critics)]
+        return jnp.stack([critic(inputs) for critic in critics])
+
+
+class GaussianPolicy(nn.Module):
+    """A diagonal Gaussian whose mean is squashed by tanh and whose log std is a free vector.
+
+    The distribution itself is not squashed: samples may lie outside [-1, 1] and are clipped when
+    acting. The standard deviation does not depend on the state.
+    """
+
+    hidden_dims: Sequence[int]
+    action_dim: int
+
+    @nn.compact
+    def __call__(
+        self, observations: Array, dropout_rate: Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Map observations to the Gaussian's mean and log standard deviation.
+
+        Args:
+            observations: [B, observation_dim].
+            dropout_rate: A scalar to train with dropout, drawn from rng 'dropout'; None for none.
+
+        Returns:
+            Means [B, action_dim] inside [-1, 1], and log stds [action_dim].
+        """
+
+        def drop(hidden: jax.Array) -> jax.Array:
+            return dropout(hidden, dropout_rate, self.make_rng("dropout"))
+
+        regularize = None if dropout_rate is None else drop
+        hidden = hidden_layers(observations, self.hidden_dims, regularize)
+        means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
+        log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        return means, jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
