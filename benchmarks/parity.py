@@ -113,9 +113,15 @@ def compare(path: Path) -> Iterator[Comparison]:
         hyper = ast.literal_eval(str(data["hyper"]))
         num_updates = data["batch/rewards"].shape[0]
         stored_steps = sorted(
-            {int(name.split("/")[0].removeprefix("step_")) for name in data.files if "step_" in name}
+            {
+                int(name.split("/")[0].removeprefix("step_"))
+                for name in data.files
+                if "step_" in name
+            }
         )
-        infos = sorted(name.removeprefix("info/") for name in data.files if name.startswith("info/"))
+        infos = sorted(
+            name.removeprefix("info/") for name in data.files if name.startswith("info/")
+        )
         state = initial_state(data, hyper)
         jitted_update = jax.jit(update)
         for step in range(1, num_updates + 1):
@@ -153,7 +159,9 @@ def main(paths: list[str]) -> int:
         print(f"{path}\n{'step':>6}  {'group':<18}{'error':>10}{'tolerance':>11}")
         for row in comparisons:
             verdict = "" if row.passed else "  FAILED"
-            print(f"{row.step:>6}  {row.group:<18}{row.error:>10.2e}{row.tolerance:>11.0e}{verdict}")
+            print(
+                f"{row.step:>6}  {row.group:<18}{row.error:>10.2e}{row.tolerance:>11.0e}{verdict}"
+            )
         all_passed = all_passed and bool(comparisons) and all(row.passed for row in comparisons)
     print("parity: passed" if all_passed else "parity: FAILED")
     return 0 if all_passed else 1

@@ -88,11 +88,9 @@ def create_state(
     key, actor_key, critic_key, value_key = jax.random.split(key, 4)
     observations = jnp.zeros((1, observation_dim))
     actions = jnp.zeros((1, action_dim))
-    hidden_dims = tuple(hidden_dims)
-
-    policy_network = networks.GaussianPolicy(hidden_dims, action_dim)
-    critic_network = networks.Critics(hidden_dims, num_critics)
-    value_network = networks.ScalarMLP(hidden_dims)
+    policy_network, critic_network, value_network = _networks(
+        tuple(hidden_dims), action_dim, num_critics
+    )
     critic_params = critic_network.init(critic_key, observations, actions)
 
     return IQLState(
@@ -127,6 +125,18 @@ def create_state(
             }
         ),
         use_dropout=dropout_rate > 0.0,
+    )
+
+
+@functools.lru_cache
+def _networks(
+    hidden_dims: tuple[int, ...], action_dim: int, num_critics: int
+) -> tuple[networks.GaussianPolicy, networks.Critics, networks.ScalarMLP]:
+    """One instance of each network a structure, so that states of one structure share programs."""
+    return (
+        networks.GaussianPolicy(hidden_dims, action_dim),
+        networks.Critics(hidden_dims, num_critics),
+        networks.ScalarMLP(hidden_dims),
     )
 
 

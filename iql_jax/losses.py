@@ -68,7 +68,7 @@ def critic_loss(q_values: Array, targets: Array) -> jax.Array:
     """
     chex.assert_rank([q_values, targets], [2, 1])
     chex.assert_equal_shape_suffix([q_values, targets], 1)
-    return jnp.sum(jnp.square(q_values - jax.lax.stop_gradient(targets)), axis=0)
+    return jnp.sum(jnp.square(q_values - jax.lax.stop_gradient(targets)[None]), axis=0)
 
 
 def advantage_weights(

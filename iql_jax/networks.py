@@ -98,7 +98,7 @@ class GaussianPolicy(nn.Module):
             dropout_rate: A scalar to train with dropout, drawn from rng 'dropout'; None for none.
 
         Returns:
-            Means [B, action_dim] inside [-1, 1], and log stds [action_dim].
+            Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
         """
 
         def drop(hidden: jax.Array) -> jax.Array:
@@ -108,4 +108,5 @@ class GaussianPolicy(nn.Module):
         hidden = hidden_layers(observations, self.hidden_dims, regularize)
         means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
-        return means, jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
+        log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
+        return means, jnp.broadcast_to(log_stds, means.shape)

@@ -1,5 +1,6 @@
 """Acting with, and scoring actions under, the Gaussian policy."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax.training.train_state import TrainState
@@ -12,12 +13,13 @@ def log_prob(means: Array, log_stds: Array, actions: Array) -> jax.Array:
 
     Args:
         means: [B, action_dim].
-        log_stds: Natural logarithm of the standard deviations, [action_dim].
+        log_stds: Natural logarithm of the standard deviations, [B, action_dim].
         actions: [B, action_dim].
 
     Returns:
         [B], in nats.
     """
+    chex.assert_equal_shape([means, log_stds, actions])
     standardized = (actions - means) * jnp.exp(-log_stds)
     per_dimension = -0.5 * (jnp.square(standardized) + jnp.log(2.0 * jnp.pi)) - log_stds
     return jnp.sum(per_dimension, axis=-1)

@@ -9,6 +9,9 @@ from flax.training import train_state
 
 from iql_jax.types import Params
 
+# One instance for all states: JAX compiles anew for what it takes for another optimizer.
+_ADAM = optax.scale_by_adam()
+
 
 class TrainState(train_state.TrainState):
     """Flax's ``TrainState`` whose learning rate is an argument of the step, not of the optimizer.
@@ -20,7 +23,7 @@ class TrainState(train_state.TrainState):
     @classmethod
     def create_adam(cls, apply_fn: Any, params: Params) -> "TrainState":
         """A state at the start of Adam with the usual b1 0.9, b2 0.999 and eps 1e-8."""
-        state = cls.create(apply_fn=apply_fn, params=params, tx=optax.scale_by_adam())
+        state = cls.create(apply_fn=apply_fn, params=params, tx=_ADAM)
         # Flax starts with a Python int, which would compile once more when it becomes an array.
         return state.replace(step=jnp.zeros((), jnp.int32))
 

@@ -31,7 +31,7 @@ def update_v(
     metrics = {
         "value_loss": loss,
         "v": jnp.mean(values),
-        "value_grad_norm": optax.global_norm(grads),
+        "value_grad_norm": optax.tree.norm(grads),
     }
     return value.apply_gradients(grads=grads, learning_rate=learning_rate), metrics
 
@@ -67,7 +67,7 @@ def update_actor(
         "weight_clipped": jnp.mean(weights >= max_weight),
         "log_prob": jnp.mean(log_probs),
         "policy_std": jnp.mean(jnp.exp(log_stds)),
-        "actor_grad_norm": optax.global_norm(grads),
+        "actor_grad_norm": optax.tree.norm(grads),
     }
     return actor.apply_gradients(grads=grads, learning_rate=learning_rate), metrics
 
@@ -91,7 +91,7 @@ def update_q(
     metrics = {
         "critic_loss": loss,
         **{f"q{i + 1}": jnp.mean(q) for i, q in enumerate(q_values)},
-        "critic_grad_norm": optax.global_norm(grads),
+        "critic_grad_norm": optax.tree.norm(grads),
     }
     return critic.apply_gradients(grads=grads, learning_rate=learning_rate), metrics
 
