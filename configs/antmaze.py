@@ -1,0 +1,16 @@
+"""AntMaze with the paper's settings."""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = base.get_config()
+    config.dataset = "D4RL/antmaze/umaze-v1"
+    config.expectile = 0.9
+    config.temperature = 10.0
+    config.reward_transform = "minus_one"
+    config.eval_interval = 100_000
+    config.eval_episodes = 100
+    return config

@@ -1,0 +1,18 @@
+"""PointMaze: the paper's AntMaze settings with a smaller budget; data are made on the spot."""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = base.get_config()
+    config.dataset = "iql/pointmaze/umaze-v0"
+    config.expectile = 0.9
+    config.temperature = 10.0
+    config.reward_transform = "minus_one"
+    config.max_steps = 50_000
+    config.eval_interval = 10_000
+    config.eval_episodes = 100
+    config.checkpoint_interval = 10_000
+    return config

@@ -1,0 +1,86 @@
+"""Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR [--episodes=N] [--video=FILE]``.
+
+Without options it repeats the run's last evaluation, to the very episodes.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from iql_jax import cli, config
+from iql_jax.checkpointing import Checkpoints
+from iql_jax.console import say
+from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.environments import make_environment
+from iql_jax.errors import UserError
+from iql_jax.interrupts import StopRequest
+from iql_jax.learner import IQLState
+from iql_jax.offline import initial_state
+from iql_jax.policy import eval_actions
+from iql_jax.policy_evaluation import PolicyEvaluation, describe, evaluation_seed
+from iql_jax.run_folder import read_json
+from iql_jax.video import configure_headless_rendering, record_episode
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_EPISODES = flags.DEFINE_integer(
+    "episodes", None, "How many episodes; by default as many as the run evaluated.", lower_bound=1
+)
+_VIDEO = flags.DEFINE_string("video", None, "Film the first episode to this .mp4 file.")
+
+
+def main(_: list[str]) -> None:
+    """Wire the flags to an evaluation."""
+    if _WORKDIR.value is None:
+        raise UserError("no --workdir given; name the folder of a run")
+    if _VIDEO.value is not None:
+        configure_headless_rendering()
+    folder = Path(_WORKDIR.value)
+    settings = config.from_mapping(read_json(folder / "config.json")["config"])
+    episodes = _EPISODES.value or settings.eval_episodes
+    if episodes == 0:
+        raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
+    dataset = load_dataset(settings)
+    state = load_state(folder, settings, dataset)
+    update = int(state.step)
+    with StopRequest() as stop, PolicyEvaluation(settings, dataset) as evaluation:
+        result = evaluation.episodes(state, update, episodes, stop)
+    say(f"{folder} at update {update:,}, {episodes} episodes of {dataset.record['id']}:")
+    for name, number in describe(result, dataset).items():
+        print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
+    if _VIDEO.value is not None:
+        film(state, dataset, evaluation_seed(settings, update), Path(_VIDEO.value))
+
+
+def load_state(folder: Path, settings: config.Config, dataset: Dataset) -> IQLState:
+    """The newest saved state of a run.
+
+    Raises:
+        UserError: If there is none that can be read.
+    """
+    checkpoints_folder = folder / "checkpoints"
+    if not checkpoints_folder.is_dir():
+        raise UserError(f"{folder} holds no checkpoint yet; train it first")
+    with Checkpoints(checkpoints_folder) as checkpoints:
+        restored = checkpoints.restore_newest(initial_state(settings, dataset))
+    if restored is None:
+        raise UserError(f"{folder} holds no checkpoint yet; train it first")
+    return restored[0]
+
+
+def film(state: IQLState, dataset: Dataset, seed: int, path: Path) -> None:
+    """Film episode 0 of an evaluation with this seed."""
+    if dataset.recipe is None:
+        raise UserError(f"{dataset.record['id']} names no environment to film")
+    result = record_episode(
+        functools.partial(make_environment, dataset.recipe),
+        lambda observations: np.asarray(eval_actions(state.actor, observations)),
+        seed,
+        path,
+    )
+    say(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

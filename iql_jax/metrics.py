@@ -1,0 +1,121 @@
+"""What a run logs: CSV tables and TensorBoard always, Weights & Biases if asked."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from iql_jax.errors import UserError
+
+Row = dict[str, Any]
+
+
+def read_table(path: Path) -> list[Row]:
+    """The complete rows of a CSV table with numbers as floats and empty cells as None."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        # A row that a kill cut short lacks columns: DictReader fills them with None.
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
+
+
+class Table:
+    """A CSV file that grows by rows, each with the update count it belongs to."""
+
+    def __init__(self, path: Path, last_update: int) -> None:
+        """Open a table, forgetting rows after ``last_update``, where a resumed run goes on."""
+        self._path = path
+        self._columns: list[str] | None = None
+        if path.exists():
+            self._keep_until(last_update)
+
+    def append(self, update: int, values: Mapping[str, float | None]) -> None:
+        """Add a row; the first one fixes the columns."""
+        row = {"update": update, **values}
+        is_new = self._columns is None
+        if self._columns is None:
+            self._columns = list(row)
+        with self._path.open("w" if is_new else "a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _keep_until(self, last_update: int) -> None:
+        """Rewrite the file without later or torn rows; kept rows keep their very text."""
+        lines = self._path.read_text().splitlines(keepends=True)
+        if not lines or not lines[0].endswith("\n"):
+            return
+        columns = lines[0].strip().split(",")
+        complete = [
+            line
+            for line in lines[1:]
+            if line.endswith("\n") and line.count(",") == len(columns) - 1
+        ]
+        kept = [line for line in complete if int(line.split(",")[0]) <= last_update]
+        if not kept:
+            return
+        self._columns = columns
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join([lines[0], *kept]))
+        os.replace(partial, self._path)
+
+
+class RunLog:
+    """Writes each row to its CSV table, to TensorBoard, and to W&B where a project is named.
+
+    Args:
+        folder: The run's folder; gets ``metrics.csv``, ``evaluations.csv`` and ``tb/``.
+        last_updates: For each table, the update count up to which a resumed run keeps its rows.
+        wandb_project: Empty for none.
+        config: Shown in W&B.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        last_updates: Mapping[str, int],
+        wandb_project: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        self._tables = {
+            name: Table(folder / f"{name}.csv", last) for name, last in last_updates.items()
+        }
+        self._tensorboard = SummaryWriter(
+            str(folder / "tb"), purge_step=max(last_updates.values()) + 1
+        )
+        self._wandb = _start_wandb(folder, wandb_project, config) if wandb_project else None
+
+    def write(self, table: str, update: int, values: Mapping[str, float | None]) -> None:
+        """Log a row of one of the tables."""
+        self._tables[table].append(update, values)
+        known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
+        for name, value in known.items():
+            self._tensorboard.add_scalar(name, value, update)
+        self._tensorboard.flush()
+        if self._wandb is not None:
+            self._wandb.log(known, step=update)
+
+    def close(self) -> None:
+        """Finish all writers."""
+        self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _start_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "config.wandb_project is set but wandb is not installed; "
+            "install it with: pip install 'iql_jax[wandb]'"
+        ) from error
+    # The folder's name as id: a resumed run goes on in the same curve.
+    return wandb.init(
+        project=project, id=folder.name, dir=folder, config=dict(config), resume="allow"
+    )

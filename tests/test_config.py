@@ -1,0 +1,108 @@
+import dataclasses
+
+import ml_collections
+import pytest
+
+from iql_jax.config import Config, base_config, from_mapping
+from iql_jax.errors import UserError
+
+
+def test_base_config_holds_every_key_and_the_papers_numbers():
+    config = base_config()
+    assert set(config) == {field.name for field in dataclasses.fields(Config)}
+    assert (config.batch_size, config.discount, config.tau) == (256, 0.99, 0.005)
+    assert config.actor_lr == config.critic_lr == config.value_lr == 3e-4
+    assert config.hidden_dims == (256, 256)
+
+
+def test_settings_are_frozen():
+    config = from_mapping({"dataset": "a/b-v0"})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"expectil": 0.7}, ["expectil", "did you mean 'expectile'"]),
+        ({"expectile": "high"}, ["expectile", "'high'", "float"]),
+        ({"batch_size": 25.5}, ["batch_size", "25.5", "int"]),
+        ({"batch_size": True}, ["batch_size", "bool"]),
+        ({"seed": None}, ["seed", "NoneType"]),
+        ({"hidden_dims": 256}, ["hidden_dims", "tuple"]),
+        ({"hidden_dims": (256.0,)}, ["hidden_dims", "tuple of integers"]),
+        ({"hidden_dims": ()}, ["hidden_dims", "at least one"]),
+        ({"hidden_dims": (0,)}, ["hidden_dims", "width 1"]),
+        ({"expectile": 1.0}, ["expectile", "(0, 1)"]),
+        ({"expectile": 0}, ["expectile", "(0, 1)"]),
+        ({"actor_lr": -1e-3}, ["actor_lr", "positive"]),
+        ({"critic_lr": float("nan")}, ["critic_lr", "nan"]),
+        ({"batch_size": 0}, ["batch_size", "at least 1"]),
+        ({"tau": 0.0}, ["tau", "(0, 1]"]),
+        ({"dropout_rate": 1.0}, ["dropout_rate", "[0, 1)"]),
+        ({"discount": 1.1}, ["discount", "[0, 1]"]),
+        ({"max_steps": 0}, ["max_steps"]),
+        ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
+        ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
+        ({"maze_goal": "x"}, ["maze_goal", "eval, episode, stored"]),
+        ({"dataset": ""}, ["dataset", "Minari"]),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(settings, parts):
+    with pytest.raises(UserError) as caught:
+        from_mapping({"dataset": "a/b-v0", **settings})
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_what_the_official_configs_write_is_understood():
+    config = from_mapping(
+        {
+            "dataset": "a/b-v0",
+            "opt_decay_schedule": None,
+            "dropout_rate": None,
+            "temperature": 3,
+            "hidden_dims": [64, 32],
+        }
+    )
+    assert config.opt_decay_schedule == "none"
+    assert config.dropout_rate == 0.0
+    assert isinstance(config.temperature, float)
+    assert config.hidden_dims == (64, 32)
+
+
+def test_zero_is_a_value_not_a_missing_one():
+    config = from_mapping({"dataset": "a/b-v0", "temperature": 0.0, "discount": 0})
+    assert (config.temperature, config.discount) == (0.0, 0.0)
+
+
+def test_round_trip_through_plain_types():
+    config = from_mapping({"dataset": "a/b-v0", "hidden_dims": (8,), "seed": 3})
+    assert from_mapping(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pointmaze", (0.9, 10.0, "minus_one", 0.0)),
+        ("antmaze", (0.9, 10.0, "minus_one", 0.0)),
+        ("locomotion", (0.7, 3.0, "return_range", 0.0)),
+        ("adroit", (0.7, 0.5, "none", 0.1)),
+        ("kitchen", (0.7, 0.5, "none", 0.1)),
+    ],
+)
+def test_config_files_have_the_papers_settings(name, expected):
+    module = __import__(f"configs.{name}", fromlist=["get_config"])
+    settings = module.get_config()
+    assert isinstance(settings, ml_collections.ConfigDict)
+    config = from_mapping(settings.to_dict())
+    assert (
+        config.expectile,
+        config.temperature,
+        config.reward_transform,
+        config.dropout_rate,
+    ) == expected
+    if name != "pointmaze":
+        assert config.max_steps == 1_000_000

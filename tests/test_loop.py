@@ -1,0 +1,229 @@
+"""The training loop on a toy state: what happens when, and that interruptions leave no trace."""
+
+import csv
+import itertools
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from iql_jax.config import from_mapping
+from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted
+from iql_jax.loop import Loop
+
+CONFIG = {
+    "dataset": "toy/toy-v0",
+    "max_steps": 5_300,
+    "log_interval": 700,
+    "eval_interval": 1_200,
+    "checkpoint_interval": 900,
+    "progress": False,
+}
+
+
+class Crash(Exception):
+    """Stands for a kill: nothing of the loop catches it."""
+
+
+class Toy:
+    """A state whose trajectory depends on every update, and a record of what was asked of it."""
+
+    def __init__(self, folder, settings=None, fail_at=None, signal_at=None, signal_in_eval=None):
+        self.fail_at, self.signal_at, self.signal_in_eval = fail_at, signal_at, signal_in_eval
+        self.calls = itertools.count(1)
+        self.evaluated = []
+        self.made = []
+        self.loop = Loop(
+            config=from_mapping({**CONFIG, **(settings or {})}),
+            folder=folder,
+            advance=self.advance,
+            evaluate=self.evaluate,
+            template=(jnp.ones(3, jnp.float32), jnp.zeros((), jnp.int32)),
+            started=0.0,
+        )
+
+    def advance(self, state, num_updates):
+        call = next(self.calls)
+        if call == self.fail_at:
+            raise Crash
+        if call == self.signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.made.append(num_updates)
+        x, step = np.asarray(state[0]), int(state[1])
+        losses = []
+        for _ in range(num_updates):
+            step += 1
+            x = np.sin(x * np.float32(1.1) + np.float32(step))
+            losses.append(x.mean())
+        metrics = {"loss": jnp.asarray(np.mean(losses), jnp.float32)}
+        return (jnp.asarray(x), jnp.asarray(step, jnp.int32)), metrics
+
+    def evaluate(self, state, update, stop):
+        assert int(state[1]) == update
+        if update == self.signal_in_eval:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.check()
+            pytest.fail("the stop request did not come through")
+        self.evaluated.append(update)
+        return {"score": None, "return_mean": float(state[0][0])}
+
+
+def rows(folder, table):
+    with (folder / f"{table}.csv").open(newline="") as file:
+        timed = ("wall_seconds", "eval_seconds", "updates_per_second")
+        return [
+            {name: cell for name, cell in row.items() if name not in timed}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    toy = Toy(folder)
+    state, progress = toy.loop.run()
+    return folder, state, progress, toy
+
+
+def assert_same_run(folder, state, uninterrupted):
+    whole, expected, *_ = uninterrupted
+    np.testing.assert_array_equal(state[0], expected[0])
+    for table in ("metrics", "evaluations"):
+        assert rows(folder, table) == rows(whole, table)
+
+
+def test_each_thing_happens_at_its_interval_and_at_the_end(uninterrupted):
+    folder, state, progress, toy = uninterrupted
+    assert int(state[1]) == progress.update == 5_300
+    assert toy.evaluated == [1_200, 2_400, 3_600, 4_800, 5_300]
+    assert [int(row["update"]) for row in rows(folder, "metrics")] == [
+        700, 1_400, 2_100, 2_800, 3_500, 4_200, 4_900, 5_300,
+    ]  # fmt: skip
+    saved = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert saved == [3_600, 4_500, 5_300]
+
+
+def test_logged_metrics_are_means_over_the_updates_since_the_row_before(uninterrupted):
+    x, means = np.ones(3, np.float32), []
+    for step in range(1, 1_401):
+        x = np.sin(x * np.float32(1.1) + np.float32(step))
+        means.append(x.mean())
+    logged = [float(row["loss"]) for row in rows(uninterrupted[0], "metrics")[:2]]
+    np.testing.assert_allclose(logged, [np.mean(means[:700]), np.mean(means[700:])], atol=1e-6)
+
+
+@pytest.mark.parametrize("crash", [1, 2, 5, 9, 13, 17])
+def test_a_killed_run_resumes_to_the_same_end(tmp_path, uninterrupted, crash):
+    with pytest.raises(Crash):
+        Toy(tmp_path, fail_at=crash).loop.run()
+    state, _ = Toy(tmp_path).loop.run()
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_a_run_killed_again_and_again_resumes_to_the_same_end(tmp_path, uninterrupted):
+    for crash in (6, 3, 4, 2, 5):
+        with pytest.raises(Crash):
+            Toy(tmp_path, fail_at=crash).loop.run()
+    state, _ = Toy(tmp_path).loop.run()
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+@pytest.mark.parametrize("call", [1, 4, 8, 12])
+def test_sigterm_saves_and_says_where(tmp_path, uninterrupted, call):
+    stopped = Toy(tmp_path, signal_at=call)
+    with pytest.raises(Interrupted) as caught:
+        stopped.loop.run()
+    assert caught.value.signum == signal.SIGTERM
+    assert str(tmp_path) in str(caught.value)
+    assert "SIGTERM" in str(caught.value)
+    resumed = Toy(tmp_path)
+    state, _ = resumed.loop.run()
+    assert_same_run(tmp_path, state, uninterrupted)
+    # Nothing done before the signal is done twice.
+    assert sum(stopped.made) + sum(resumed.made) == 5_300
+
+
+def test_ctrl_c_during_an_evaluation_repeats_that_evaluation_alone(tmp_path, uninterrupted):
+    with pytest.raises(Interrupted) as caught:
+        Toy(tmp_path, signal_in_eval=2_400).loop.run()
+    assert caught.value.signum == signal.SIGINT
+    toy = Toy(tmp_path)
+    state, _ = toy.loop.run()
+    assert toy.evaluated == [2_400, 3_600, 4_800, 5_300]
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    Toy(tmp_path, {"max_steps": 10}).loop.run()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    Toy(tmp_path, {"max_steps": 1_500}).loop.run()
+    before = (tmp_path / "evaluations.csv").read_text()
+    again = Toy(tmp_path, {"max_steps": 1_500}, fail_at=1)
+    state, progress = again.loop.run()
+    assert progress.update == int(state[1]) == 1_500
+    assert (again.evaluated, (tmp_path / "evaluations.csv").read_text()) == ([], before)
+
+
+def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
+    tmp_path, uninterrupted, capsys
+):
+    with pytest.raises(Crash):
+        Toy(tmp_path, fail_at=12).loop.run()
+    saved = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    assert len(saved) >= 2
+    for file in (saved[-1] / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    state, _ = Toy(tmp_path).loop.run()
+    said = capsys.readouterr().err
+    assert f"checkpoint {saved[-1]} cannot be read" in said
+    assert f"resuming {tmp_path} at update {int(saved[-2].name):,}" in said
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_when_no_checkpoint_can_be_read_the_run_does_not_start_anew(tmp_path):
+    with pytest.raises(Crash):
+        Toy(tmp_path, fail_at=5).loop.run()
+    for file in (tmp_path / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        Toy(tmp_path).loop.run()
+
+
+def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
+    toy = Toy(tmp_path)
+    advance = toy.advance
+
+    def broken(state, num_updates):
+        state, metrics = advance(state, num_updates)
+        if int(state[1]) >= 2_000:
+            metrics = {"loss": jnp.asarray(jnp.nan)}
+        return state, metrics
+
+    object.__setattr__(toy.loop, "advance", broken)
+    with pytest.raises(
+        UserError, match=r"loss not finite between updates 1,800 and 2,000"
+    ) as caught:
+        toy.loop.run()
+    assert str(tmp_path / "diagnosis") in str(caught.value)
+    assert [path.name for path in (tmp_path / "diagnosis").iterdir()] == ["2000"]
+    assert "2000" not in [path.name for path in (tmp_path / "checkpoints").iterdir()]
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
+    from orbax.checkpoint import CheckpointManager
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CheckpointManager, "save", full)
+    with pytest.raises(UserError, match="no space left to save update 900"):
+        Toy(tmp_path).loop.run()

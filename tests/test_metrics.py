@@ -1,0 +1,90 @@
+import builtins
+import sys
+
+import pytest
+
+from iql_jax.errors import UserError
+from iql_jax.metrics import RunLog, Table, read_table
+
+
+def test_rows_survive_as_written(tmp_path):
+    table = Table(tmp_path / "t.csv", 0)
+    table.append(10, {"loss": 0.1 + 0.2, "score": None})
+    table.append(20, {"loss": 1e-9, "score": 50.0})
+    assert read_table(tmp_path / "t.csv") == [
+        {"update": 10.0, "loss": 0.1 + 0.2, "score": None},
+        {"update": 20.0, "loss": 1e-9, "score": 50.0},
+    ]
+
+
+def test_reopening_forgets_later_and_torn_rows(tmp_path):
+    path = tmp_path / "t.csv"
+    table = Table(path, 0)
+    for update in (10, 20, 30):
+        table.append(update, {"loss": update / 3})
+    path.write_text(path.read_text() + "40,1.")
+    kept = path.read_text().splitlines(keepends=True)[:3]
+    Table(path, 20).append(30, {"loss": 0.5})
+    assert path.read_text() == "".join(kept) + "30,0.5\n"
+
+
+def test_reopening_before_the_first_row_starts_again(tmp_path):
+    Table(tmp_path / "t.csv", 0).append(10, {"loss": 1.0})
+    Table(tmp_path / "t.csv", 5).append(10, {"other": 2.0})
+    assert read_table(tmp_path / "t.csv") == [{"update": 10.0, "other": 2.0}]
+
+
+def test_a_missing_table_has_no_rows(tmp_path):
+    assert read_table(tmp_path / "t.csv") == []
+
+
+def test_log_writes_both_tables_and_tensorboard(tmp_path):
+    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "", {})
+    log.write("metrics", 5, {"loss": 1.0})
+    log.write("evaluations", 5, {"score": None, "return_mean": 2.0})
+    log.close()
+    assert len(read_table(tmp_path / "metrics.csv")) == 1
+    assert len(read_table(tmp_path / "evaluations.csv")) == 1
+    (events,) = (tmp_path / "tb").iterdir()
+    content = events.read_bytes()
+    assert b"metrics/loss" in content
+    assert b"evaluations/return_mean" in content
+    assert b"evaluations/score" not in content
+
+
+def test_wandb_without_the_package_says_how_to_get_it(tmp_path, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_wandb(name, *args, **kwargs):
+        if name == "wandb":
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_wandb)
+    with pytest.raises(UserError, match=r"iql_jax\[wandb\]"):
+        RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", {})
+
+
+def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
+    class FakeRun:
+        rows = []
+
+        def log(self, row, step):
+            self.rows.append((step, row))
+
+        def finish(self):
+            self.rows.append("finished")
+
+    class FakeWandb:
+        @staticmethod
+        def init(**kwargs):
+            assert kwargs["project"] == "project"
+            assert kwargs["id"] == tmp_path.name
+            assert kwargs["config"] == {"seed": 1}
+            return FakeRun()
+
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
+    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", {"seed": 1})
+    log.write("metrics", 5, {"loss": 1.0, "none": None})
+    log.close()
+    assert FakeRun.rows == [(5, {"metrics/loss": 1.0}), "finished"]
