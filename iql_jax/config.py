@@ -43,7 +43,7 @@ class Config:
     # The data.
     reward_transform: str = "none"  # 'none', 'minus_one' or 'return_range'.
     normalize_observations: bool = False
-    maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze.py.
+    maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze_data.py.
     maze_terminate_at_success: bool = True
     maze_drop_after_success: bool = False
     trust_environment: bool = False  # Build environments from namespaces not known to be safe.

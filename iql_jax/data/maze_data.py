@@ -1,0 +1,165 @@
+"""What the transitions of a maze dataset mean: goal, success, rewards, masks.
+
+Minari's maze data were collected as continuing tasks with goals of their own, and their rewards
+refer to those; D4RL's were relabelled to the one goal of the evaluation. What is done about it is
+the config's choice, and never a guess:
+
+- ``maze_goal='eval'``, D4RL's semantics: rewards are recomputed for the evaluation goal at every
+  step, wherever in an episode; the policy does not see a goal.
+- ``maze_goal='episode'``: rewards as stored; the goal they refer to is part of the observation.
+- ``maze_goal='stored'``: rewards as stored; the policy does not see the goal.
+
+The goal that a step's reward refers to is stored with the step's *next* observation: the
+environments compute both at once, and change goals afterwards. Taking it from there also avoids
+the wrong goals in the first observations of Minari's PointMaze episodes (Minari issue 265).
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+
+from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray
+from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind
+from iql_jax.errors import UserError
+from iql_jax.maze import GOAL_RADIUS
+
+_LAYOUT: dict[MazeKind, tuple[str, ...]] = {
+    "point": ("observation",),  # x, y, vx, vy.
+    "ant": ("achieved_goal", "observation"),  # x, y; then the ant without its position.
+}
+"""The entries that make up an observation: the position comes first in both."""
+
+_ENTRIES = ("observation", "achieved_goal", "desired_goal")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MazeTransitions:
+    """The transitions that are kept, n of them in E episodes.
+
+    Attributes:
+        observations: [n, observation_dim] float32, the position first.
+        next_observations: [n, observation_dim] float32.
+        rewards: [n] float32.
+        masks: [n] float32: 0 where the episode ends for good.
+        kept: [n] int64, their places in the dataset.
+        lengths: [E] int64, transitions kept of each episode.
+        observation_keys: the entries that make up an observation, in order.
+        successes: how many transitions end within the goal's radius.
+        notes: what the user should know.
+    """
+
+    observations: FloatArray
+    next_observations: FloatArray
+    rewards: FloatArray
+    masks: FloatArray
+    kept: IntArray
+    lengths: IntArray
+    observation_keys: tuple[str, ...]
+    successes: int
+    notes: tuple[str, ...]
+
+
+def check_maze_entries(episodes: FlatEpisodes, spec: EnvSpec) -> None:
+    """Refuse data that are not laid out as the maze environments' observations.
+
+    Raises:
+        UserError: naming what is missing or wrong.
+    """
+    missing = [key for key in _ENTRIES if key not in episodes.observations]
+    if missing:
+        raise UserError(
+            f"observations of {spec.id} must have the entries {', '.join(_ENTRIES)}; the dataset's "
+            f"lack {', '.join(missing)}"
+        )
+    observation, achieved, _ = (episodes.observations[key] for key in _ENTRIES)
+    if maze_kind(spec) == "point" and not np.array_equal(observation[:, :2], achieved):
+        raise UserError(
+            f"'observation' of {spec.id} must begin with the position (achieved_goal); the "
+            "dataset's does not"
+        )
+
+
+def maze_transitions(
+    episodes: FlatEpisodes,
+    setup: MazeSetup,
+    *,
+    goal: str,
+    terminate_at_success: bool,
+    drop_after_success: bool,
+) -> MazeTransitions:
+    """Turn a maze dataset into transitions.
+
+    Args:
+        episodes: the data, checked by ``check_maze_entries``.
+        setup: the maze and the evaluation goal.
+        goal: 'eval', 'episode' or 'stored'; see the module's docstring.
+        terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
+        drop_after_success: whether the rest of an episode after its first success is left out.
+    """
+    row = episodes.step_index()
+    step_goals = episodes.observations["desired_goal"][row + 1]
+    target: npt.NDArray[np.float32] = step_goals
+    if goal == "eval":
+        target = np.asarray(setup.task.goal, dtype=np.float32)
+    distance = np.linalg.norm(episodes.observations["achieved_goal"][row + 1] - target, axis=-1)
+    success = distance <= GOAL_RADIUS
+    rewards = episodes.rewards
+    ends = episodes.terminations
+    notes = []
+    if goal == "eval":
+        rewards = np.exp(-distance) if setup.dense else success
+        if ends.any():
+            notes.append(f"{int(ends.sum())} terminations at other goals are not terminations here")
+        ends = np.zeros_like(ends)
+    if terminate_at_success:
+        ends = ends | success
+    if not success.any():
+        notes.append("no transition of the data ends at the goal: there is nothing to learn from")
+    keep = _until_first_success(success, episodes) if drop_after_success else None
+    kept = np.arange(len(row)) if keep is None else np.flatnonzero(keep)
+    lengths = episodes.lengths
+    if keep is not None:
+        lengths = np.add.reduceat(keep, episodes.first_steps(), dtype=np.int64)
+    if goal == "episode":
+        notes += _first_goal_note(episodes)
+    keys = _LAYOUT[setup.kind]
+    rows = np.concatenate([episodes.observations[key] for key in keys], axis=1)
+    seen = step_goals[kept] if goal == "episode" else None
+    return MazeTransitions(
+        observations=_take(rows, row[kept], seen),
+        next_observations=_take(rows, row[kept] + 1, seen),
+        rewards=rewards[kept].astype(np.float32),
+        masks=(~ends[kept]).astype(np.float32),
+        kept=kept,
+        lengths=lengths,
+        observation_keys=(*keys, "desired_goal") if goal == "episode" else keys,
+        successes=int(success[kept].sum()),
+        notes=tuple(notes),
+    )
+
+
+def _until_first_success(success: BoolArray, episodes: FlatEpisodes) -> BoolArray:
+    """Where no earlier step of the same episode was a success."""
+    before: IntArray = np.cumsum(success) - success
+    return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
+
+
+def _first_goal_note(episodes: FlatEpisodes) -> list[str]:
+    first = episodes.step_index()[episodes.first_steps()]
+    goals = episodes.observations["desired_goal"]
+    changed = int((goals[first] != goals[first + 1]).any(axis=1).sum())
+    if not changed:
+        return []
+    return [
+        f"{changed} of {episodes.num_episodes} episodes store another goal with their first "
+        "observation than with the next; the latter is taken (Minari issue 265)"
+    ]
+
+
+def _take(rows: FloatArray, index: IntArray, goals: FloatArray | None) -> FloatArray:
+    """Rows by index, the goals appended: [n, d] or [n, d + 2], C-contiguous."""
+    if goals is None:
+        return np.take(rows, index, axis=0)
+    return np.concatenate([np.take(rows, index, axis=0), goals], axis=1)

@@ -1,0 +1,164 @@
+"""Which maze, and which goal, a maze dataset is evaluated on.
+
+The answer is in the dataset's metadata, with one trap: the walls of the evaluation maze need not
+be those of the maze in which the data were collected. (Minari's antmaze umaze is evaluated in the
+mirror image of its own maze, where no policy learned from it can succeed.) So the positions in the
+data are held against the evaluation maze's walls.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+
+from iql_jax.environments import MazeTask
+from iql_jax.errors import UserError
+from iql_jax.maze import MazeMap
+
+MazeKind = Literal["point", "ant"]
+
+_KINDS: dict[str, tuple[MazeKind, float]] = {
+    "PointMazeEnv": ("point", 1.0),
+    "AntMazeEnv": ("ant", 4.0),
+}
+"""gymnasium_robotics' environment classes, and the scaling that each fixes (metres a cell)."""
+
+_TOLERATED_IN_WALLS = 1e-3
+"""Share of positions by which the two mazes may differ: simulated contacts are soft."""
+
+_NOT_THIS_MAZE = 0.05
+"""Share of positions in walls from which on a maze cannot be the data's own."""
+
+_FLIPS = {"left and right": (1,), "top and bottom": (0,), "both ways": (0, 1)}
+"""Ways to mirror a map, by the axes that are flipped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MazeSetup:
+    """The evaluation of a maze dataset.
+
+    Attributes:
+        kind: 'point' or 'ant'.
+        task: the maze, and the fixed goal if it has one.
+        kwargs: what to build the evaluation environment with, over its specification.
+        dense: whether rewards are exp(-distance to the goal) instead of 1 within its radius.
+        notes: what the user should know about the choice.
+    """
+
+    kind: MazeKind
+    task: MazeTask
+    kwargs: dict[str, Any]
+    dense: bool
+    notes: tuple[str, ...]
+
+
+def maze_kind(spec: EnvSpec) -> MazeKind | None:
+    """'point' or 'ant' for gymnasium_robotics' maze environments, None for all others."""
+    module, _, name = str(spec.entry_point).partition(":")
+    if module.startswith("gymnasium_robotics.envs.maze.") and name in _KINDS:
+        return _KINDS[name][0]
+    return None
+
+
+def maze_map(spec: EnvSpec) -> MazeMap:
+    """The maze of a maze environment's specification."""
+    scaling = _KINDS[str(spec.entry_point).partition(":")[2]][1]
+    cells = spec.kwargs.get("maze_map")
+    if cells is None:  # The constructors' own default.
+        from gymnasium_robotics.envs.maze.maps import U_MAZE
+
+        cells = U_MAZE
+    return MazeMap.from_lists(cells, scaling)
+
+
+def set_up_maze(
+    evaluation: EnvSpec,
+    collection: EnvSpec,
+    positions: npt.NDArray[np.float32],
+    observation_dim: int,
+    goal: str,
+) -> MazeSetup:
+    """Decide on the maze and the goal of the evaluation.
+
+    Where the data lie in the evaluation maze's walls, the collecting maze takes its place: with
+    its own marks if it marks one goal, else with those of the evaluation maze, mirrored as its
+    walls are.
+
+    Args:
+        evaluation: the specification of the evaluation environment.
+        collection: the specification of the environment that the data were collected in.
+        positions: [M, 2] metres, every position in the data.
+        observation_dim: numbers in the entry 'observation' of the data.
+        goal: the config's maze_goal: 'eval', 'episode' or 'stored'.
+
+    Raises:
+        UserError: if the data lie in walls of both mazes, or if ``goal`` is 'eval' and
+            the maze does not mark one goal.
+    """
+    chosen, notes = _choose_map(maze_map(evaluation), maze_map(collection), positions)
+    goals = chosen.cell_to_xy(chosen.marked("g"))
+    if goal == "eval" and len(goals) != 1:
+        raise UserError(
+            f"config.maze_goal='eval' needs an evaluation maze with one goal cell, and that of "
+            f"{evaluation.id} marks {len(goals)}; set config.maze_goal='episode' (the policy sees "
+            "each episode's goal) or 'stored' (rewards as stored, goal not seen)"
+        )
+    fixed = None
+    if goal != "episode" and len(goals) == 1:
+        fixed = (float(goals[0, 0]), float(goals[0, 1]))
+    kind = maze_kind(evaluation)
+    assert kind is not None
+    kwargs: dict[str, Any] = {
+        "maze_map": [list(row) for row in chosen.cells],
+        "continuing_task": False,
+        "reset_target": False,
+    }
+    if kind == "ant":
+        kwargs |= _contact_forces(evaluation, observation_dim)
+    return MazeSetup(
+        kind=kind,
+        task=MazeTask(map=chosen, goal=fixed),
+        kwargs=kwargs,
+        dense=evaluation.kwargs.get("reward_type", "sparse") == "dense",
+        notes=tuple(notes),
+    )
+
+
+def _choose_map(
+    evaluation: MazeMap, collection: MazeMap, positions: npt.NDArray[np.float32]
+) -> tuple[MazeMap, list[str]]:
+    in_evaluation = float(np.mean(~evaluation.is_free(positions)))
+    in_collection = float(np.mean(~collection.is_free(positions)))
+    if min(in_evaluation, in_collection) > _NOT_THIS_MAZE:
+        raise UserError(
+            f"{100 * in_evaluation:.1f} % of the data's positions lie in walls of the evaluation "
+            f"maze and {100 * in_collection:.1f} % in those of the collecting maze: the metadata's "
+            "maze_map is not that of these data"
+        )
+    if in_evaluation <= in_collection + _TOLERATED_IN_WALLS:
+        share = f"{100 * in_evaluation:.2g} % of the data's positions lie in walls"
+        return evaluation, [share] if in_evaluation else []
+    note = (
+        f"{100 * in_evaluation:.1f} % of the data's positions lie in walls of the evaluation maze: "
+        "evaluating on the maze they were collected in"
+    )
+    if len(collection.marked("g")) == 1:
+        return collection, [f"{note}, with its own start and goal"]
+    for name, axes in _FLIPS.items():
+        cells = np.flip(np.array(evaluation.cells, dtype=object), axes)
+        mirrored = MazeMap.from_lists(cells.tolist(), evaluation.scaling)
+        if np.array_equal(mirrored.walls, collection.walls):
+            return mirrored, [f"{note}, with the evaluation's start and goal mirrored ({name})"]
+    return collection, [f"{note}, where it draws starts and goals"]
+
+
+def _contact_forces(spec: EnvSpec, observation_dim: int) -> dict[str, bool]:
+    """Whether the ant's observation includes contact forces, as it does in the data.
+
+    27 numbers are without; v5 environments add 78, and earlier ones 84 if asked to.
+    """
+    if "ant_maze_v5" in str(spec.entry_point):
+        return {"include_cfrc_ext_in_observation": observation_dim > 27}
+    return {"use_contact_forces": observation_dim > 27}

@@ -1,0 +1,129 @@
+"""From a dataset id to a folder: local, else downloaded, else the embedded twin.
+
+A twin is another dataset than the one that was asked for, so it is announced, and it is written
+into the run's record.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+from typing import Literal
+
+from iql_jax.console import say
+from iql_jax.data.download import DownloadFailed, download
+from iql_jax.errors import UserError
+
+LOCAL_NAMESPACE = "iql"
+"""Datasets that this package makes itself; no server has them."""
+
+_ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """Where a dataset is.
+
+    Attributes:
+        id: the dataset that is used.
+        requested_id: the dataset that was asked for; another one where a twin stands in.
+        source: 'local' (it was there), 'downloaded' or 'embedded' (this package makes it).
+        path: its folder, which holds ``data/``.
+    """
+
+    id: str
+    requested_id: str
+    source: Literal["local", "downloaded", "embedded"]
+    path: pathlib.Path
+
+
+def resolve(dataset_id: str, progress: bool = True) -> Resolved:
+    """Find a dataset, and get it where it is not here.
+
+    Args:
+        dataset_id: a Minari id with its version, such as 'D4RL/antmaze/umaze-v1'.
+        progress: whether to show progress bars.
+
+    Raises:
+        UserError: if there is no such dataset; names ids like it.
+    """
+    from iql_jax.collect import catalog
+
+    root = _datasets_root()
+    if not _ID.fullmatch(dataset_id):
+        raise UserError(
+            f"{dataset_id!r} is no dataset id; ids look like 'D4RL/antmaze/umaze-v1', with the "
+            f"version{_suggestions(dataset_id, root)}"
+        )
+    if dataset_id in catalog.EMBEDDED:
+        return _embedded(dataset_id, dataset_id, root, progress)
+    if _is_local(dataset_id, root):
+        return Resolved(dataset_id, dataset_id, "local", root / dataset_id)
+    try:
+        if dataset_id.partition("/")[0] == LOCAL_NAMESPACE or "/" not in dataset_id:
+            raise DownloadFailed("no server has it")
+        say(f"{dataset_id} is not in {root}; trying to download it")
+        download(dataset_id, root)
+    except DownloadFailed as failure:
+        twin = catalog.twin_of(dataset_id)
+        if twin is None:
+            raise UserError(
+                f"dataset {dataset_id} is not in {root} and cannot be downloaded: {failure}"
+                f"{_suggestions(dataset_id, root)}"
+            ) from failure
+        say(f"{dataset_id} cannot be downloaded: {failure}")
+        say(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
+        return _embedded(twin, dataset_id, root, progress)
+    if not _is_local(dataset_id, root):
+        raise UserError(f"the download of {dataset_id} ended without it: try again")
+    say(f"{dataset_id} is downloaded")
+    return Resolved(dataset_id, dataset_id, "downloaded", root / dataset_id)
+
+
+def local_ids(root: pathlib.Path) -> list[str]:
+    """The ids of all datasets in a folder of datasets."""
+    found = []
+    for folder, children, _ in os.walk(root):
+        children[:] = [child for child in children if not child.startswith(".")]
+        if "data" in children:
+            children.clear()
+            found.append(pathlib.Path(folder).relative_to(root).as_posix())
+    return sorted(found)
+
+
+def _embedded(dataset_id: str, requested_id: str, root: pathlib.Path, progress: bool) -> Resolved:
+    from iql_jax.collect import catalog
+
+    if not _is_local(dataset_id, root):
+        say(f"making {dataset_id}, once, in {root}")
+        catalog.make(dataset_id, progress=progress)
+    return Resolved(dataset_id, requested_id, "embedded", root / dataset_id)
+
+
+def _is_local(dataset_id: str, root: pathlib.Path) -> bool:
+    return (root / dataset_id / "data" / "metadata.json").is_file()
+
+
+def _datasets_root() -> pathlib.Path:
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    try:
+        return get_dataset_path()  # Makes the folder as well.
+    except OSError as error:
+        raise UserError(
+            f"cannot use the folder of datasets ({error}): set MINARI_DATASETS_PATH to another"
+        ) from error
+
+
+def _suggestions(dataset_id: str, root: pathlib.Path) -> str:
+    from iql_jax.collect import catalog
+
+    known = list(catalog.EMBEDDED)
+    with contextlib.suppress(OSError):
+        known += [name for name in local_ids(root) if name not in known]
+    close = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
+    if close:
+        return f". Did you mean {' or '.join(close)}?"
+    return f". There are: {', '.join(sorted(known)[:12])}"

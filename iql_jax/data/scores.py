@@ -1,0 +1,113 @@
+"""Normalised scores, as the field reports them: 100 is an expert, 0 a random policy.
+
+A score is only given where a reference is known: from the dataset's metadata, or from D4RL's
+published constants for its own tasks.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+
+from iql_jax.errors import UserError
+
+D4RL_REFERENCES: dict[str, tuple[float, float]] = {
+    "halfcheetah": (-280.178953, 12135.0),
+    "hopper": (-20.272305, 3234.3),
+    "walker2d": (1.629008, 4592.3),
+    "ant": (-325.6, 3879.7),
+    "antmaze": (0.0, 1.0),
+    "maze2d-open": (0.01, 20.66),
+    "maze2d-umaze": (23.85, 161.86),
+    "maze2d-medium": (13.13, 277.39),
+    "maze2d-large": (6.7, 273.99),
+    "pen": (96.262799, 3076.8331017826877),
+    "hammer": (-274.856578, 12794.134825156867),
+    "door": (-56.512833, 2880.5693087298737),
+    "relocate": (-6.425911, 4233.877797728884),
+    "kitchen": (0.0, 4.0),
+}
+"""D4RL's (random, expert) returns by task (Fu et al. 2020, the repository's infos.py)."""
+
+_MINARI_GROUPS = ("pen", "hammer", "door", "relocate", "kitchen")
+"""Folders of Minari's D4RL namespace whose environments kept D4RL's rewards.
+
+Not 'mujoco/...': those are new data from other versions of the environments. Not 'pointmaze':
+its time limits differ from maze2d's.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRule:
+    """How evaluation episodes become one score.
+
+    Attributes:
+        kind: 'success' (the success rate in percent), 'normalized' (100 (x - min) / (max - min) of
+            the mean return x) or 'none'.
+        ref_min: the return that scores 0, for 'normalized'.
+        ref_max: the return that scores 100, for 'normalized'.
+    """
+
+    kind: Literal["success", "normalized", "none"]
+    ref_min: float | None = None
+    ref_max: float | None = None
+
+    def score(self, returns: npt.ArrayLike, successes: npt.ArrayLike | None) -> float | None:
+        """Score a set of episodes.
+
+        Args:
+            returns: [E], undiscounted and untransformed.
+            successes: [E] bool, or None where the environment reports none.
+
+        Returns:
+            The score, or None where there is no reference (or no success signal) to score by.
+        """
+        if self.kind == "success":
+            return None if successes is None else 100.0 * float(np.mean(np.asarray(successes)))
+        if self.kind == "normalized" and self.ref_min is not None and self.ref_max is not None:
+            return normalized_score(float(np.mean(np.asarray(returns))), self.ref_min, self.ref_max)
+        return None
+
+
+def normalized_score(raw: float, ref_min: float, ref_max: float) -> float:
+    """100 (raw - ref_min) / (ref_max - ref_min)."""
+    if not ref_max > ref_min:
+        raise UserError(f"reference scores must rise, not go from {ref_min} to {ref_max}")
+    return 100.0 * (raw - ref_min) / (ref_max - ref_min)
+
+
+def score_rule(dataset_id: str, metadata: dict[str, Any], is_maze: bool) -> ScoreRule:
+    """The rule for a Minari dataset: success in mazes, else by the references that are known.
+
+    Args:
+        dataset_id: its id.
+        metadata: its metadata, which may hold ref_min_score and ref_max_score.
+        is_maze: whether it is of a maze environment.
+    """
+    if is_maze:
+        return ScoreRule("success")
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if low is None or high is None:
+        low, high = _d4rl_reference(dataset_id) or (None, None)
+    if low is None or high is None or not high > low:
+        return ScoreRule("none")
+    return ScoreRule("normalized", float(low), float(high))
+
+
+def score_caveats(rule: ScoreRule, spec: EnvSpec) -> list[str]:
+    """Known reasons why a score is not comparable with published ones."""
+    if rule.kind == "normalized" and spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:
+        return [
+            f"reference scores of pen are for 100 steps, but episodes of {spec.id} have "
+            f"{spec.max_episode_steps}: normalized scores are too high (Minari issue 286)"
+        ]
+    return []
+
+
+def _d4rl_reference(dataset_id: str) -> tuple[float, float] | None:
+    parts = dataset_id.split("/")
+    if len(parts) == 3 and parts[0] == "D4RL" and parts[1] in _MINARI_GROUPS:
+        return D4RL_REFERENCES[parts[1]]
+    return None

@@ -1,0 +1,103 @@
+"""Small Minari datasets whose every number says where it belongs."""
+
+import json
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+
+def code(field, episode, steps, width):
+    """Numbers that name their field, episode, step and component; exact in float32."""
+    steps = np.arange(steps)[:, None]
+    return 1e6 * field + 1e4 * episode + 10.0 * steps + np.arange(width)
+
+
+def box(width):
+    return gym.spaces.Box(-np.inf, np.inf, (width,), np.float64)
+
+
+def unit_box(width):
+    return gym.spaces.Box(-1.0, 1.0, (width,), np.float32)
+
+
+def episode_buffer(episode, steps, observations, action_dim=2, rewards=None, terminated=False):
+    """An episode that ends by termination or else by truncation, with coded actions in [0, 1]."""
+    ends = np.zeros(steps, bool)
+    ends[-1] = True
+    if rewards is None:
+        rewards = 100.0 * episode + np.arange(steps)
+    return EpisodeBuffer(
+        id=episode,
+        observations=observations,
+        actions=(code(0, episode, steps, action_dim) / 1e5).astype(np.float32),
+        rewards=np.asarray(rewards, np.float64),
+        terminations=ends & terminated,
+        truncations=ends & (not terminated),
+    )
+
+
+def coded_episodes(lengths=(3, 1, 5), width=4, terminated=(1,)):
+    """Episodes with Box observations; those in ``terminated`` end by termination."""
+    return [
+        episode_buffer(e, steps, code(1, e, steps + 1, width), terminated=e in terminated)
+        for e, steps in enumerate(lengths)
+    ]
+
+
+def write_dataset(
+    dataset_id, episodes, observation_space, action_space=None, data_format="hdf5", **metadata
+):
+    """Write a dataset into Minari's folder, add to its metadata; returns its folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Minari asks for an author, a description and so on.
+        dataset = minari.create_dataset_from_buffers(
+            dataset_id,
+            episodes,
+            observation_space=observation_space,
+            action_space=action_space or unit_box(2),
+            data_format=data_format,
+        )
+    folder = Path(dataset.spec.data_path).parent
+    change_metadata(folder, **metadata)
+    return folder
+
+
+def change_metadata(folder, **metadata):
+    """Set entries of a dataset's metadata; None removes one."""
+    file = folder / "data" / "metadata.json"
+    content = json.loads(file.read_text()) | metadata
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def spec_json(
+    entry_point="gymnasium.envs.mujoco.hopper_v5:HopperEnv", id="Hopper-v5", steps=1000, **kwargs
+):
+    """The text of an EnvSpec, as gymnasium writes it."""
+    return json.dumps(
+        {
+            "id": id,
+            "entry_point": entry_point,
+            "reward_threshold": None,
+            "nondeterministic": False,
+            "max_episode_steps": steps,
+            "order_enforce": True,
+            "disable_env_checker": False,
+            "kwargs": kwargs,
+            "additional_wrappers": [],
+            "vector_entry_point": None,
+        }
+    )
+
+
+POINT_MAZE = "gymnasium_robotics.envs.maze.point_maze:PointMazeEnv"
+ANT_MAZE = "gymnasium_robotics.envs.maze.ant_maze_v4:AntMazeEnv"
+ANT_MAZE_V5 = "gymnasium_robotics.envs.maze.ant_maze_v5:AntMazeEnv"
+
+
+def maze_spec(maze_map, entry_point=POINT_MAZE, **kwargs):
+    """The text of a maze environment's EnvSpec."""
+    return spec_json(entry_point, "Maze-v3", 300, maze_map=maze_map, **kwargs)
