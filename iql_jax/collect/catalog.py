@@ -1,0 +1,93 @@
+"""The datasets that this package can make, and the Minari datasets that they stand in for.
+
+Light to import: a maker's own imports (MuJoCo, Gymnasium) wait until it is used.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pathlib
+from typing import Any
+
+from iql_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """How to make one dataset.
+
+    Attributes:
+        twin_of: the Minari dataset that this one stands in for where that cannot be downloaded.
+        module: the module whose ``collect(id, steps=, seed=, progress=, **arguments)`` makes it.
+        arguments: further arguments of ``collect``.
+        description: what it is, in one line.
+    """
+
+    twin_of: str
+    module: str
+    arguments: dict[str, Any]
+    description: str
+
+
+def _pointmaze(task: str) -> Maker:
+    return Maker(
+        twin_of=f"D4RL/pointmaze/{task}-v2",
+        module="iql_jax.collect.pointmaze",
+        arguments={"task": task},
+        description=f"a ball driven between random goals of PointMaze {task}",
+    )
+
+
+EMBEDDED: dict[str, Maker] = {
+    f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in ("umaze", "medium", "large")
+}
+
+
+def twin_of(minari_id: str) -> str | None:
+    """Find the embedded dataset that stands in for a Minari dataset; None if there is none."""
+    twins = (name for name, maker in EMBEDDED.items() if maker.twin_of == minari_id)
+    return next(twins, None)
+
+
+def make(
+    dataset_id: str,
+    steps: int = 1_000_000,
+    seed: int = 0,
+    progress: bool = True,
+    *,
+    force: bool = False,
+    **arguments: Any,
+) -> pathlib.Path:
+    """Make an embedded dataset in Minari's local folder, unless it is there already.
+
+    Args:
+        dataset_id: a key of ``EMBEDDED``.
+        steps: the number of transitions.
+        seed: what the content depends on, besides the steps.
+        progress: whether to show progress bars.
+        force: whether to make it again where it exists.
+        **arguments: passed on to the maker.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        UserError: if the id is unknown, a number is out of range or the disk is full.
+    """
+    if dataset_id not in EMBEDDED:
+        close = difflib.get_close_matches(dataset_id, EMBEDDED, n=3)
+        names = ", ".join(close or EMBEDDED)
+        raise UserError(f"no maker for the dataset {dataset_id!r}; there are makers for: {names}")
+    if steps < 1 or seed < 0:
+        raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
+    from minari.storage import get_dataset_path
+
+    from iql_jax.collect.storage import is_complete
+
+    if force or not is_complete(dataset_id):
+        maker = EMBEDDED[dataset_id]
+        collect = importlib.import_module(maker.module).collect
+        collect(
+            dataset_id, steps=steps, seed=seed, progress=progress, **maker.arguments, **arguments
+        )
+    return pathlib.Path(get_dataset_path(dataset_id))

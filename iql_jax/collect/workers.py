@@ -1,0 +1,104 @@
+"""Tasks spread over the cores of the machine, their results in the order of the tasks.
+
+Worker processes come from a fork server, which never forks a process that runs JAX's threads.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import TypeVar
+
+from iql_jax.errors import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_in_order(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+) -> Iterator[Result]:
+    """Run a function on every task and yield the results in the order of the tasks.
+
+    Args:
+        function: what to run; importable by name, as are its argument and result.
+        tasks: its arguments.
+        workers: the number of processes; 1 runs everything in this one.
+
+    Yields:
+        The results. When the iteration is left early, tasks that have not begun are dropped and
+        the processes end.
+
+    Raises:
+        UserError: if a process is killed.
+    """
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    executor = ProcessPoolExecutor(
+        max_workers=min(workers, len(tasks)),
+        # Windows has no fork server.
+        mp_context=multiprocessing.get_context(
+            "forkserver" if "forkserver" in methods else "spawn"
+        ),
+        initializer=_start_worker,
+    )
+    try:
+        with _interrupts_deferred():  # The processes are started here.
+            results = executor.map(function, tasks)
+        yield from results
+    except BrokenProcessPool as error:
+        raise UserError("a worker process was killed; was there too little memory?") from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until processes are started, and keep Ctrl-C from these.
+
+    A terminal sends Ctrl-C to all processes; those started in the block inherit that it is blocked.
+    In this one, an exception halfway through a start would leave a process that nobody knows.
+    """
+    arrived: list[int] = []
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Only it gets the exceptions.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            previous[signum] = signal.signal(signum, lambda number, _: arrived.append(number))
+    masks = hasattr(signal, "pthread_sigmask")  # Not on Windows.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
+    try:
+        yield
+    finally:
+        if blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

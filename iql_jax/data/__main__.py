@@ -1,0 +1,239 @@
+"""The command line of the datasets: ``python -m iql_jax.data list | make | check | info``.
+
+Results go to standard output, everything else to standard error. The exit status is 0, or 1 where
+something failed or a check found a defect, or 2 where the command line is wrong.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import pathlib
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from iql_jax.collect import catalog
+from iql_jax.data.episodes import read_episodes, read_metadata
+from iql_jax.data.resolve import local_ids
+from iql_jax.errors import UserError
+
+_WIDTH = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words of the command line; None takes the program's own.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except UserError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has gone; what Python flushes at exit must go elsewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m iql_jax.data", description="Offline datasets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="datasets that are here, or can be made here")
+    listing.set_defaults(run=_list)
+
+    making = commands.add_parser("make", help="make one of the package's own datasets")
+    making.add_argument("id", help="such as iql/pointmaze/umaze-v0")
+    making.add_argument("--steps", type=int, default=1_000_000, help="transitions (1000000)")
+    making.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
+    making.add_argument("--force", action="store_true", help="make it again where it exists")
+    making.set_defaults(run=_make)
+
+    for name, run, text in (
+        ("check", _check, "look for defects; the exit status is 1 where there are any"),
+        ("info", _info, "say what is in a dataset"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("id", help="a Minari dataset id, such as D4RL/antmaze/umaze-v1")
+        command.set_defaults(run=run)
+    for command in commands.choices.values():
+        command.add_argument("--no-progress", action="store_true", help="show no progress bars")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    root = _root()
+    rows: list[tuple[str, ...]] = [("id", "source", "steps", "episodes", "size")]
+    for dataset_id in sorted({*local_ids(root), *catalog.EMBEDDED}):
+        source = "embedded" if dataset_id in catalog.EMBEDDED else "local"
+        if not (root / dataset_id).exists():
+            rows.append((dataset_id, source, "-", "-", "not made yet"))
+            continue
+        try:
+            metadata = read_metadata(root / dataset_id)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            rows.append((dataset_id, source, "?", "?", "broken"))
+            continue
+        counts = [_count(metadata.get(key)) for key in ("total_steps", "total_episodes")]
+        rows.append((dataset_id, source, *counts, _megabytes(root / dataset_id)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        words = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(5)]
+        print("  ".join(words).rstrip())
+    print(
+        f"in {root}; to make an embedded dataset: python -m iql_jax.data make ID", file=sys.stderr
+    )
+    return 0
+
+
+def _make(options: argparse.Namespace) -> int:
+    # Like Ctrl-C: whatever is half made is removed on the way out.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    existing = _root() / options.id / "data" / "metadata.json"
+    if options.id in catalog.EMBEDDED and existing.is_file() and not options.force:
+        metadata = read_metadata(_root() / options.id)
+        seed = metadata.get("collection", {}).get("seed", "?")
+        print(
+            f"{options.id} exists in {_root()} ({_count(metadata.get('total_steps'))} steps, seed "
+            f"{seed}); --force makes it again",
+            file=sys.stderr,
+        )
+        return 0
+    path = catalog.make(
+        options.id,
+        steps=options.steps,
+        seed=options.seed,
+        progress=not options.no_progress,
+        force=options.force,
+    )
+    print(f"{options.id} is made: {path} ({_megabytes(path)})", file=sys.stderr)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from iql_jax.data.checks import check_dataset
+
+    findings = check_dataset(_local(options.id), progress=not options.no_progress)
+    width = max(len(finding.topic) for finding in findings)
+    for finding in findings:
+        # One finding a line, whatever an environment's error message holds.
+        text = " ".join(finding.text.split())
+        print(f"{finding.level.upper():6}  {finding.topic:{width}}  {text}")
+    defects = sum(finding.level == "defect" for finding in findings)
+    print(f"{options.id}: {defects or 'no'} defect{'' if defects == 1 else 's'}")
+    return 1 if defects else 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    root = _root()
+    if options.id in catalog.EMBEDDED and not (root / options.id).exists():
+        maker = catalog.EMBEDDED[options.id]
+        _say(f"{options.id} is not made yet: {maker.description}.")
+        _say(f"It stands in for {maker.twin_of} where that cannot be downloaded.")
+        _say(f"To make it: python -m iql_jax.data make {options.id}")
+        return 0
+    path = _local(options.id)
+    metadata = read_metadata(path)
+    _say(f"{options.id}, {_megabytes(path)} in {path}")
+    _say(str(metadata.get("description") or "No description."))
+    for name in ("algorithm_name", "author", "code_permalink"):
+        if metadata.get(name):
+            value = metadata[name]
+            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            _say(f"{name.partition('_')[0].capitalize()}: {words}.")
+    if options.id in catalog.EMBEDDED:
+        _say(f"Stands in for: {catalog.EMBEDDED[options.id].twin_of}.")
+    for name, key in (("Collected in", "env_spec"), ("Evaluated in", "eval_env_spec")):
+        if metadata.get(key):
+            _say(f"{name} {_environment(metadata[key])}.")
+    _describe_data(path, metadata, progress=not options.no_progress)
+    return 0
+
+
+def _describe_data(path: pathlib.Path, metadata: dict[str, Any], progress: bool) -> None:
+    """Say in words what reading the whole dataset shows."""
+    from iql_jax.data import checks
+
+    episodes = read_episodes(path, progress)
+    for finding in checks.check_data(episodes, metadata):
+        flag = "" if finding.level == "ok" else f" ({finding.level})"
+        _say(f"{finding.topic.capitalize()}{flag}: {finding.text}.")
+
+
+def _environment(spec_json: str) -> str:
+    """Describe an environment by its id, time limit and arguments."""
+    spec = json.loads(spec_json)
+    kwargs = {key: value for key, value in (spec.get("kwargs") or {}).items() if key != "maze_map"}
+    words = ", ".join(f"{key}={value}" for key, value in kwargs.items())
+    limit = spec.get("max_episode_steps")
+    return f"{spec.get('id')}, {limit or 'unlimited'} steps at most" + (
+        f" ({words})" if words else ""
+    )
+
+
+def _local(dataset_id: str) -> pathlib.Path:
+    """The folder of a dataset that is here.
+
+    Raises:
+        UserError: if it is not; names ids like it.
+    """
+    root = _root()
+    ids = local_ids(root)
+    if dataset_id in ids:
+        return root / dataset_id
+    if dataset_id in catalog.EMBEDDED:
+        raise UserError(
+            f"{dataset_id} is not made yet: python -m iql_jax.data make {dataset_id} makes it"
+        )
+    message = f"dataset {dataset_id!r} is not in {root}"
+    close = difflib.get_close_matches(dataset_id, [*ids, *catalog.EMBEDDED], n=3, cutoff=0.5)
+    if close:
+        message += f"; did you mean {' or '.join(close)}?"
+    raise UserError(f"{message}; `minari download ID` downloads, `list` shows what is here")
+
+
+def _root() -> pathlib.Path:
+    """Minari's folder of datasets."""
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    try:
+        return get_dataset_path()
+    except OSError as error:
+        raise UserError(
+            f"cannot use the folder of datasets ({error}): set MINARI_DATASETS_PATH to another"
+        ) from error
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else "?"
+
+
+def _megabytes(path: pathlib.Path) -> str:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _say(text: str) -> None:
+    print(textwrap.fill(text, _WIDTH, subsequent_indent="    ", break_long_words=False))
+
+
+def _exit_on_signal(signum: int, frame: Any) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""What can be wrong with a dataset, looked for one thing at a time."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iql_jax.data.environment_checks import check_environments, check_versions
+from iql_jax.data.episodes import FlatEpisodes, IntArray, read_episodes, read_metadata
+from iql_jax.data.findings import Finding
+from iql_jax.data.maze_task import maze_kind, maze_map
+from iql_jax.environment_specs import parse_spec
+from iql_jax.errors import UserError
+from iql_jax.maze import GOAL_RADIUS, MazeMap
+
+_BOUND_TOLERANCE = 1e-5  # Of float32 actions at the bounds.
+_SHOWN_VALUES = 8
+
+
+def check_dataset(path: pathlib.Path, progress: bool = True) -> list[Finding]:
+    """Check everything about a local dataset.
+
+    Args:
+        path: the dataset's folder, which holds ``data/``.
+        progress: whether to show a progress bar while reading.
+
+    Raises:
+        UserError: if the metadata cannot be read; whatever else is wrong is a finding.
+    """
+    metadata = read_metadata(path)
+    try:
+        episodes = read_episodes(path, progress)
+    except UserError as error:
+        findings = [Finding("defect", "structure", str(error))]
+    else:
+        findings = check_data(episodes, metadata)
+    return [*findings, *check_environments(metadata), *check_versions(metadata)]
+
+
+def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding]:
+    """Check what the episodes hold.
+
+    Args:
+        episodes: the data; reading them has found the lengths consistent and the values finite.
+        metadata: the dataset's.
+    """
+    findings = [
+        check_structure(episodes, metadata),
+        check_actions(episodes, metadata),
+        *check_endings(episodes),
+        check_rewards(episodes),
+    ]
+    maze = _maze(metadata, "env_spec")
+    if maze is None or "achieved_goal" not in episodes.observations:
+        return [*findings, check_jumps(episodes), check_references(metadata)]
+    evaluation = _maze(metadata, "eval_env_spec") or maze
+    return [
+        *findings,
+        check_maze_jumps(episodes, maze),
+        check_goals(episodes),
+        check_success(episodes),
+        check_walls(episodes, evaluation),
+        check_evaluation_goal(episodes, evaluation),
+        check_references(metadata),
+    ]
+
+
+def check_structure(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding:
+    """Compare the number of transitions with the metadata's, and describe the episodes."""
+    promised = metadata.get("total_steps", episodes.num_transitions)
+    if promised != episodes.num_transitions:
+        text = f"the metadata promise {promised} transitions, there are {episodes.num_transitions}"
+        return Finding("defect", "structure", text)
+    lengths = episodes.lengths
+    entries = ", ".join(f"{key} [{a.shape[1]}]" for key, a in sorted(episodes.observations.items()))
+    return Finding(
+        "ok",
+        "structure",
+        f"{episodes.num_transitions:,} transitions in {episodes.num_episodes:,} episodes of "
+        f"{lengths.min()} to {lengths.max()} steps (mean {lengths.mean():.1f}), each with one "
+        f"observation more than steps; all values finite; observations: {entries}",
+    )
+
+
+def check_actions(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding:
+    """Compare the actions with the bounds of their space."""
+    actions = episodes.actions
+    space = json.loads(metadata["action_space"]) if metadata.get("action_space") else {}
+    low = np.asarray(space.get("low", -1.0), dtype=np.float32)
+    high = np.asarray(space.get("high", 1.0), dtype=np.float32)
+    span = f"[{actions.min():.4g}, {actions.max():.4g}]"
+    outside = (actions < low - _BOUND_TOLERANCE) | (actions > high + _BOUND_TOLERANCE)
+    if outside.any():
+        share = 100 * outside.any(axis=1).mean()
+        text = f"{share:.2g} % of the actions lie outside their space; they span {span}"
+        return Finding("defect", "actions", text)
+    at_bounds = 100 * ((actions <= low) | (actions >= high)).mean()
+    text = f"[{actions.shape[1]}], in {span}, {at_bounds:.2g} % of the components at a bound"
+    return Finding("ok", "actions", text)
+
+
+def check_endings(episodes: FlatEpisodes) -> list[Finding]:
+    """Count how episodes end, and look for ends in the middle."""
+    last = np.cumsum(episodes.lengths) - 1
+    flags = {"terminations": episodes.terminations, "truncations": episodes.truncations}
+    findings = []
+    for name, flag in flags.items():
+        inside = int(flag.sum() - flag[last].sum())
+        if inside:
+            text = f"{inside} {name} before the last step of an episode"
+            findings.append(Finding("defect", "endings", text))
+    terminated, truncated = episodes.terminations[last], episodes.truncations[last]
+    neither = int((~terminated & ~truncated).sum())
+    text = f"{terminated.sum():,} episodes end by termination, {truncated.sum():,} by truncation"
+    if neither:
+        findings.append(Finding("note", "endings", f"{text}, {neither:,} without either"))
+    else:
+        findings.append(Finding("ok", "endings", text))
+    return findings
+
+
+def check_rewards(episodes: FlatEpisodes) -> Finding:
+    """Describe the distribution of rewards and returns."""
+    returns = np.add.reduceat(episodes.rewards.astype(np.float64), episodes.first_steps())
+    values, counts = np.unique(episodes.rewards, return_counts=True)
+    if len(values) == 1:
+        return Finding("defect", "rewards", f"every reward is {values[0]:g}: nothing to learn from")
+    if len(values) <= _SHOWN_VALUES:
+        shown = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, counts, strict=True))
+    else:
+        deciles = np.quantile(episodes.rewards, np.linspace(0, 1, 11))
+        shown = "deciles " + " ".join(f"{decile:.4g}" for decile in deciles)
+    span = f"{returns.min():.4g} to {returns.max():.4g} (mean {returns.mean():.4g})"
+    return Finding("ok", "rewards", f"{shown}; returns of episodes {span}")
+
+
+def check_jumps(episodes: FlatEpisodes) -> Finding:
+    """Look for steps that change the observation as much as a reset: episodes glued together.
+
+    Only a hint, since hits and throws change velocities as suddenly.
+    """
+    rows = np.concatenate([array for _, array in sorted(episodes.observations.items())], axis=1)
+    scale = rows.std(axis=0, dtype=np.float64).astype(np.float32) + 1e-6
+    changes = np.sqrt(np.mean(((rows[1:] - rows[:-1]) / scale) ** 2, axis=1))
+    within = episodes.step_index()
+    resets = np.delete(changes, within)  # From each episode's last row to the next one's first.
+    if not len(resets):
+        return Finding("ok", "jumps", "not looked for in a single episode")
+    bound = float(np.median(resets))
+    count = int((changes[within] > bound).sum())
+    if count and changes[within].max() > 10 * np.median(changes[within]):
+        at = _place(episodes, int(np.argmax(changes[within])))
+        text = f"{count} steps change the observation more than a reset does; most of all {at}"
+        return Finding("note", "jumps", text)
+    return Finding("ok", "jumps", "no step changes the observation as much as a reset")
+
+
+def check_maze_jumps(episodes: FlatEpisodes, maze: MazeMap) -> Finding:
+    """Look for steps that move the agent further than it can: episodes glued together."""
+    position = episodes.observations["achieved_goal"]
+    row = episodes.step_index()
+    distance = np.linalg.norm(position[row + 1] - position[row], axis=1)
+    limit = 0.5 * maze.scaling
+    count = int((distance > limit).sum())
+    if count:
+        at = _place(episodes, int(np.argmax(distance)))
+        text = (
+            f"{count} steps move further than {limit:g} m; the furthest {distance.max():.2f} m {at}"
+        )
+        return Finding("defect", "jumps", text)
+    text = f"steps move {distance.mean():.3f} m on average, {distance.max():.3f} m at most"
+    return Finding("ok", "jumps", text)
+
+
+def check_goals(episodes: FlatEpisodes) -> Finding:
+    """Look for goals that change within an episode, above all after its first observation."""
+    goals = episodes.observations["desired_goal"]
+    row, first = episodes.step_index(), episodes.first_steps()
+    changed = (goals[row + 1] != goals[row]).any(axis=1)
+    at_first = int(changed[first].sum())
+    if at_first:
+        return Finding(
+            "defect",
+            "goals",
+            f"{at_first:,} of {episodes.num_episodes:,} episodes store another goal with their "
+            "first observation than with the second (known from D4RL/pointmaze/*-v2, Minari issue "
+            "265); maze_goal='episode' takes the goal from each step's next observation instead",
+        )
+    if changed.any():
+        text = f"{int(changed.sum()):,} steps change the goal within an episode"
+        return Finding("note", "goals", text)
+    distinct = len(np.unique(goals[row[first]], axis=0))
+    return Finding("ok", "goals", f"one goal an episode throughout, {distinct:,} different ones")
+
+
+def check_success(episodes: FlatEpisodes) -> Finding:
+    """Look for arrivals at the goals that the data themselves name."""
+    goals = episodes.observations["desired_goal"]
+    arrived = _arrivals(episodes, goals[episodes.step_index() + 1])
+    if not arrived.any():
+        return Finding("defect", "success", "no episode ever reaches its goal")
+    share = 100 * np.logical_or.reduceat(arrived, episodes.first_steps()).mean()
+    text = f"{share:.1f} % of the episodes reach their goal, {int(arrived.sum()):,} steps end there"
+    return Finding("ok", "success", text)
+
+
+def check_walls(episodes: FlatEpisodes, evaluation: MazeMap) -> Finding:
+    """Look for positions in the data where the evaluation maze has walls."""
+    inside = ~evaluation.is_free(episodes.observations["achieved_goal"])
+    share = 100 * inside.mean()
+    if share > 0.1:
+        return Finding(
+            "defect",
+            "walls",
+            f"{share:.1f} % of the positions lie inside walls of the evaluation maze: it is not "
+            "the maze of these data (Minari's antmaze umaze has mirrored walls)",
+        )
+    if inside.any():
+        text = f"{int(inside.sum()):,} positions lie slightly inside walls"
+        return Finding("note", "walls", text)
+    return Finding("ok", "walls", "every position is free space in the evaluation maze")
+
+
+def check_evaluation_goal(episodes: FlatEpisodes, evaluation: MazeMap) -> Finding:
+    """Look for arrivals at the evaluation goal, which relabelled rewards refer to."""
+    goals = evaluation.cell_to_xy(evaluation.marked("g"))
+    if len(goals) != 1:
+        text = f"the evaluation maze marks {len(goals)} goals: maze_goal='eval' does not apply"
+        return Finding("note", "evaluation goal", text)
+    arrived = _arrivals(episodes, goals.astype(np.float32))
+    at = f"({goals[0, 0]:g}, {goals[0, 1]:g})"
+    if not arrived.any():
+        text = (
+            f"no step ends at the evaluation goal {at}: nothing to learn from with maze_goal='eval'"
+        )
+        return Finding("defect", "evaluation goal", text)
+    episodes_there = int(np.logical_or.reduceat(arrived, episodes.first_steps()).sum())
+    text = f"{int(arrived.sum()):,} steps of {episodes_there:,} episodes end at {at}"
+    return Finding("ok", "evaluation goal", text)
+
+
+def check_references(metadata: dict[str, Any]) -> Finding:
+    """Look for the reference scores that normalised scores need."""
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if low is None or high is None:
+        return Finding("note", "references", "no reference scores in the metadata")
+    if not high > low:
+        text = f"the reference scores do not rise: {low} (random), {high} (expert)"
+        return Finding("defect", "references", text)
+    return Finding("ok", "references", f"random {low:g}, expert {high:g}")
+
+
+def _arrivals(episodes: FlatEpisodes, goals: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which steps end within the goal's radius, [N]; goals are [N, 2] or [1, 2]."""
+    position = episodes.observations["achieved_goal"][episodes.step_index() + 1]
+    return np.asarray(np.linalg.norm(position - goals, axis=1) <= GOAL_RADIUS)
+
+
+def _maze(metadata: dict[str, Any], key: str) -> MazeMap | None:
+    """The maze of an environment named in the metadata; None if it is none, or not readable."""
+    if not metadata.get(key):
+        return None
+    try:
+        spec = parse_spec(metadata[key])
+        return maze_map(spec) if maze_kind(spec) is not None else None
+    except UserError:  # The check of the environments reports it.
+        return None
+
+
+def _place(episodes: FlatEpisodes, transition: int) -> str:
+    first: IntArray = episodes.first_steps()
+    episode = int(np.searchsorted(first, transition, side="right")) - 1
+    return f"in episode {episode} at step {transition - first[episode]}"

@@ -1,0 +1,98 @@
+"""Whether a dataset's environments can be built here, and fit its data."""
+
+import importlib.metadata
+import json
+from typing import Any
+
+import gymnasium as gym
+from minari.serialization import deserialize_space
+from packaging.requirements import InvalidRequirement, Requirement
+
+from iql_jax.data.findings import Finding
+from iql_jax.environment_specs import make_from_spec
+from iql_jax.errors import UserError
+
+_ROLES = {"env_spec": "environment", "eval_env_spec": "evaluation"}
+
+
+def check_environments(metadata: dict[str, Any]) -> list[Finding]:
+    """Build the collecting and the evaluation environment, and compare their spaces."""
+    findings = [
+        _check_environment(metadata, key, topic)
+        for key, topic in _ROLES.items()
+        if metadata.get(key)
+    ]
+    if not findings:
+        text = "the metadata name no environment: nothing can be evaluated"
+        return [Finding("note", "environment", text)]
+    return findings
+
+
+def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Finding:
+    requirements = tuple(metadata.get("requirements") or ())
+    try:
+        env = make_from_spec(metadata[key], {}, requirements=requirements)
+    except UserError as error:
+        return Finding("defect", topic, str(error))
+    try:
+        found = {
+            "observations": _shapes(env.observation_space),
+            "actions": _shapes(env.action_space),
+        }
+        name = env.spec.id if env.spec is not None else "the environment"
+    finally:
+        env.close()
+    for what, shapes in found.items():
+        stored = metadata.get(f"{what.removesuffix('s')}_space")
+        if stored is not None and (expected := _shapes(deserialize_space(stored))) != shapes:
+            text = f"{name} has {what} {shapes}, but those of the dataset are {expected}"
+            return Finding("defect", topic, text)
+    limit = json.loads(metadata[key]).get("max_episode_steps")
+    return Finding(
+        "ok", topic, f"{name} builds and has the dataset's spaces; {limit} steps at most"
+    )
+
+
+def _shapes(space: gym.Space[Any]) -> Any:
+    """The shape of a space, or of each entry of a Dict space."""
+    if isinstance(space, gym.spaces.Dict):
+        return {key: _shapes(entry) for key, entry in sorted(space.spaces.items())}
+    return list(space.shape) if space.shape is not None else str(space)
+
+
+def check_versions(metadata: dict[str, Any]) -> list[Finding]:
+    """Compare the installed packages with the dataset's requirements and recorded versions."""
+    differences = [
+        text for item in metadata.get("requirements") or () if (text := _unmet(str(item)))
+    ]
+    recorded = dict((metadata.get("collection") or {}).get("versions") or {})
+    recorded.setdefault("minari", metadata.get("minari_version"))
+    differences += [
+        f"{name} {_installed(name)} is installed, the data were made with {version}"
+        for name, version in recorded.items()
+        if version is not None and _installed(name) not in (version, None)
+    ]
+    if differences:
+        return [Finding("note", "versions", text) for text in differences]
+    made_with = ", ".join(f"{name} {version}" for name, version in recorded.items() if version)
+    return [Finding("ok", "versions", f"made with {made_with or 'versions not recorded'}")]
+
+
+def _unmet(item: str) -> str | None:
+    try:
+        requirement = Requirement(item)
+    except InvalidRequirement:
+        return f"the requirement {item!r} cannot be read"
+    version = _installed(requirement.name)
+    if version is None:
+        return f"{item} is asked for, {requirement.name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{item} is asked for, {version} is installed"
+    return None
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

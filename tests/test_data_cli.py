@@ -1,0 +1,188 @@
+"""The command line of the datasets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import minari
+import numpy as np
+import pytest
+
+from iql_jax.collect import catalog
+from iql_jax.data.__main__ import main
+
+ID = "iql/pointmaze/umaze-v0"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    yield tmp_path / "datasets"
+    # `make` takes SIGTERM over.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _make_small(steps=600):
+    return catalog.make(ID, steps=steps, progress=False, score_episodes=1)
+
+
+class TestList:
+    def test_an_empty_folder_shows_what_can_be_made(self, capsys):
+        assert main(["list"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["id", "source", "steps", "episodes", "size"]
+        assert [line.split()[:4] for line in lines[1:]] == [
+            [name, "embedded", "-", "-"] for name in sorted(catalog.EMBEDDED)
+        ]
+        assert all(line.endswith("not made yet") for line in lines[1:])
+
+    def test_what_is_here(self, capsys, folder):
+        path = _make_small()
+        (folder / "other").mkdir()
+        path.rename(folder / "other" / "copy-v3")
+        _make_small()
+        assert main(["list"]) == 0
+        rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+        episodes = str(minari.load_dataset(ID).total_episodes)
+        assert rows[ID][:3] == ["embedded", "600", episodes]
+        assert rows["other/copy-v3"][:3] == ["local", "600", episodes]
+        assert float(rows[ID][3]) > 0.1
+
+    def test_a_broken_dataset_does_not_hide_the_others(self, capsys, folder):
+        (folder / "broken-v0" / "data").mkdir(parents=True)
+        (folder / "broken-v0" / "data" / "metadata.json").write_text("{")
+        assert main(["list"]) == 0
+        output = capsys.readouterr()
+        assert "broken-v0" in output.out
+        assert ID in output.out
+        assert "metadata.json cannot be read" in output.err
+
+
+class TestMake:
+    def test_it_is_made_and_kept(self, capsys):
+        assert main(["make", ID, "--steps", "700", "--seed", "3", "--no-progress"]) == 0
+        assert minari.load_dataset(ID).total_steps == 700
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert f"{ID} is made" in output.err
+        assert main(["make", ID, "--steps", "900", "--no-progress"]) == 0
+        assert "exists" in (message := capsys.readouterr().err)
+        assert "(700 steps, seed 3); --force makes it again" in message
+        assert minari.load_dataset(ID).total_steps == 700
+
+    def test_progress_goes_to_standard_error(self, capsys):
+        assert main(["make", ID, "--steps", "500"]) == 0
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert "500/500" in output.err
+        assert "reference scores: 100%" in output.err
+
+    def test_an_unknown_id_is_one_line(self, capsys):
+        assert main(["make", "iql/pointmaze/umaze-v9"]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert ID in error
+
+    @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_leaves_nothing_behind(self, folder, signum, status):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "iql_jax.data", "make", ID, "--steps", "5000000"],
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while not list(folder.glob(".iql_jax-making-*/new/data/main_data.hdf5")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signum)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert [path for path in folder.rglob("*") if path.is_file()] == []
+        assert "Traceback" not in error
+
+
+class TestCheck:
+    def test_a_sound_dataset(self, capsys):
+        _make_small(1500)
+        assert main(["check", ID]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == f"{ID}: no defects"
+        assert {line.split()[0] for line in lines[:-1]} == {"OK"}
+
+    def test_a_wrong_goal_fails(self, capsys):
+        path = _make_small(1500)
+        with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+            file["episode_2/observations/desired_goal"][0] = np.zeros(2)
+        assert main(["check", ID, "--no-progress"]) == 1
+        output = capsys.readouterr()
+        assert output.out.splitlines()[-1] == f"{ID}: 1 defect"
+        assert "DEFECT  goals" in output.out
+        assert output.err == ""
+
+    def test_a_truncated_file_fails_in_a_line(self, capsys):
+        path = _make_small() / "data" / "main_data.hdf5"
+        path.write_bytes(path.read_bytes()[:5000])
+        assert main(["check", ID, "--no-progress"]) == 1
+        assert "DEFECT  structure" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("dataset_id", "message"),
+        [
+            (ID, f"python -m iql_jax.data make {ID} makes it"),
+            ("iql/pointmaze/umaz-v0", f"did you mean {ID}"),
+            ("../..", "is not in"),
+            ("", "is not in"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["check"])
+    def test_a_dataset_that_is_not_here(self, capsys, command, dataset_id, message):
+        assert main([command, dataset_id]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+class TestInfo:
+    def test_in_words(self, capsys):
+        _make_small()
+        assert main(["info", ID, "--no-progress"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        for part in (
+            "A ball is driven from one random goal to the next",
+            "Stands in for: D4RL/pointmaze/umaze-v2.",
+            "Evaluated in PointMaze_UMaze-v3, 300 steps at most",
+            "600 transitions in",
+        ):
+            assert part in text
+
+    def test_what_is_not_made_yet(self, capsys):
+        assert main(["info", ID]) == 0
+        assert f"make {ID}" in capsys.readouterr().out
+
+    def test_sparse_metadata(self, capsys):
+        path = _make_small() / "data" / "metadata.json"
+        metadata = json.loads(path.read_text())
+        kept = {"dataset_id", "total_episodes", "total_steps", "data_format", "action_space"}
+        path.write_text(json.dumps({key: metadata[key] for key in kept}))
+        assert main(["info", ID, "--no-progress"]) == 0
+        assert "No description." in capsys.readouterr().out
+
+
+class TestUsage:
+    @pytest.mark.parametrize("words", [[], ["paint"], ["make"], ["make", ID, "--steps", "many"]])
+    def test_wrong_words(self, words, capsys):
+        with pytest.raises(SystemExit) as error:
+            main(words)
+        assert error.value.code == 2
+        assert "usage:" in capsys.readouterr().err
+
+    def test_a_folder_that_cannot_be_used(self, capsys, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file"))
+        assert main(["list"]) == 1
+        assert "set MINARI_DATASETS_PATH" in capsys.readouterr().err
