@@ -1,4 +1,4 @@
-"""The defaults of every key: the paper's settings where it has one (iql_jax/config.py lists all)."""
+"""The defaults of every key, the paper's where it has one; iql_jax/config.py lists them."""
 
 import ml_collections
 

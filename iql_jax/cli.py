@@ -43,6 +43,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         _exit(2, _one_line(error))
     except AttributeError as error:
+        if error.name == "get_config":
+            _exit(2, "the config file fails: it defines no get_config()")
         # What a locked ConfigDict raises for a key it does not have.
         _exit(2, f"unknown config key: {_one_line(error)}")
     except KeyboardInterrupt:

@@ -140,7 +140,7 @@ def _networks(
     )
 
 
-def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> jax.Array:
+def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> Array:
     """``learning_rate`` on a half cosine from its full size at step 0 to 0 at ``decay_steps``."""
     progress = jnp.minimum(step / decay_steps, 1.0)
     return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))

@@ -2,7 +2,7 @@
 
 Equation numbers are those of Kostrikov et al., "Offline Reinforcement Learning with Implicit
 Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every function returns one number a sample;
-averaging is the caller's. Arrays of unequal shapes are refused, so that nothing broadcasts silently.
+averaging is the caller's. Arrays of unequal shapes are refused: nothing broadcasts silently.
 """
 
 import chex
@@ -47,9 +47,7 @@ def value_loss(values: Array, target_q: Array, expectile: Array | float) -> jax.
     return expectile_loss(target_q - values, expectile)
 
 
-def td_targets(
-    rewards: Array, masks: Array, next_values: Array, discount: Array | float
-) -> jax.Array:
+def td_targets(rewards: Array, masks: Array, next_values: Array, discount: Array | float) -> Array:
     """One-step targets ``r + discount * mask * V(s')`` of equation 6; all arrays [B]."""
     chex.assert_rank([rewards, masks, next_values], 1)
     chex.assert_equal_shape([rewards, masks, next_values])
@@ -86,7 +84,7 @@ def advantage_weights(
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
 
 
-def actor_loss(log_probs: Array, weights: Array) -> jax.Array:
+def actor_loss(log_probs: Array, weights: Array) -> Array:
     """Advantage-weighted regression ``-w * log pi(a|s)`` (equation 7); all arrays [B].
 
     No gradient flows into the weights.

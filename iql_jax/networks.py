@@ -21,22 +21,20 @@ def dense(features: int, name: str) -> nn.Dense:
 
 
 def hidden_layers(
-    x: Array, hidden_dims: Sequence[int], regularize: Callable[[jax.Array], jax.Array] | None = None
+    x: Array, hidden_dims: Sequence[int], regularize: Callable[[Array], Array] = lambda x: x
 ) -> Array:
     """Dense layers with ReLU, named hidden_0, hidden_1, ... in the module that calls this.
 
     Args:
         x: [..., input_dim].
         hidden_dims: Width of each layer.
-        regularize: Applied to the output of each layer, where given.
+        regularize: Applied to the output of each layer.
 
     Returns:
         [..., hidden_dims[-1]].
     """
     for i, features in enumerate(hidden_dims):
-        x = nn.relu(dense(features, name=f"hidden_{i}")(x))
-        if regularize is not None:
-            x = regularize(x)
+        x = regularize(nn.relu(dense(features, name=f"hidden_{i}")(x)))
     return x
 
 
@@ -101,10 +99,11 @@ class GaussianPolicy(nn.Module):
             Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
         """
 
-        def drop(hidden: jax.Array) -> jax.Array:
+        def regularize(hidden: Array) -> Array:
+            if dropout_rate is None:
+                return hidden
             return dropout(hidden, dropout_rate, self.make_rng("dropout"))
 
-        regularize = None if dropout_rate is None else drop
         hidden = hidden_layers(observations, self.hidden_dims, regularize)
         means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))

@@ -1,7 +1,6 @@
 """An offline run from config to summary: what ``train_offline.py`` does."""
 
 import contextlib
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -38,27 +37,35 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(RunFolder(workdir))
         dataset = load_dataset(config)
+        load_seconds = time.perf_counter() - started
         folder.claim(config.to_dict(), dataset.record)
         say(
             f"{dataset.record['id']} ({dataset.record['source']}): "
-            f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
+            f"{dataset.transitions.size:,} transitions in {load_seconds:.1f} s"
         )
 
         evaluation = None
         if config.eval_episodes > 0:
             evaluation = stack.enter_context(PolicyEvaluation(config, dataset))
         state = initial_state(config, dataset)
+        compiling = time.perf_counter()
+        advance = compile_advance(state, dataset.transitions, config.batch_size)
+        compile_seconds = time.perf_counter() - compiling
+        say(f"compiled the update in {compile_seconds:.1f} s")
         loop = Loop(
             config=config,
             folder=workdir,
-            advance=compile_advance(state, dataset.transitions, config.batch_size),
+            advance=advance,
             evaluate=evaluation,
             template=state,
             started=started,
         )
         state, progress = loop.run()
         report.draw(workdir, config, dataset, state, evaluation)
-        return report.summarize(workdir, config, dataset, progress)
+        startup = {"load_seconds": load_seconds, "compile_seconds": compile_seconds}
+        summary = report.summarize(workdir, config, dataset, progress, startup)
+        say(report.closing_line(summary, workdir))
+        return summary
 
 
 def initial_state(config: Config, dataset: Dataset) -> IQLState:
@@ -88,12 +95,10 @@ def compile_advance(state: IQLState, transitions: Transitions, batch_size: int) 
     Returns:
         A function from (state, number of updates) to (state, mean metrics).
     """
-    started = time.perf_counter()
     on_device = jax.device_put(transitions)
     compiled = update_n.lower(
         state, on_device, jnp.zeros((), jnp.int32), batch_size=batch_size
     ).compile()
-    say(f"compiled the update in {time.perf_counter() - started:.1f} s")
 
     def advance(state: IQLState, num_updates: int) -> tuple[IQLState, Metrics]:
         return compiled(state, on_device, jnp.asarray(num_updates, jnp.int32))

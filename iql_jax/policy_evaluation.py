@@ -58,7 +58,12 @@ class PolicyEvaluation:
             return np.asarray(eval_actions(state.actor, observations))
 
         seed = evaluation_seed(self._config, update)
-        return self._evaluator.run(act, episodes, seed, record)
+        try:
+            return self._evaluator.run(act, episodes, seed, record)
+        except UserError:
+            # A signal to the whole process group ends the workers first: then it is a stop request.
+            stop.check()
+            raise
 
     def __call__(self, state: IQLState, update: int, stop: StopRequest) -> dict[str, float | None]:
         """One row of evaluations.csv."""

@@ -1,5 +1,6 @@
 """What a finished run leaves for a person: ``summary.json`` and the pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,22 @@ SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
 VALUED_POSITIONS = 200_000  # Observations whose value is drawn.
 
 
-def summarize(folder: Path, config: Config, dataset: Dataset, progress: Progress) -> dict[str, Any]:
-    """Write and return ``summary.json``: the last evaluation, the speed, what was run on what."""
+def summarize(
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    progress: Progress,
+    startup: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write and return ``summary.json``: the last evaluation, the speed, what was run on what.
+
+    Args:
+        folder: The run's folder.
+        config: The settings.
+        dataset: The data it was trained on.
+        progress: How far it is, with its times.
+        startup: Seconds that the parts of this session's start took.
+    """
     evaluations = read_table(folder / "evaluations.csv")
     last = evaluations[-1] if evaluations else {}
     summary = {
@@ -36,6 +51,7 @@ def summarize(folder: Path, config: Config, dataset: Dataset, progress: Progress
         "training_seconds": progress.training_seconds,
         "eval_seconds": progress.eval_seconds,
         "wall_seconds": progress.wall_seconds,
+        **startup,
         "seed": config.seed,
         "dataset": {name: dataset.record[name] for name in ("id", "source", "fingerprint")},
         "versions": versions(),
@@ -43,6 +59,17 @@ def summarize(folder: Path, config: Config, dataset: Dataset, progress: Progress
     }
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
+    """What a finished run says last."""
+    name = "score" if summary["score"] is not None else "return_mean"
+    result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
+    return (
+        f"done: {result}{summary['updates']:,} updates at {summary['updates_per_second']:,.0f} "
+        f"updates/s, evaluation {summary['eval_seconds']:.0f} s, wall "
+        f"{summary['wall_seconds']:.0f} s; see {folder}"
+    )
 
 
 def draw(
@@ -90,9 +117,9 @@ def _positions(dataset: Dataset, observations: Any) -> FloatArray:
     """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
     recipe = dataset.recipe
     positions = np.asarray(observations)[:, :2]
-    if recipe is not None and recipe.observation_mean is not None:
-        positions = positions * recipe.observation_std[:2] + recipe.observation_mean[:2]
-    return positions
+    if recipe is None or recipe.observation_mean is None or recipe.observation_std is None:
+        return positions
+    return positions * recipe.observation_std[:2] + recipe.observation_mean[:2]
 
 
 def _data_paths(dataset: Dataset) -> list[FloatArray]:

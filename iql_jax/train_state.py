@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax.training import train_state
 
-from iql_jax.types import Params
+from iql_jax.types import Array, Params
 
 # One instance for all states: JAX compiles anew for what it takes for another optimizer.
 _ADAM = optax.scale_by_adam()
@@ -28,7 +28,7 @@ class TrainState(train_state.TrainState):
         return state.replace(step=jnp.zeros((), jnp.int32))
 
     def apply_gradients(  # type: ignore[override]  # The rate is required here.
-        self, *, grads: Params, learning_rate: jax.Array | float
+        self, *, grads: Params, learning_rate: Array | float
     ) -> "TrainState":
         """One Adam step down ``grads``, a pytree like ``params``."""
         directions, opt_state = self.tx.update(grads, self.opt_state, self.params)

@@ -67,7 +67,8 @@ def test_wandb_without_the_package_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
     class FakeRun:
-        rows = []
+        def __init__(self):
+            self.rows = []
 
         def log(self, row, step):
             self.rows.append((step, row))
@@ -75,16 +76,18 @@ def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
         def finish(self):
             self.rows.append("finished")
 
+    run = FakeRun()
+
     class FakeWandb:
         @staticmethod
         def init(**kwargs):
             assert kwargs["project"] == "project"
             assert kwargs["id"] == tmp_path.name
             assert kwargs["config"] == {"seed": 1}
-            return FakeRun()
+            return run
 
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
     log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", {"seed": 1})
     log.write("metrics", 5, {"loss": 1.0, "none": None})
     log.close()
-    assert FakeRun.rows == [(5, {"metrics/loss": 1.0}), "finished"]
+    assert run.rows == [(5, {"metrics/loss": 1.0}), "finished"]

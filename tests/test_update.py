@@ -236,7 +236,7 @@ def test_metrics_are_flat_scalars(step):
 
 
 def test_hyperparameters_cover_what_create_state_takes():
-    assert {f for f in Hyperparameters.__dataclass_fields__} >= {
+    assert set(Hyperparameters.__dataclass_fields__) >= {
         "expectile", "temperature", "max_weight", "discount", "tau",
         "actor_lr", "value_lr", "critic_lr", "actor_decay_steps", "dropout_rate",
     }  # fmt: skip

@@ -1,0 +1,266 @@
+"""Evaluation: whole episodes of the policy, many environments at once.
+
+Episodes are numbered in the order in which they start. Episode i is reset with a seed that derives
+from (seed, i) alone, and every episode that was started runs to its end. So exactly the episodes
+0 ... n - 1 are counted, short ones are not preferred (as they are where the first n episodes to
+*finish* count), and the result does not depend on how many environments there are. (To the bit,
+this needs a policy that computes a row alike in batches of any size; compiled matrix products may
+round differently.)
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from iql_jax.errors import UserError
+from iql_jax.shards import (
+    NO_SUCCESS_REPORTED,
+    MakeEnv,
+    Record,
+    ShardedEnvironments,
+    available_cores,
+)
+
+Act = Callable[[npt.NDArray[np.float32]], npt.ArrayLike]
+"""The policy: observations [n, observation_dim] to actions [n, action_dim]; n is constant."""
+
+ENVS_PER_CORE = 16
+"""More gain little: by then a vector step's fixed costs (the policy, the pipes) are spread out."""
+
+_IDLE = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """What E episodes brought, in the order in which they started.
+
+    Attributes:
+        returns: [E] float64, undiscounted sums of the environment's own rewards.
+        lengths: [E] int64, environment steps.
+        successes: [E] bool, whether any step of the episode reported ``info['success']``; None if
+            the environment does not report it.
+        seconds: wall time.
+        trajectories: observations [T + 1, observation_dim] float32 of the first recorded episodes.
+    """
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    successes: npt.NDArray[np.bool_] | None
+    seconds: float
+    trajectories: list[npt.NDArray[np.float32]]
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed with which an episode of an evaluation is reset."""
+    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
+
+
+def default_num_envs(episodes: int, requested: int) -> int:
+    """How many environments to step at once.
+
+    Args:
+        episodes: how many episodes an evaluation has.
+        requested: the user's choice; 0 chooses from the number of cores.
+
+    Returns:
+        As many as there are episodes, if the cores carry them; otherwise as few as need no more
+        rounds, since episodes often have one length.
+
+    Raises:
+        UserError: if a negative number is requested.
+    """
+    if requested < 0:
+        raise UserError(f"eval_envs must be 0 (automatic) or positive, not {requested}")
+    if requested:
+        return min(requested, episodes)
+    rounds = -(-episodes // (ENVS_PER_CORE * available_cores()))
+    return -(-episodes // rounds)
+
+
+class Evaluator:
+    """Environments that stay alive between evaluations; a context manager.
+
+    They live in worker processes, one per core, whose start takes some seconds.
+    """
+
+    def __init__(self, make_env: MakeEnv, num_envs: int, processes: int | None = None) -> None:
+        """Start the environments.
+
+        Args:
+            make_env: builds an environment with float32 observations [observation_dim] and actions
+                [action_dim]; picklable, such as ``functools.partial(make_environment, recipe)``.
+            num_envs: how many environments are stepped at once, see ``default_num_envs``.
+            processes: how many processes they are spread over; None is one per core.
+
+        Raises:
+            UserError: if an environment does not build.
+        """
+        cores = available_cores() if processes is None else processes
+        self._envs = ShardedEnvironments(make_env, num_envs, cores)
+
+    def run(
+        self, act: Act, episodes: int, seed: int, record: int = 0, progress: bool = False
+    ) -> EvaluationResult:
+        """Run episodes to their ends.
+
+        A failure or an interrupt closes the evaluator, for its environments are then in no state
+        to go on from.
+
+        Args:
+            act: the policy, called once per vector step with the observations of all environments
+                (also those that are idle).
+            episodes: how many, at least 1.
+            seed: of the whole evaluation.
+            record: of how many episodes, from the first on, the observations are kept.
+            progress: whether to show a bar on stderr.
+
+        Raises:
+            UserError: if an environment fails, or if an observation, reward or action is not
+                finite.
+        """
+        if episodes < 1:
+            raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
+        if self._envs.closed:
+            raise ValueError("the evaluator is closed")
+        started = time.perf_counter()
+        tally = _Tally(episodes, record)
+        try:
+            with tqdm(
+                total=episodes, desc="evaluation", unit="episode", leave=False, disable=not progress
+            ) as bar:
+                self._run(act, seed, tally, bar)
+        except BaseException:
+            self._envs.close(force=True)
+            raise
+        return tally.result(time.perf_counter() - started)
+
+    def close(self) -> None:
+        """End the environments and their processes; may be called again."""
+        self._envs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._envs.close(force=error is not None)
+
+    def _run(self, act: Act, seed: int, tally: "_Tally", bar: "tqdm[None]") -> None:
+        episode_of = np.full(self._envs.num_envs, _IDLE)
+        observations = self._start(episode_of, seed, tally)
+        while (episode_of != _IDLE).any():
+            step = self._envs.step(self._actions(act, observations, episode_of, tally))
+            tally.add(episode_of, step)
+            observations = step["observations"]
+            ended = (episode_of != _IDLE) & step["ended"]
+            if ended.any():
+                episode_of[ended] = _IDLE
+                bar.update(int(ended.sum()))
+                if tally.started < tally.episodes:
+                    observations = self._start(episode_of, seed, tally)
+
+    def _start(
+        self, episode_of: npt.NDArray[np.int64], seed: int, tally: "_Tally"
+    ) -> npt.NDArray[np.float32]:
+        """Give the next episodes to idle environments."""
+        idle = np.flatnonzero(episode_of == _IDLE)[: tally.episodes - tally.started]
+        episodes = tally.started + np.arange(len(idle))
+        episode_of[idle] = episodes
+        observations = self._envs.start(
+            {
+                int(i): (int(episode), episode_seed(seed, int(episode)))
+                for i, episode in zip(idle, episodes, strict=True)
+            }
+        )
+        tally.begin(episodes, observations[idle])
+        return observations
+
+    def _actions(
+        self,
+        act: Act,
+        observations: npt.NDArray[np.float32],
+        episode_of: npt.NDArray[np.int64],
+        tally: "_Tally",
+    ) -> npt.NDArray[np.float32]:
+        actions = np.asarray(act(observations), dtype=np.float32)
+        expected = (self._envs.num_envs, self._envs.action_dim)
+        if actions.shape != expected:
+            raise ValueError(f"the policy returned actions {actions.shape}, not {expected}")
+        running = episode_of != _IDLE
+        bad = running & ~np.isfinite(actions).all(axis=1)
+        if bad.any():
+            episode = int(episode_of[bad][0])
+            raise UserError(
+                f"the policy's action in evaluation episode {episode} at step "
+                f"{tally.lengths[episode] + 1} is not finite: training has diverged"
+            )
+        return actions
+
+
+class _Tally:
+    """The books of an evaluation, by episode."""
+
+    def __init__(self, episodes: int, record: int) -> None:
+        self.episodes = episodes
+        self.started = 0
+        self.lengths = np.zeros(episodes, np.int64)
+        self._returns = np.zeros(episodes, np.float64)
+        self._successes = np.full(episodes, NO_SUCCESS_REPORTED, np.int8)
+        self._trajectories: list[list[npt.NDArray[np.float32]]] = [
+            [] for _ in range(min(record, episodes))
+        ]
+
+    def begin(self, episodes: npt.NDArray[np.int64], observations: npt.NDArray[np.float32]) -> None:
+        """Take the first observations [k, observation_dim] of episodes [k]."""
+        self.started += len(episodes)
+        self._check_finite(episodes, observations, "observation")
+        self._keep(episodes, observations)
+
+    def add(self, episode_of: npt.NDArray[np.int64], step: Record) -> None:
+        """Take a step of the environments whose episodes are given; idle ones have none."""
+        running = episode_of != _IDLE
+        episodes = episode_of[running]
+        self.lengths[episodes] += 1
+        self._check_finite(episodes, step["observations"][running], "observation")
+        self._check_finite(episodes, step["rewards"][running, None], "reward")
+        self._returns[episodes] += step["rewards"][running]
+        self._successes[episodes] = np.maximum(
+            self._successes[episodes], step["successes"][running]
+        )
+        self._keep(episodes, step["observations"][running])
+
+    def result(self, seconds: float) -> EvaluationResult:
+        """The finished books."""
+        reported = (self._successes != NO_SUCCESS_REPORTED).any()
+        return EvaluationResult(
+            returns=self._returns,
+            lengths=self.lengths,
+            successes=self._successes == 1 if reported else None,
+            seconds=seconds,
+            trajectories=[np.stack(trajectory) for trajectory in self._trajectories],
+        )
+
+    def _keep(self, episodes: npt.NDArray[np.int64], observations: npt.NDArray[np.float32]) -> None:
+        for i in np.flatnonzero(episodes < len(self._trajectories)):
+            self._trajectories[episodes[i]].append(observations[i])
+
+    def _check_finite(
+        self, episodes: npt.NDArray[np.int64], values: npt.NDArray[np.floating], what: str
+    ) -> None:
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            episode = int(episodes[bad][0])
+            raise UserError(
+                f"the environment's {what} in evaluation episode {episode} at step "
+                f"{self.lengths[episode]} is not finite (NaN or infinite)"
+            )

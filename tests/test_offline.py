@@ -1,0 +1,206 @@
+"""A whole offline run, small, on a real environment: what it writes, resumes and reports."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from minari_datasets import box, coded_episodes, write_dataset
+
+from iql_jax.checkpointing import Checkpoints
+from iql_jax.collect.catalog import make
+from iql_jax.config import from_mapping
+from iql_jax.data.load import load_dataset
+from iql_jax.errors import UserError
+from iql_jax.offline import initial_state, train_offline
+
+ROOT = Path(__file__).parent.parent
+
+SETTINGS = {
+    "dataset": "iql/pointmaze/umaze-v0",
+    "reward_transform": "minus_one",
+    "hidden_dims": (16, 16),
+    "batch_size": 32,
+    "max_steps": 60,
+    "log_interval": 20,
+    "eval_interval": 30,
+    "eval_episodes": 3,
+    "eval_envs": 2,
+    "checkpoint_interval": 30,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
+        make("iql/pointmaze/umaze-v0", steps=1_500, seed=0, progress=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, datasets):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train_offline(from_mapping(SETTINGS), folder)
+
+
+def final_state(folder):
+    config = from_mapping(json.loads((folder / "config.json").read_text())["config"])
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore_newest(initial_state(config, load_dataset(config)))
+    return state
+
+
+def untimed_rows(path):
+    timed = ("wall_seconds", "eval_seconds", "updates_per_second")
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+
+
+def test_the_folder_holds_all_that_the_readme_promises(finished):
+    folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == {
+        ".lock", "checkpoints", "config.json", "evaluations.csv", "learning_curve.png",
+        "metrics.csv", "summary.json", "tb", "value_map.png",
+    }  # fmt: skip
+    record = json.loads((folder / "config.json").read_text())
+    assert record["dataset"]["id"] == SETTINGS["dataset"]
+    assert record["dataset"]["choices"]["reward_transform"]["name"] == "minus_one"
+    assert record["config"]["hidden_dims"] == [16, 16]
+    for picture in ("learning_curve.png", "value_map.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_summary_says_what_was_reached_and_how(finished):
+    folder, summary = finished
+    assert summary == json.loads((folder / "summary.json").read_text())
+    last = untimed_rows(folder / "evaluations.csv")[-1]
+    assert summary["score"] == float(last["score"])
+    assert summary["success_rate"] == float(last["success_rate"]) == summary["score"] / 100
+    assert summary["updates"] == int(last["update"]) == 60
+    assert summary["eval_episodes"] == int(last["episodes"]) == 3
+    assert summary["dataset"]["id"] == SETTINGS["dataset"]
+    assert len(summary["dataset"]["fingerprint"]) == 64
+    assert summary["seed"] == 42
+    assert summary["updates_per_second"] > 0
+    assert summary["wall_seconds"] > summary["eval_seconds"] > 0
+    assert {"return_mean", "return_std", "versions", "device"} <= set(summary)
+
+
+def test_metrics_are_logged_at_their_interval(finished):
+    metrics = untimed_rows(finished[0] / "metrics.csv")
+    assert [row["update"] for row in metrics] == ["20", "40", "60"]
+    assert all(np.isfinite(float(value)) for row in metrics for value in row.values())
+
+
+def test_the_same_run_twice_is_the_same_bits(finished, tmp_path):
+    folder, _ = finished
+    train_offline(from_mapping(SETTINGS), tmp_path)
+    for table in ("metrics.csv", "evaluations.csv"):
+        assert untimed_rows(tmp_path / table) == untimed_rows(folder / table)
+    for ours, theirs in zip(
+        jax.tree.leaves(final_state(tmp_path).actor.params),
+        jax.tree.leaves(final_state(folder).actor.params),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_run_is_not_mixed_into_the_folder(finished):
+    with pytest.raises(UserError, match=r"other settings \(seed 42 -> 43\)"):
+        train_offline(from_mapping({**SETTINGS, "seed": 43}), finished[0])
+
+
+def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    write_dataset("test/box-v0", coded_episodes(lengths=(40, 25)), box(4))
+    settings = {**SETTINGS, "dataset": "test/box-v0", "reward_transform": "none"}
+    with pytest.raises(UserError, match="eval_episodes=0"):
+        train_offline(from_mapping(settings), tmp_path / "a")
+    summary = train_offline(from_mapping({**settings, "eval_episodes": 0}), tmp_path / "b")
+    assert summary["updates"] == 60
+    assert summary["score"] is None
+    assert not (tmp_path / "b" / "evaluations.csv").exists()
+
+
+def test_a_diverging_run_stops_and_says_where(tmp_path):
+    settings = {**SETTINGS, "critic_lr": 1e30, "value_lr": 1e30, "eval_episodes": 0}
+    with pytest.raises(UserError, match="not finite between updates 0 and 20"):
+        train_offline(from_mapping(settings), tmp_path)
+    assert (tmp_path / "diagnosis" / "20").is_dir()
+    assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_resumes_to_the_same_bits(finished, tmp_path, signum):
+    settings = {**SETTINGS, "max_steps": 4_000, "eval_interval": 2_000, "checkpoint_interval": 500}
+    settings |= {"log_interval": 250}
+    command = [
+        sys.executable,
+        "train_offline.py",
+        "--config=configs/base.py",
+        f"--workdir={tmp_path / 'stopped'}",
+        *(f"--config.{key}={value}" for key, value in settings.items()),
+    ]
+
+    def start():
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+    stopped = start()
+    metrics = tmp_path / "stopped" / "metrics.csv"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 4):
+        assert stopped.poll() is None, stopped.stderr.read()
+        time.sleep(0.01)
+    os.kill(stopped.pid, signum)
+    said = stopped.communicate()[1]
+    if signum == signal.SIGTERM:
+        assert stopped.returncode == 128 + signum
+        assert "stopped by SIGTERM at update" in said
+        assert "the same command resumes: " in said
+    else:
+        assert stopped.returncode == -signum
+    assert not (tmp_path / "stopped" / "summary.json").exists()
+
+    resumed = start()
+    said = resumed.communicate()[1]
+    assert resumed.returncode == 0, said
+    assert "resuming" in said
+    train_offline(from_mapping(settings), tmp_path / "whole")
+    for table in ("metrics.csv", "evaluations.csv"):
+        rows, expected = (untimed_rows(tmp_path / run / table) for run in ("stopped", "whole"))
+        assert rows == expected
+    for ours, theirs in zip(
+        jax.tree.leaves(final_state(tmp_path / "stopped")),
+        jax.tree.leaves(final_state(tmp_path / "whole")),
+        strict=True,
+    ):
+        if jax.dtypes.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_saved_run_can_be_evaluated_and_repeats_its_last_evaluation(finished):
+    folder, summary = finished
+    process = subprocess.run(
+        [sys.executable, "-m", "iql_jax.evaluate", f"--workdir={folder}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    printed = dict(line.split() for line in process.stdout.splitlines())
+    assert float(printed["score"]) == pytest.approx(summary["score"], rel=1e-3)
+    assert float(printed["length_mean"]) == pytest.approx(
+        float(untimed_rows(folder / "evaluations.csv")[-1]["length_mean"]), rel=1e-3
+    )
