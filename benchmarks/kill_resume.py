@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from tqdm import tqdm
@@ -129,7 +130,7 @@ def final_arrays(folder: Path) -> dict[str, Any]:
     assert restored is not None
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(restored[0]):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         arrays[jax.tree_util.keystr(path)] = np.asarray(
             jax.random.key_data(leaf) if is_key else leaf
         )

@@ -11,7 +11,6 @@ round differently.)
 import dataclasses
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -19,12 +18,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from iql_jax.errors import UserError
+from iql_jax.processes import available_cores
 from iql_jax.shards import (
     NO_SUCCESS_REPORTED,
     MakeEnv,
     Record,
     ShardedEnvironments,
-    available_cores,
 )
 
 Act = Callable[[npt.NDArray[np.float32]], npt.ArrayLike]
@@ -147,12 +146,7 @@ class Evaluator:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._envs.close(force=error is not None)
 
     def _run(self, act: Act, seed: int, tally: "_Tally", bar: "tqdm[None]") -> None:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM as a request to stop at the next safe point."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 
 class Interrupted(Exception):
@@ -33,12 +33,7 @@ class StopRequest:
         }
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Give the signals back."""
         self._restore()
 

@@ -1,7 +1,6 @@
 """Evaluating a learner's policy on the environment that its dataset names."""
 
 import functools
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -39,12 +38,7 @@ class PolicyEvaluation:
     def __enter__(self) -> "PolicyEvaluation":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Close the environments."""
         self._evaluator.close()
 

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from iql_jax.errors import UserError
+from iql_jax.processes import start_method
 
 MakeEnv = Callable[[], gym.Env]
 Record = dict[str, npt.NDArray[Any]]
@@ -40,13 +41,6 @@ Record = dict[str, npt.NDArray[Any]]
 """
 
 NO_SUCCESS_REPORTED = -1
-
-
-def available_cores() -> int:
-    """The number of processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ShardedEnvironments:
@@ -267,9 +261,6 @@ def _dimensions(env: gym.Env | None) -> tuple[int, int]:
 def _build_vector(factories: list[functools.partial[Shard]]) -> AsyncVectorEnv | SyncVectorEnv:
     if len(factories) == 1:
         return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    # Never 'fork': JAX's threads may hold locks. Windows has no 'forkserver'.
-    methods = multiprocessing.get_all_start_methods()
-    method = "forkserver" if "forkserver" in methods else "spawn"
     before = set(multiprocessing.active_children())
     try:
         with _process_errors(), _main_module_hidden():
@@ -277,7 +268,7 @@ def _build_vector(factories: list[functools.partial[Shard]]) -> AsyncVectorEnv |
                 factories,
                 shared_memory=True,
                 copy=False,
-                context=method,
+                context=start_method(),
                 autoreset_mode=AutoresetMode.DISABLED,
             )
     except BaseException:

@@ -13,10 +13,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from iql_jax import evaluation, shards
+from iql_jax import evaluation
 from iql_jax.environments import EnvironmentRecipe, make_environment
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Evaluator, default_num_envs, episode_seed
+from iql_jax.processes import available_cores
 
 EPISODES = 12
 SEED = 7
@@ -396,7 +397,7 @@ def point_maze_spec() -> str:
 
 
 def test_available_cores_is_what_the_process_may_use():
-    assert 1 <= shards.available_cores() <= (os.cpu_count() or 1)
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
 def test_workers_do_not_import_the_entry_point(tmp_path):

@@ -11,6 +11,9 @@ from typing import Any
 
 from iql_jax.errors import UserError
 
+FULL_STEPS = 1_000_000
+"""The size of an embedded dataset unless its maker is told otherwise, as of those it stands for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Maker:
@@ -51,7 +54,7 @@ def twin_of(minari_id: str) -> str | None:
 
 def make(
     dataset_id: str,
-    steps: int = 1_000_000,
+    steps: int = FULL_STEPS,
     seed: int = 0,
     progress: bool = True,
     *,

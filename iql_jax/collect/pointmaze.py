@@ -29,8 +29,9 @@ from iql_jax.collect.point_tasks import (
     evaluation_spec,
 )
 from iql_jax.collect.storage import add_episodes, new_dataset
-from iql_jax.collect.workers import available_cores, run_in_order
+from iql_jax.collect.workers import run_in_order
 from iql_jax.maze import GOAL_RADIUS
+from iql_jax.processes import available_cores
 
 ACTION_NOISE = 0.5
 

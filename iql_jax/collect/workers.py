@@ -15,16 +15,10 @@ from multiprocessing import connection
 from typing import TypeVar
 
 from iql_jax.errors import UserError
+from iql_jax.processes import start_method
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_in_order(
@@ -47,13 +41,9 @@ def run_in_order(
     if workers == 1:
         yield from map(function, tasks)
         return
-    methods = multiprocessing.get_all_start_methods()
     executor = ProcessPoolExecutor(
         max_workers=min(workers, len(tasks)),
-        # Windows has no fork server.
-        mp_context=multiprocessing.get_context(
-            "forkserver" if "forkserver" in methods else "spawn"
-        ),
+        mp_context=multiprocessing.get_context(start_method()),
         initializer=_start_worker,
     )
     try:

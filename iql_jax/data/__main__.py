@@ -57,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
 
     making = commands.add_parser("make", help="make one of the package's own datasets")
     making.add_argument("id", help="such as iql/pointmaze/umaze-v0")
-    making.add_argument("--steps", type=int, default=1_000_000, help="transitions (1000000)")
+    making.add_argument(
+        "--steps",
+        type=int,
+        default=catalog.FULL_STEPS,
+        help=f"transitions ({catalog.FULL_STEPS:,})",
+    )
     making.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
     making.add_argument("--force", action="store_true", help="make it again where it exists")
     making.set_defaults(run=_make)

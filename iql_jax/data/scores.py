@@ -65,7 +65,9 @@ class ScoreRule:
             The score, or None where there is no reference (or no success signal) to score by.
         """
         if self.kind == "success":
-            return None if successes is None else 100.0 * float(np.sum(successes)) / np.size(successes)
+            return (
+                None if successes is None else 100.0 * float(np.sum(successes)) / np.size(successes)
+            )
         if self.kind == "normalized" and self.ref_min is not None and self.ref_max is not None:
             return normalized_score(float(np.mean(np.asarray(returns))), self.ref_min, self.ref_max)
         return None

@@ -1,0 +1,16 @@
+"""How many worker processes this machine carries, and how they are started."""
+
+import multiprocessing
+import os
+
+
+def available_cores() -> int:
+    """The number of processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start_method() -> str:
+    """Never 'fork': JAX's threads may hold locks. Windows has no 'forkserver'."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
