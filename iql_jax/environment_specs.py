@@ -14,6 +14,7 @@ import io
 import json
 import multiprocessing
 import os
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -142,13 +143,16 @@ def _check_classes(spec: EnvSpec) -> None:
 def _register_robotics(entry_point: str) -> None:
     """Make gymnasium_robotics' environments known to gymnasium, if the entry point is there.
 
-    The package may print a notice when it is imported: once is enough, and workers are many.
+    The package prints a notice on Adroit when it is imported: it is passed on for Adroit, and once,
+    though workers are many.
     """
     if not entry_point.startswith("gymnasium_robotics."):
         return
-    is_worker = multiprocessing.parent_process() is not None
-    with contextlib.redirect_stderr(io.StringIO()) if is_worker else contextlib.nullcontext():
+    with contextlib.redirect_stderr(io.StringIO()) as notice:
         import gymnasium_robotics
+    is_worker = multiprocessing.parent_process() is not None
+    if "adroit" in entry_point and notice.getvalue() and not is_worker:
+        print(notice.getvalue().strip(), file=sys.stderr)
     gym.register_envs(gymnasium_robotics)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,10 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], No
             partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
         )
         # Not `with writer`: after an error that would leave ffmpeg running, and its file behind.
-        with contextlib.closing(writer):
+        with contextlib.closing(writer), warnings.catch_warnings():
+            # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads, but this
+            # one becomes ffmpeg at once.
+            warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
             yield writer.append_data
         os.replace(partial, path)
     finally:
