@@ -40,6 +40,7 @@ class Progress:
     evaluated: int = 0  # Update count of the last row in evaluations.csv.
     metric_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # Since `logged`.
     training_seconds: float = 0.0  # In updates alone.
+    training_seconds_logged: float = 0.0  # The same at `logged`.
     eval_seconds: float = 0.0
     wall_seconds: float = 0.0  # Of all sessions, start-up included.
 
@@ -49,8 +50,10 @@ class Loop(Generic[State]):
     """What the loop needs to carry a run from any of its states to the end.
 
     Attributes:
+        config: The settings; of these the loop reads budgets, intervals and displays.
+        folder: The run's folder.
         advance: Makes the given number of updates; returns the state after and mean metrics.
-        evaluate: Returns a row for evaluations.csv.
+        evaluate: Returns a row for evaluations.csv; None to train without evaluation.
         template: The state before the first update.
         started: ``time.perf_counter()`` when the program started.
     """
@@ -102,7 +105,6 @@ class _Session(Generic[State]):
         self._log = log
         self._progress = progress
         self._wall_before = progress.wall_seconds
-        self._logged_at = progress.training_seconds
         self._bar = tqdm(
             total=self._config.max_steps,
             initial=progress.update,
@@ -167,14 +169,14 @@ class _Session(Generic[State]):
             return
         num_updates = progress.update - progress.logged
         row = {name: total / num_updates for name, total in progress.metric_sums.items()}
-        seconds = progress.training_seconds - self._logged_at
+        seconds = progress.training_seconds - progress.training_seconds_logged
         self._log.write(
             "metrics",
             progress.update,
             {**row, "updates_per_second": num_updates / seconds, **self._clock()},
         )
         progress.logged, progress.metric_sums = progress.update, {}
-        self._logged_at = progress.training_seconds
+        progress.training_seconds_logged = progress.training_seconds
 
     def _evaluate_if_due(self, state: State, stop: StopRequest) -> None:
         progress = self._progress

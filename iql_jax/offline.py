@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
     )
 
 
-def compile_advance(state: IQLState, transitions: Transitions, batch_size: int) -> Any:
+def compile_advance(
+    state: IQLState, transitions: Transitions, batch_size: int
+) -> Callable[[IQLState, int], tuple[IQLState, Metrics]]:
     """Compile ``update_n`` for these data, apart from the first call so that rates exclude it.
 
     Returns:
