@@ -16,8 +16,17 @@ LOG_STD_MAX = 2.0
 
 
 def dense(features: int, name: str) -> nn.Dense:
-    """A dense layer with IQL's initialisation."""
-    return nn.Dense(features, kernel_init=nn.initializers.orthogonal(2.0**0.5), name=name)
+    """A dense layer with IQL's initialisation, in float32.
+
+    The precision is asked for because accelerators multiply float32 in less by default: GPUs in
+    TF32, TPUs in bfloat16.
+    """
+    return nn.Dense(
+        features,
+        kernel_init=nn.initializers.orthogonal(2.0**0.5),
+        precision=jax.lax.Precision.HIGHEST,
+        name=name,
+    )
 
 
 def hidden_layers(

@@ -41,9 +41,30 @@ def _pointmaze(task: str) -> Maker:
     )
 
 
+def _antmaze(task: str) -> Maker:
+    maze, _, kind = task.partition("-")
+    ways = "from start to goal" if task == "umaze" else "between random starts and goals"
+    return Maker(
+        twin_of=f"D4RL/antmaze/{task}-v1",
+        module="iql_jax.collect.antmaze",
+        arguments={"task": task},
+        description=f"an ant walking {ways} of AntMaze {maze}" + (f" ({kind})" if kind else ""),
+    )
+
+
+_POINTMAZE_TASKS = ("umaze", "medium", "large")
+_ANTMAZE_TASKS = (
+    "umaze",
+    "umaze-diverse",
+    "medium-play",
+    "medium-diverse",
+    "large-play",
+    "large-diverse",
+)
+
 EMBEDDED: dict[str, Maker] = {
-    f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in ("umaze", "medium", "large")
-}
+    f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS
+} | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
 
 
 def twin_of(minari_id: str) -> str | None:

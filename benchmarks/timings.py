@@ -1,0 +1,77 @@
+"""Where the time of a start goes: loading, compiling, the first update, an evaluation.
+
+    python benchmarks/timings.py [--repeats=3]
+
+Runs ``train_offline.py --config=configs/pointmaze.py`` for one update in fresh processes: with the
+flat cache empty, with the cache filled, and with an evaluation of 100 episodes of an untrained
+policy, nearly all of which run to the time limit. Prints the medians as a markdown table.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+
+_DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/medium-v0", "The dataset to load.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each.", lower_bound=1)
+
+
+def main(_: Sequence[str]) -> None:
+    """Time the three kinds of start and print the table."""
+    figures: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
+            caches = {**os.environ, "IQL_JAX_CACHE": f"{scratch}/cache{repeat}"}
+            for kind, episodes in (("first", 0), ("cached", 0), ("evaluated", 100)):
+                folder = Path(scratch) / f"{kind}{repeat}"
+                wall = start(folder, episodes, caches)
+                summary = json.loads((folder / "summary.json").read_text())
+                for name in ("load_seconds", "compile_seconds", "eval_seconds"):
+                    figures.setdefault(f"{kind} {name}", []).append(summary[name])
+                figures.setdefault(f"{kind} wall", []).append(wall)
+    medians = {name: statistics.median(seconds) for name, seconds in figures.items()}
+    rows = [
+        ("loading 1M transitions, first time", medians["first load_seconds"]),
+        ("loading 1M transitions, from the cache", medians["cached load_seconds"]),
+        ("compiling the update", medians["cached compile_seconds"]),
+        ("command to the end of a one-update run, second start", medians["cached wall"]),
+        ("evaluation, 100 episodes of full length", medians["evaluated eval_seconds"]),
+    ]
+    print(f"| {_DATASET.value}, {os.cpu_count()} cores | seconds |\n|---|---|")
+    for name, seconds in rows:
+        print(f"| {name} | {seconds:.1f} |")
+
+
+def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:
+    """Run one update; the seconds from command to exit."""
+    command = [
+        sys.executable,
+        "train_offline.py",
+        "--config=configs/pointmaze.py",
+        f"--workdir={folder}",
+        f"--config.dataset={_DATASET.value}",
+        "--config.max_steps=1",
+        f"--config.eval_episodes={episodes}",
+        "--config.progress=False",
+    ]
+    began = time.perf_counter()
+    process = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if process.returncode != 0:
+        sys.exit(f"train_offline.py failed:\n{process.stderr}")
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,28 @@
+"""Gymnasium-Robotics' maze environments, without what collection does not need."""
+
+import contextlib
+import dataclasses
+import io
+import os
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+
+def registered_spec(env_id: str) -> EnvSpec:
+    """Get a copy of a registered specification, whose arguments may be changed."""
+    # On import the package advertises its news on stderr, once for every process.
+    with contextlib.redirect_stderr(io.StringIO()):
+        import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    spec = gym.spec(env_id)
+    return dataclasses.replace(spec, kwargs=dict(spec.kwargs))
+
+
+def bare_environment(spec: EnvSpec) -> Any:
+    """Build a maze environment without wrappers, which would cost more than the physics."""
+    env: Any = gym.make(spec, disable_env_checker=True).unwrapped
+    os.unlink(env.tmp_xml_file_path)  # Loaded already; the environment leaves it behind.
+    return env

@@ -1,0 +1,26 @@
+"""Where the randomness of collected data comes from, and what they were made with."""
+
+import importlib.metadata
+
+import numpy as np
+
+from iql_jax import __version__
+
+_PACKAGES = ("gymnasium", "gymnasium-robotics", "minari", "mujoco", "numpy")
+
+
+def randomness(seed: int, stream: int, index: int) -> tuple[int, np.random.Generator]:
+    """Derive the seed of a reset and a generator that no other stream or index shares.
+
+    Args:
+        seed: the dataset's.
+        stream: what it is for.
+        index: the shard, lane or episode.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(stream, index))
+    return int(sequence.generate_state(1)[0]), np.random.default_rng(sequence)
+
+
+def package_versions() -> dict[str, str]:
+    """The versions that the content of a dataset may depend on."""
+    return {"iql_jax": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -1,0 +1,25 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import iql_jax
+
+PACKAGE = Path(iql_jax.__file__).parent
+
+ALGORITHM = ("types", "losses", "networks", "train_state", "updates", "learner", "policy")
+ALLOWED = {"jax", "flax", "optax", "chex", "numpy", "functools", "collections", "typing"}
+
+
+@pytest.mark.parametrize("module", ALGORITHM)
+def test_the_algorithm_imports_jax_flax_optax_and_chex_only(module):
+    """It must run, and be benchmarked, where no environment or dataset library is installed."""
+    imported = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name for name in imported if name.startswith("iql_jax.")}
+    assert {name.partition(".")[0] for name in imported - ours} <= ALLOWED
+    assert {name.split(".")[1] for name in ours} <= set(ALGORITHM)
