@@ -1,6 +1,13 @@
 """Checkpoints of a whole run's state with Orbax: atomic, the newest three kept."""
 
+import contextlib
 import errno
+import gc
+import logging
+import sys
+import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +27,21 @@ class Checkpoints:
 
     A checkpoint holds a pytree of arrays (``state``) and a JSON object (``progress``). Orbax writes
     it under a temporary name and renames it when complete, so a kill leaves no torn one behind.
+
+    Args:
+        folder: Where they are.
+        read_only: Change nothing there, for a reader beside a run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder.absolute()
+        self._read_only = read_only
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT,
+                max_to_keep=None if read_only else KEPT,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
                 # A save takes a fraction of a second; finishing it before training goes on keeps
                 # the logs and the checkpoint of one update count together.
                 enable_async_checkpointing=False,
@@ -38,6 +52,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Let go of the folder."""
         self._manager.close()
 
     def save(self, update: int, state: Any, progress: dict[str, Any]) -> None:
@@ -49,12 +64,13 @@ class Checkpoints:
         if update in self._manager.all_steps():
             return
         try:
-            self._manager.save(
-                update,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
-                ),
-            )
+            with _quiet():
+                self._manager.save(
+                    update,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                    ),
+                )
         except (OSError, ValueError) as error:
             if not is_disk_full(error):
                 raise
@@ -66,45 +82,54 @@ class Checkpoints:
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
         """The newest readable checkpoint, or None where there is none at all.
 
-        A checkpoint that cannot be read is said, set aside and passed over for the one before.
+        A checkpoint that cannot be read, while one before it can, is said and set aside.
 
         Args:
             template: A state of the same structure, shapes and dtypes; its numbers are not used.
 
         Raises:
-            UserError: If there are checkpoints and none can be read.
+            UserError: If there are checkpoints and none can be read; all are left as they are.
         """
-        updates = sorted(self._manager.all_steps(), reverse=True)
-        for update in updates:
-            try:
-                restored = self._restore(update, template)
-            # Orbax and TensorStore raise whatever the damage makes them raise.
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200]
-                say(f"checkpoint {self._folder / str(update)} cannot be read ({reason})")
-                self._set_aside(update)
-            else:
-                return restored
-        if updates:
+        unreadable: dict[int, str] = {}
+        for update in sorted(self._manager.all_steps(), reverse=True):
+            with _quiet():
+                restored = self._try_restore(update, template)
+                if isinstance(restored, str):
+                    gc.collect()
+            if isinstance(restored, str):
+                unreadable[update] = restored
+                continue
+            for damaged, reason in unreadable.items():
+                say(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
+                if not self._read_only:
+                    self._set_aside(damaged)
+            return restored
+        if unreadable:
             raise UserError(
-                f"none of the checkpoints in {self._folder} can be read; "
+                f"none of the checkpoints in {self._folder} can be read "
+                f"({next(iter(unreadable.values()))}); use the versions that config.json names, or "
                 "delete the run's folder to start it again"
             )
         return None
 
-    def _restore(self, update: int, template: State) -> tuple[State, dict[str, Any]]:
+    def _try_restore(self, update: int, template: State) -> tuple[State, dict[str, Any]] | str:
+        """A checkpoint's contents, or the reason why it cannot be read."""
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        restored = self._manager.restore(
-            update,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore()
-            ),
-        )
+        try:
+            restored = self._manager.restore(
+                update,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore()
+                ),
+            )
+        # Orbax and TensorStore raise whatever the damage makes them raise.
+        except Exception as error:
+            return " ".join(str(error).split())[:200]
         return restored.state, restored.progress
 
     def _set_aside(self, update: int) -> None:
         damaged = self._folder / str(update)
-        aside = self._folder.with_name("damaged_checkpoints") / str(update)
+        aside = self._folder.with_name("damaged_checkpoints") / f"{update}-{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(exist_ok=True)
         damaged.rename(aside)
         self._manager.reload()
@@ -116,3 +141,23 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax from telling at length of a failure that is told in one line here.
+
+    It logs tracebacks, and leaves reads that it began and abandoned to the garbage collector, where
+    Python tells of each.
+    """
+    logger = logging.getLogger("absl")
+    level, hook = logger.level, sys.unraisablehook
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+            yield
+    finally:
+        sys.unraisablehook = hook
+        logger.setLevel(level)

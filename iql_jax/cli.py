@@ -2,14 +2,16 @@
 
 import functools
 import shlex
+import signal
 import sys
+import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from iql_jax import config
-from iql_jax.checkpointing import is_disk_full
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
 
@@ -18,6 +20,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Run an absl program; a failure that the user can mend is one line and status 1 or 2."""
     # Orbax tells of each file it touches at the level of information.
     logging.set_verbosity(logging.WARNING)
+    signal.signal(signal.SIGTERM, _terminate)
     app.run(functools.partial(_guarded, main), flags_parser=_parse_flags)
 
 
@@ -42,15 +45,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
         return list(flags.FLAGS(argv))
     except flags.Error as error:
         _exit(2, _one_line(error))
-    except AttributeError as error:
-        if error.name == "get_config":
-            _exit(2, "the config file fails: it defines no get_config()")
-        # What a locked ConfigDict raises for a key it does not have.
-        _exit(2, f"unknown config key: {_one_line(error)}")
-    except KeyboardInterrupt:
-        raise
     # A config file is the user's own code: anything may come out of it.
     except Exception as error:
+        if isinstance(error, AttributeError) and error.name == "get_config":
+            _exit(2, "the config file fails: it defines no get_config()")
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+        if isinstance(error, AttributeError) and "ml_collections" in raised_in:
+            # What a locked ConfigDict raises for a key it does not have.
+            _exit(2, f"unknown config key: {_one_line(error)}")
         _exit(2, f"the config file fails with {type(error).__name__}: {_one_line(error)}")
 
 
@@ -60,14 +62,21 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except UserError as error:
         _exit(1, _one_line(error))
     except Interrupted as error:
-        command = shlex.join([sys.executable, *sys.argv])
-        _exit(128 + error.signum, f"{error}; the same command resumes: {command}")
+        resume = f"; resume with: {shlex.join([sys.executable, *sys.argv])}"
+        _exit(128 + error.signum, f"{error}{resume if error.resumable else ''}")
     except KeyboardInterrupt:
-        _exit(130, "interrupted")
+        _exit(128 + signal.SIGINT, "interrupted")
     except OSError as error:
-        if not is_disk_full(error):
+        # A path that cannot be written, a full disk: the system's own words say it.
+        if error.filename is None and error.strerror is None:
             raise
-        _exit(1, f"no space left on the disk: {_one_line(error)}")
+        where = "" if error.filename is None else f": {error.filename}"
+        _exit(1, f"{error.strerror}{where}")
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that what is under way cleans up behind itself."""
+    _exit(128 + signum, "stopped by SIGTERM")
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR [--episodes=N] [--video=FILE]``.
 
-Without options it repeats the run's last evaluation, to the very episodes.
+Without options it repeats, for a finished run, its last evaluation to the very episodes.
 """
 
 import functools
@@ -15,12 +15,13 @@ from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
+from iql_jax.evaluation import default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.offline import initial_state
 from iql_jax.policy import eval_actions
-from iql_jax.policy_evaluation import PolicyEvaluation, describe, evaluation_seed
-from iql_jax.run_folder import read_json
+from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed
+from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.video import configure_headless_rendering, record_episode
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -37,14 +38,19 @@ def main(_: list[str]) -> None:
     if _VIDEO.value is not None:
         configure_headless_rendering()
     folder = Path(_WORKDIR.value)
-    settings = config.from_mapping(read_json(folder / "config.json")["config"])
+    record = read_record(folder)
+    settings = config.from_mapping(record["config"])
     episodes = _EPISODES.value or settings.eval_episodes
     if episodes == 0:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
     dataset = load_dataset(settings)
+    check_same_data(folder, record, dataset.record)
     state = load_state(folder, settings, dataset)
     update = int(state.step)
-    with StopRequest() as stop, PolicyEvaluation(settings, dataset) as evaluation:
+    num_envs = default_num_envs(episodes, settings.eval_envs)
+    if episodes == settings.eval_episodes:
+        num_envs = record["num_envs"]
+    with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, update, episodes, stop)
     say(f"{folder} at update {update:,}, {episodes} episodes of {dataset.record['id']}:")
     for name, number in describe(result, dataset).items():
@@ -62,7 +68,7 @@ def load_state(folder: Path, settings: config.Config, dataset: Dataset) -> IQLSt
     checkpoints_folder = folder / "checkpoints"
     if not checkpoints_folder.is_dir():
         raise UserError(f"{folder} holds no checkpoint yet; train it first")
-    with Checkpoints(checkpoints_folder) as checkpoints:
+    with Checkpoints(checkpoints_folder, read_only=True) as checkpoints:
         restored = checkpoints.restore_newest(initial_state(settings, dataset))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")

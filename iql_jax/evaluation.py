@@ -76,7 +76,7 @@ def default_num_envs(episodes: int, requested: int) -> int:
     """
     if requested < 0:
         raise UserError(f"eval_envs must be 0 (automatic) or positive, not {requested}")
-    if requested:
+    if requested or not episodes:
         return min(requested, episodes)
     rounds = -(-episodes // (ENVS_PER_CORE * available_cores()))
     return -(-episodes // rounds)

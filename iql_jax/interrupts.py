@@ -2,19 +2,21 @@
 
 import signal
 from types import FrameType
+from typing import Any
 
 
 class Interrupted(Exception):
-    """Training stopped at a request, with everything saved.
+    """Work stopped at the request of a signal.
 
     Attributes:
         signum: The signal that asked for it.
-        message: One line: where training stopped and where it was saved.
+        resumable: Whether everything is saved, so that the same command goes on from here.
     """
 
-    def __init__(self, signum: int, message: str = "") -> None:
+    def __init__(self, signum: int, message: str = "", *, resumable: bool = False) -> None:
         super().__init__(message or f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
+        self.resumable = resumable
 
 
 class StopRequest:
@@ -25,12 +27,13 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         """Take over the two signals."""
-        self._previous = {
-            signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
-        }
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.getsignal(signum)
+            signal.signal(signum, self._note)
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:

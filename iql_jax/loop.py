@@ -9,9 +9,9 @@ does exactly what an uninterrupted one would have done.
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 from tqdm import tqdm
@@ -42,7 +42,7 @@ class Progress:
     training_seconds: float = 0.0  # In updates alone.
     training_seconds_logged: float = 0.0  # The same at `logged`.
     eval_seconds: float = 0.0
-    wall_seconds: float = 0.0  # Of all sessions, start-up included.
+    wall_seconds: float = 0.0  # Of all sessions up to their last save, start-up included.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Loop(Generic[State]):
     Attributes:
         config: The settings; of these the loop reads budgets, intervals and displays.
         folder: The run's folder.
+        record: The run's record, as ``config.json`` has it.
         advance: Makes the given number of updates; returns the state after and mean metrics.
         evaluate: Returns a row for evaluations.csv; None to train without evaluation.
         template: The state before the first update.
@@ -60,6 +61,7 @@ class Loop(Generic[State]):
 
     config: Config
     folder: Path
+    record: Mapping[str, Any]
     advance: Callable[[State, int], tuple[State, Metrics]]
     evaluate: Callable[[State, int, StopRequest], dict[str, float | None]] | None
     template: State
@@ -82,7 +84,7 @@ class Loop(Generic[State]):
                 self.folder,
                 {"metrics": progress.logged, "evaluations": progress.evaluated},
                 self.config.wandb_project,
-                self.config.to_dict(),
+                self.record,
             )
             session = _Session(self, checkpoints, log, progress)
             try:
@@ -133,6 +135,7 @@ class _Session(Generic[State]):
             raise Interrupted(
                 interrupted.signum,
                 f"{interrupted} at update {self._progress.update:,}; saved in {self._loop.folder}",
+                resumable=True,
             ) from None
 
     def _next_boundary(self) -> int:

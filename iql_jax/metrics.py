@@ -1,12 +1,16 @@
 """What a run logs: CSV tables and TensorBoard always, Weights & Biases if asked."""
 
 import csv
+import importlib.util
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from iql_jax.errors import UserError
 
@@ -65,6 +69,37 @@ class Table:
         os.replace(partial, self._path)
 
 
+class TensorBoard:
+    """Scalars for TensorBoard, written as they come.
+
+    tensorboardX's own ``SummaryWriter`` hands them to a thread, and waits for it for ever where the
+    thread has died of a full disk.
+    """
+
+    def __init__(self, folder: Path, last_update: int) -> None:
+        """Open a new file; TensorBoard forgets what older ones have after ``last_update``."""
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._write(Event(file_version="brain.Event:2"), 0)
+        purge = SessionLog(status=SessionLog.START)
+        self._write(Event(session_log=purge), last_update + 1)
+
+    def write(self, update: int, values: Mapping[str, float]) -> None:
+        """Add one point to each curve."""
+        for name, value in values.items():
+            self._write(Event(summary=scalar(name, value)), update)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+    def _write(self, event: Any, update: int) -> None:
+        event.wall_time = time.time()
+        event.step = update
+        self._writer.write_event(event)
+
+
 class RunLog:
     """Writes each row to its CSV table, to TensorBoard, and to W&B where a project is named.
 
@@ -72,7 +107,10 @@ class RunLog:
         folder: The run's folder; gets ``metrics.csv``, ``evaluations.csv`` and ``tb/``.
         last_updates: For each table, the update count up to which a resumed run keeps its rows.
         wandb_project: Empty for none.
-        config: Shown in W&B.
+        record: The run's record: its id and settings.
+
+    Raises:
+        UserError: If W&B cannot start.
     """
 
     def __init__(
@@ -80,23 +118,20 @@ class RunLog:
         folder: Path,
         last_updates: Mapping[str, int],
         wandb_project: str,
-        config: Mapping[str, Any],
+        record: Mapping[str, Any],
     ) -> None:
+        # First, for it alone may fail: then nothing is open yet.
+        self._wandb = _start_wandb(folder, wandb_project, record) if wandb_project else None
         self._tables = {
             name: Table(folder / f"{name}.csv", last) for name, last in last_updates.items()
         }
-        self._tensorboard = SummaryWriter(
-            str(folder / "tb"), purge_step=max(last_updates.values()) + 1
-        )
-        self._wandb = _start_wandb(folder, wandb_project, config) if wandb_project else None
+        self._tensorboard = TensorBoard(folder / "tb", max(last_updates.values()))
 
     def write(self, table: str, update: int, values: Mapping[str, float | None]) -> None:
         """Log a row of one of the tables."""
         self._tables[table].append(update, values)
         known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
-        for name, value in known.items():
-            self._tensorboard.add_scalar(name, value, update)
-        self._tensorboard.flush()
+        self._tensorboard.write(update, known)
         if self._wandb is not None:
             self._wandb.log(known, step=update)
 
@@ -107,15 +142,31 @@ class RunLog:
             self._wandb.finish()
 
 
-def _start_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
+def require_wandb(project: str) -> None:
+    """Refuse a run that wants W&B where it is not installed; for before any long work."""
+    if project and importlib.util.find_spec("wandb") is None:
         raise UserError(
             "config.wandb_project is set but wandb is not installed; "
             "install it with: pip install 'iql_jax[wandb]'"
+        )
+
+
+def _start_wandb(folder: Path, project: str, record: Mapping[str, Any]) -> Any:
+    require_wandb(project)
+    import wandb
+
+    try:
+        # The run's own id: when it is resumed, it goes on in the same curve.
+        return wandb.init(
+            project=project,
+            id=record["run_id"],
+            name=folder.name,
+            dir=folder,
+            config=record["config"],
+            resume="allow",
+        )
+    # W&B raises kinds of its own for a missing key, a missing network and much else.
+    except Exception as error:
+        raise UserError(
+            f"Weights & Biases does not start: {error}; --config.wandb_project= trains without it"
         ) from error
-    # The folder's name as id: a resumed run goes on in the same curve.
-    return wandb.init(
-        project=project, id=folder.name, dir=folder, config=dict(config), resume="allow"
-    )

@@ -13,9 +13,11 @@ from iql_jax import report
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.evaluation import default_num_envs
 from iql_jax.learner import IQLState, create_state, update_n
 from iql_jax.loop import Loop
-from iql_jax.policy_evaluation import PolicyEvaluation
+from iql_jax.metrics import require_wandb
+from iql_jax.run_evaluation import RunEvaluation
 from iql_jax.run_folder import RunFolder
 from iql_jax.types import Metrics, Transitions
 
@@ -36,10 +38,13 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
+        require_wandb(config.wandb_project)
         folder = stack.enter_context(RunFolder(workdir))
+        folder.check_settings(config.to_dict())
         dataset = load_dataset(config)
         load_seconds = time.perf_counter() - started
-        folder.claim(config.to_dict(), dataset.record)
+        num_envs = default_num_envs(config.eval_episodes, config.eval_envs)
+        record = folder.claim(config.to_dict(), dataset.record, num_envs)
         say(
             f"{dataset.record['id']} ({dataset.record['source']}): "
             f"{dataset.transitions.size:,} transitions in {load_seconds:.1f} s"
@@ -47,7 +52,9 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
 
         evaluation = None
         if config.eval_episodes > 0:
-            evaluation = stack.enter_context(PolicyEvaluation(config, dataset))
+            evaluation = stack.enter_context(
+                RunEvaluation(config, dataset, config.eval_episodes, record["num_envs"])
+            )
         state = initial_state(config, dataset)
         compiling = time.perf_counter()
         advance = compile_advance(state, dataset.transitions, config.batch_size)
@@ -56,6 +63,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         loop = Loop(
             config=config,
             folder=workdir,
+            record=record,
             advance=advance,
             evaluate=evaluation,
             template=state,
@@ -64,7 +72,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         state, progress = loop.run()
         report.draw(workdir, config, dataset, state, evaluation)
         startup = {"load_seconds": load_seconds, "compile_seconds": compile_seconds}
-        summary = report.summarize(workdir, config, dataset, progress, startup)
+        summary = report.summarize(workdir, record, progress, startup)
         say(report.closing_line(summary, workdir))
         return summary
 

@@ -15,8 +15,8 @@ from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.loop import Progress
 from iql_jax.metrics import read_table
-from iql_jax.policy_evaluation import PolicyEvaluation
-from iql_jax.run_folder import device_name, versions, write_json
+from iql_jax.run_evaluation import RunEvaluation
+from iql_jax.run_folder import Record, device_name, versions, write_json
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -27,8 +27,7 @@ VALUED_POSITIONS = 200_000  # Observations whose value is drawn.
 
 def summarize(
     folder: Path,
-    config: Config,
-    dataset: Dataset,
+    record: Record,
     progress: Progress,
     startup: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -36,8 +35,7 @@ def summarize(
 
     Args:
         folder: The run's folder.
-        config: The settings.
-        dataset: The data it was trained on.
+        record: The run's record, as ``config.json`` has it.
         progress: How far it is, with its times.
         startup: Seconds that the parts of this session's start took.
     """
@@ -45,15 +43,15 @@ def summarize(
     last = evaluations[-1] if evaluations else {}
     summary = {
         **{name: last.get(name) for name in ("score", "return_mean", "return_std", "success_rate")},
-        "eval_episodes": config.eval_episodes,
+        "eval_episodes": record["config"]["eval_episodes"],
         "updates": progress.update,
         "updates_per_second": progress.update / max(progress.training_seconds, 1e-9),
         "training_seconds": progress.training_seconds,
         "eval_seconds": progress.eval_seconds,
         "wall_seconds": progress.wall_seconds,
         **startup,
-        "seed": config.seed,
-        "dataset": {name: dataset.record[name] for name in ("id", "source", "fingerprint")},
+        "seed": record["config"]["seed"],
+        "dataset": {name: record["dataset"][name] for name in ("id", "source", "fingerprint")},
         "versions": versions(),
         "device": device_name(),
     }
@@ -77,7 +75,7 @@ def draw(
     config: Config,
     dataset: Dataset,
     state: IQLState,
-    evaluation: PolicyEvaluation | None,
+    evaluation: RunEvaluation | None,
 ) -> None:
     """Draw ``learning_curve.png`` and, for mazes, ``value_map.png``."""
     evaluations = read_table(folder / "evaluations.csv")

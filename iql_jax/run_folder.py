@@ -4,19 +4,21 @@ import fcntl
 import json
 import os
 import platform
+import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 
+import iql_jax
+from iql_jax.console import say
 from iql_jax.errors import UserError
 
-# Settings that say how a run is shown or sped up, not what it computes: free to change on resume.
-FREE_ON_RESUME = ("progress", "eval_envs", "trust_environment", "wandb_project")
+# Settings that say how a run is shown, not what it computes: free to change on resume.
+FREE_ON_RESUME = ("progress", "trust_environment", "wandb_project")
 
 PACKAGES = (
-    "iql_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -28,26 +30,33 @@ PACKAGES = (
     "numpy",
 )
 
+Record = dict[str, Any]
+
 
 class RunFolder:
-    """One run's folder, locked for this process while the context is open.
-
-    Raises:
-        UserError: If the folder holds something else, or another process is at work in it.
-    """
+    """One run's folder, locked for this process while the context is open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: TextIO | None = None
+        self._is_new = False
 
     def __enter__(self) -> "RunFolder":
-        """Create the folder where it is new, and lock it."""
+        """Create the folder where it is new, and lock it.
+
+        Raises:
+            UserError: If it holds something else, or another process is at work in it.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir {self.path} is a file; name a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self._is_ours():
+        holds = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if "config.json" in holds:
+            read_record(self.path)  # Refuses one that is not ours.
+        elif holds - {".lock"}:
             raise UserError(
                 f"--workdir {self.path} holds files but no run; name a new or empty folder"
             )
+        self._is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / ".lock").open("w")
         try:
@@ -60,59 +69,114 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Release the lock."""
+        """Release the lock; a new folder in which nothing was begun goes again."""
         if self._lock is not None:
             self._lock.close()
+        if self._is_new and [path.name for path in self.path.iterdir()] == [".lock"]:
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
-    def _is_ours(self) -> bool:
-        return (self.path / "config.json").exists() or (self.path / ".lock").exists()
-
-    def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
-        """Write ``config.json``, or check that the one already here describes the same run.
-
-        Args:
-            config: The effective settings.
-            dataset: The record of the dataset, with its fingerprint.
-
-        Raises:
-            UserError: If the folder belongs to a run with other settings or other data.
-        """
-        record = {
-            "config": config,
-            "dataset": dataset,
-            "versions": versions(),
-            "device": device_name(),
-        }
-        path = self.path / "config.json"
-        if path.exists():
-            self._check_same_run(read_json(path), record)
-        else:
-            write_json(path, record)
-
-    def _check_same_run(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        settings = {**before["config"], **now["config"]}
+    def check_settings(self, config: Record) -> None:
+        """Refuse a folder that belongs to a run with other settings; for before any long work."""
+        if not (self.path / "config.json").exists():
+            return
+        before = read_record(self.path)["config"]
         changed = [
-            f"{key} {before['config'].get(key)!r} -> {now['config'].get(key)!r}"
-            for key in sorted(settings)
-            if key not in FREE_ON_RESUME and before["config"].get(key) != now["config"].get(key)
+            f"{key} {before.get(key)!r} -> {config.get(key)!r}"
+            for key in sorted({**before, **config})
+            if key not in FREE_ON_RESUME and before.get(key) != config.get(key)
         ]
         if changed:
             raise UserError(
                 f"--workdir {self.path} belongs to a run with other settings "
                 f"({', '.join(changed)}); name another folder for this one"
             )
-        if before["dataset"]["fingerprint"] != now["dataset"]["fingerprint"]:
-            raise UserError(
-                f"--workdir {self.path} belongs to a run on other data: fingerprint "
-                f"{before['dataset']['fingerprint'][:16]} then, "
-                f"{now['dataset']['fingerprint'][:16]} now; name another folder for this one"
-            )
+
+    def claim(self, config: Record, dataset: Record, num_envs: int) -> Record:
+        """Write ``config.json``, or check that the one already here describes the same run.
+
+        Args:
+            config: The effective settings.
+            dataset: The record of the dataset, with its fingerprint.
+            num_envs: How many environments an evaluation steps at once. Where the settings leave it
+                open it follows from the machine's cores, and it is the run's from then on: the last
+                bits of a policy may depend on how many observations it is given at once.
+
+        Returns:
+            The record of the run as it was begun.
+
+        Raises:
+            UserError: If the folder belongs to a run with other settings or other data.
+        """
+        record: Record = {
+            "run_id": uuid.uuid4().hex,
+            "config": config,
+            "dataset": dataset,
+            "num_envs": num_envs,
+            "versions": versions(),
+            "device": device_name(),
+        }
+        if not (self.path / "config.json").exists():
+            write_json(self.path / "config.json", record)
+            return record
+        self.check_settings(config)
+        before = read_record(self.path)
+        check_same_data(self.path, before, dataset)
+        changed = [
+            f"{name} {before['versions'].get(name)} -> {version}"
+            for name, version in record["versions"].items()
+            if before["versions"].get(name) != version
+        ]
+        if before["device"] != record["device"]:
+            changed.append(f"{before['device']} -> {record['device']}")
+        if changed:
+            say(f"the run was begun elsewhere ({', '.join(changed)}): its bits may differ from now")
+        return before
+
+
+def read_record(folder: Path) -> Record:
+    """The contents of a run's ``config.json``.
+
+    Raises:
+        UserError: If it is missing, or not written by a run.
+    """
+    path = folder / "config.json"
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no run: config.json is missing") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    keys = {"run_id", "config", "dataset", "num_envs", "versions", "device"}
+    if not isinstance(record, dict) or not keys <= set(record):
+        raise UserError(f"{path} is not the record of a run; name another folder")
+    return record
+
+
+def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
+    """Refuse data that are not those of the run.
+
+    Args:
+        folder: The run's folder.
+        record: The run's record.
+        dataset: The record of the dataset as it is now.
+
+    Raises:
+        UserError: If the fingerprints differ.
+    """
+    before, now = record["dataset"], dataset
+    if before["fingerprint"] != now["fingerprint"]:
+        raise UserError(
+            f"{folder} belongs to a run on other data: {before['id']} with fingerprint "
+            f"{before['fingerprint'][:16]} then, {now['id']} with {now['fingerprint'][:16]} now"
+        )
 
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that may change a run's numbers."""
     return {
         "python": platform.python_version(),
+        "iql_jax": iql_jax.__version__,
         **{package: metadata.version(package) for package in PACKAGES},
     }
 
@@ -128,17 +192,3 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(partial, path)
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        UserError: If the file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} holds no run: {path.name} is missing") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error

@@ -1,14 +1,18 @@
 """The training loop on a toy state: what happens when, and that interruptions leave no trace."""
 
+import contextlib
 import csv
 import itertools
 import os
+import shutil
 import signal
+import subprocess
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
@@ -39,6 +43,7 @@ class Toy:
         self.loop = Loop(
             config=from_mapping({**CONFIG, **(settings or {})}),
             folder=folder,
+            record={"run_id": "1", "config": {}},
             advance=self.advance,
             evaluate=self.evaluate,
             template=(jnp.ones(3, jnp.float32), jnp.zeros((), jnp.int32)),
@@ -194,8 +199,9 @@ def test_when_no_checkpoint_can_be_read_the_run_does_not_start_anew(tmp_path):
     for file in (tmp_path / "checkpoints").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        Toy(tmp_path).loop.run()
+    for _ in range(2):  # Neither the first start nor the next.
+        with pytest.raises(UserError, match="none of the checkpoints"):
+            Toy(tmp_path).loop.run()
 
 
 def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
@@ -218,12 +224,67 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     assert "2000" not in [path.name for path in (tmp_path / "checkpoints").iterdir()]
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
-    from orbax.checkpoint import CheckpointManager
+def test_a_state_of_another_shape_leaves_the_checkpoints_alone(tmp_path):
+    Toy(tmp_path, {"max_steps": 2_000}).loop.run()
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    other = Toy(tmp_path, {"max_steps": 2_000})
+    object.__setattr__(other.loop, "template", (jnp.ones(4), jnp.zeros((), jnp.int32)))
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        other.loop.run()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(CheckpointManager, "save", full)
-    with pytest.raises(UserError, match="no space left to save update 900"):
-        Toy(tmp_path).loop.run()
+def test_a_reader_beside_a_run_changes_nothing(tmp_path):
+    toy = Toy(tmp_path, {"max_steps": 2_000})
+    toy.loop.run()
+    newest = tmp_path / "checkpoints" / "2000"
+    for file in (newest / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        (_, step), _ = checkpoints.restore_newest(Toy(tmp_path).loop.template)
+    assert int(step) == 1_800
+    assert newest.exists()
+    assert not (tmp_path / "damaged_checkpoints").exists()
+
+
+def test_the_same_update_may_be_damaged_twice(tmp_path):
+    for _ in range(2):
+        with contextlib.suppress(Crash):
+            Toy(tmp_path, fail_at=12).loop.run()
+        newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+        for file in (newest / "state").rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"")
+    with contextlib.suppress(Crash):
+        Toy(tmp_path, fail_at=2).loop.run()
+    names = [path.name for path in (tmp_path / "damaged_checkpoints").iterdir()]
+    assert len(names) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_clear_line(small_disk, capfd):
+    toy = Toy(small_disk)
+    rng = np.random.default_rng(0)
+
+    def advance(state, num_updates):
+        # Random numbers, for checkpoints are compressed.
+        numbers = rng.uniform(size=60_000).astype(np.float32)
+        return (jnp.asarray(numbers), state[1] + num_updates), {"loss": jnp.zeros(())}
+
+    object.__setattr__(toy.loop, "template", (jnp.zeros(60_000), jnp.zeros((), jnp.int32)))
+    object.__setattr__(toy.loop, "advance", advance)
+    with pytest.raises(UserError, match=r"no space left to save update \d+"):
+        toy.loop.run()
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -1,10 +1,12 @@
-import builtins
+import importlib.util
 import sys
 
 import pytest
 
 from iql_jax.errors import UserError
-from iql_jax.metrics import RunLog, Table, read_table
+from iql_jax.metrics import RunLog, Table, TensorBoard, read_table, require_wandb
+
+RECORD = {"run_id": "abc", "config": {"seed": 1}}
 
 
 def test_rows_survive_as_written(tmp_path):
@@ -39,7 +41,7 @@ def test_a_missing_table_has_no_rows(tmp_path):
 
 
 def test_log_writes_both_tables_and_tensorboard(tmp_path):
-    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "", {})
+    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "", RECORD)
     log.write("metrics", 5, {"loss": 1.0})
     log.write("evaluations", 5, {"score": None, "return_mean": 2.0})
     log.close()
@@ -52,17 +54,37 @@ def test_log_writes_both_tables_and_tensorboard(tmp_path):
     assert b"evaluations/score" not in content
 
 
-def test_wandb_without_the_package_says_how_to_get_it(tmp_path, monkeypatch):
-    real_import = builtins.__import__
+def test_tensorboard_raises_where_it_cannot_write(tmp_path):
+    board = TensorBoard(tmp_path / "tb", 0)
+    write_event = board._writer.write_event
 
-    def without_wandb(name, *args, **kwargs):
-        if name == "wandb":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
+    def full(event):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(builtins, "__import__", without_wandb)
+    board._writer.write_event = full
+    with pytest.raises(OSError, match="No space left"):
+        board.write(1, {"loss": 1.0})
+    board._writer.write_event = write_event
+    board.close()
+
+
+def test_wandb_without_the_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    require_wandb("")
     with pytest.raises(UserError, match=r"iql_jax\[wandb\]"):
-        RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", {})
+        require_wandb("project")
+
+
+def test_wandb_that_does_not_start_is_one_clear_line(tmp_path, monkeypatch):
+    class FakeWandb:
+        @staticmethod
+        def init(**kwargs):
+            raise RuntimeError("no API key")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
+    with pytest.raises(UserError, match="does not start: no API key"):
+        RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", RECORD)
 
 
 def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
@@ -82,12 +104,14 @@ def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
         @staticmethod
         def init(**kwargs):
             assert kwargs["project"] == "project"
-            assert kwargs["id"] == tmp_path.name
+            assert kwargs["id"] == "abc"
+            assert kwargs["name"] == tmp_path.name
             assert kwargs["config"] == {"seed": 1}
             return run
 
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
-    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", {"seed": 1})
+    log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", RECORD)
     log.write("metrics", 5, {"loss": 1.0, "none": None})
     log.close()
     assert run.rows == [(5, {"metrics/loss": 1.0}), "finished"]

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from iql_jax.errors import UserError
-from iql_jax.run_folder import RunFolder, read_json, versions
+from iql_jax.run_folder import RunFolder, check_same_data, read_record, versions
 
 CONFIG = {"seed": 1, "expectile": 0.7, "progress": True, "eval_envs": 0}
 DATASET = {"id": "a/b-v0", "fingerprint": "f" * 64}
@@ -12,8 +12,8 @@ DATASET = {"id": "a/b-v0", "fingerprint": "f" * 64}
 
 def test_a_new_folder_is_claimed_with_its_record(tmp_path):
     with RunFolder(tmp_path / "new" / "run") as folder:
-        folder.claim(CONFIG, DATASET)
-    record = read_json(tmp_path / "new" / "run" / "config.json")
+        folder.claim(CONFIG, DATASET, 10)
+    record = read_record(tmp_path / "new" / "run")
     assert record["config"] == CONFIG
     assert record["dataset"] == DATASET
     assert record["versions"] == versions()
@@ -21,21 +21,21 @@ def test_a_new_folder_is_claimed_with_its_record(tmp_path):
 
 
 def test_the_same_run_may_come_back_with_other_displays(tmp_path):
-    for changed in ({}, {"progress": False, "eval_envs": 4}):
+    for changed in ({}, {"progress": False, "wandb_project": "p"}):
         with RunFolder(tmp_path) as folder:
-            folder.claim({**CONFIG, **changed}, DATASET)
-    assert read_json(tmp_path / "config.json")["config"] == CONFIG
+            folder.claim({**CONFIG, **changed}, DATASET, 10)
+    assert read_record(tmp_path)["config"] == CONFIG
 
 
 def test_a_folder_of_another_run_is_refused_and_the_difference_named(tmp_path):
     with RunFolder(tmp_path) as folder:
-        folder.claim(CONFIG, DATASET)
+        folder.claim(CONFIG, DATASET, 10)
     before = (tmp_path / "config.json").read_text()
     with RunFolder(tmp_path) as folder, pytest.raises(UserError, match="seed 1 -> 2") as caught:
-        folder.claim({**CONFIG, "seed": 2}, DATASET)
+        folder.claim({**CONFIG, "seed": 2}, DATASET, 10)
     assert "expectile" not in str(caught.value)
     with RunFolder(tmp_path) as folder, pytest.raises(UserError, match="other data"):
-        folder.claim(CONFIG, {**DATASET, "fingerprint": "0" * 64})
+        folder.claim(CONFIG, {**DATASET, "fingerprint": "0" * 64}, 10)
     assert (tmp_path / "config.json").read_text() == before
 
 
@@ -68,4 +68,53 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
 def test_broken_json_is_one_clear_line(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        read_json(tmp_path / "config.json")
+        read_record(tmp_path)
+
+
+def test_somebody_elses_config_is_refused_and_untouched(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="not the record of a run"), RunFolder(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_settings_are_compared_before_anything_is_loaded(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.check_settings(CONFIG)
+        folder.claim(CONFIG, DATASET, 10)
+    with RunFolder(tmp_path) as folder, pytest.raises(UserError, match=r"expectile 0\.7 -> 0\.9"):
+        folder.check_settings({**CONFIG, "expectile": 0.9})
+
+
+def test_a_run_keeps_its_id_and_its_number_of_environments(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        first = folder.claim(CONFIG, DATASET, 10)
+    with RunFolder(tmp_path) as folder:
+        assert folder.claim(CONFIG, DATASET, 4) == first
+    assert first["num_envs"] == 10
+    assert len(first["run_id"]) == 32
+
+
+def test_other_versions_are_told(tmp_path, monkeypatch, capsys):
+    with RunFolder(tmp_path) as folder:
+        folder.claim(CONFIG, DATASET, 10)
+    monkeypatch.setattr("iql_jax.run_folder.versions", lambda: {**versions(), "jax": "99.0"})
+    with RunFolder(tmp_path) as folder:
+        folder.claim(CONFIG, DATASET, 10)
+    assert f"jax {versions()['jax']} -> 99.0" in capsys.readouterr().err
+
+
+def test_other_data_are_named(tmp_path):
+    with pytest.raises(
+        UserError, match=r"a/b-v0 with fingerprint f{16} then, c/d-v0 with 0{16} now"
+    ):
+        check_same_data(tmp_path, {"dataset": DATASET}, {"id": "c/d-v0", "fingerprint": "0" * 64})
+
+
+def test_a_new_folder_in_which_nothing_began_goes_again(tmp_path):
+    with RunFolder(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+    with RunFolder(tmp_path):
+        pass
+    assert tmp_path.exists()

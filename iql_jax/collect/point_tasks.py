@@ -1,18 +1,15 @@
 """The PointMaze tasks: their environments, and a controller that crosses their mazes."""
 
-import contextlib
 import dataclasses
 import functools
-import io
 import math
-import os
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
+from iql_jax.collect.maze_environments import bare_environment, registered_spec
 from iql_jax.collect.planner import MazePlanner
 from iql_jax.maze import MazeMap
 
@@ -74,7 +71,7 @@ class PointController:
 
 def collecting_spec(task: str) -> EnvSpec:
     """Describe the environment that data are collected in: it draws a new goal at each arrival."""
-    spec = _registered_spec(task)
+    spec = registered_spec(TASKS[task].env_id)
     spec.kwargs |= {"continuing_task": True, "reset_target": True}
     spec.max_episode_steps = 1_000_000
     return spec
@@ -82,7 +79,7 @@ def collecting_spec(task: str) -> EnvSpec:
 
 def evaluation_spec(task: str) -> EnvSpec:
     """Describe the evaluation environment: one goal, which stays, as in Minari's metadata."""
-    spec = _registered_spec(task)
+    spec = registered_spec(TASKS[task].env_id)
     row, column = TASKS[task].goal_cell
     maze_map = [list(cells) for cells in spec.kwargs["maze_map"]]
     maze_map[row][column] = "g"
@@ -90,29 +87,17 @@ def evaluation_spec(task: str) -> EnvSpec:
     return spec
 
 
-def _registered_spec(task: str) -> EnvSpec:
-    # On import the package advertises its news on stderr, once for every process.
-    with contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium_robotics
-
-    gym.register_envs(gymnasium_robotics)
-    spec = gym.spec(TASKS[task].env_id)
-    return dataclasses.replace(spec, kwargs=dict(spec.kwargs))
-
-
 @functools.lru_cache(maxsize=4)
 def build_environment(task: str, evaluation: bool = False) -> Any:
-    """Build an environment without wrappers, which would cost more than the physics."""
-    spec = evaluation_spec(task) if evaluation else collecting_spec(task)
-    env: Any = gym.make(spec, disable_env_checker=True).unwrapped
-    os.unlink(env.tmp_xml_file_path)  # Loaded already; the environment leaves it behind.
-    return env
+    """Build an environment without wrappers."""
+    return bare_environment(evaluation_spec(task) if evaluation else collecting_spec(task))
 
 
 @functools.lru_cache(maxsize=4)
 def build_planner(task: str) -> MazePlanner:
     """Make the planner of a task's maze."""
-    return MazePlanner(MazeMap.from_lists(_registered_spec(task).kwargs["maze_map"], SCALING))
+    spec = registered_spec(TASKS[task].env_id)
+    return MazePlanner(MazeMap.from_lists(spec.kwargs["maze_map"], SCALING))
 
 
 def clip(value: float) -> float:

@@ -10,7 +10,6 @@ memory (see ``planner``).
 """
 
 import dataclasses
-import importlib.metadata
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from iql_jax.collect.point_tasks import (
     collecting_spec,
     evaluation_spec,
 )
+from iql_jax.collect.reproducibility import package_versions, randomness
 from iql_jax.collect.storage import add_episodes, new_dataset
 from iql_jax.collect.workers import run_in_order
 from iql_jax.maze import GOAL_RADIUS
@@ -144,7 +144,7 @@ def collect_shard(shard: Shard) -> Recording:
     """Drive the ball from goal to goal for the steps of one shard."""
     env = build_environment(shard.task)
     controller = PointController(build_planner(shard.task))
-    reset_seed, generator = _randomness(shard.seed, _STREAM_COLLECT, shard.index)
+    reset_seed, generator = randomness(shard.seed, _STREAM_COLLECT, shard.index)
     noise = generator.normal(scale=ACTION_NOISE, size=(shard.steps, 2)).tolist()
     states = np.empty((shard.steps + 1, 4))
     actions = np.empty((shard.steps, 2), dtype=np.float32)
@@ -201,7 +201,7 @@ def score_run(run: ScoreRun) -> float:
     limit = evaluation_spec(run.task).max_episode_steps
     assert limit is not None
     controller = PointController(build_planner(run.task))
-    reset_seed, generator = _randomness(run.seed, _STREAM_SCORE, run.index)
+    reset_seed, generator = randomness(run.seed, _STREAM_SCORE, run.index)
     random_actions = generator.uniform(-1.0, 1.0, size=(limit, 2)).astype(np.float32)
     observation, _ = env.reset(seed=reset_seed)
     controller.head_for(env.goal)
@@ -215,12 +215,6 @@ def score_run(run: ScoreRun) -> float:
         observation, reward, _, _, _ = env.step(action)
         total += float(reward)
     return total
-
-
-def _randomness(seed: int, stream: int, index: int) -> tuple[int, np.random.Generator]:
-    """Derive the seed of a reset and a generator that no other shard or episode shares."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(stream, index))
-    return int(sequence.generate_state(1)[0]), np.random.default_rng(sequence)
 
 
 def _episodes(recording: Recording) -> list[EpisodeBuffer]:
@@ -254,10 +248,7 @@ def _episodes(recording: Recording) -> list[EpisodeBuffer]:
 
 
 def _metadata(dataset_id: str, task: str, steps: int, seed: int) -> dict[str, Any]:
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("gymnasium", "gymnasium-robotics", "minari", "mujoco", "numpy")
-    }
+    versions = package_versions()
     return {
         "dataset_id": dataset_id,
         "eval_env_spec": evaluation_spec(task).to_json(),
@@ -279,6 +270,6 @@ def _metadata(dataset_id: str, task: str, steps: int, seed: int) -> dict[str, An
             "steps": steps,
             "seed": seed,
             "action_noise": ACTION_NOISE,
-            "versions": {"iql_jax": __version__} | versions,
+            "versions": versions,
         },
     }

@@ -9,20 +9,26 @@ from iql_jax.config import Config
 from iql_jax.data.load import Dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
-from iql_jax.evaluation import EvaluationResult, Evaluator, default_num_envs
+from iql_jax.evaluation import EvaluationResult, Evaluator
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.policy import eval_actions
 
 
-class PolicyEvaluation:
-    """Evaluates the mean actions of a policy; its environments live as long as the context.
+class RunEvaluation:
+    """Evaluates the mean actions of a run's policy; its environments live as long as the context.
+
+    Args:
+        config: The run's settings.
+        dataset: The run's dataset, which says in which environment and how to score.
+        episodes: How many episodes the evaluations have.
+        num_envs: How many environments are stepped at once.
 
     Raises:
         UserError: If the dataset names no environment, or one that cannot be built.
     """
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
+    def __init__(self, config: Config, dataset: Dataset, episodes: int, num_envs: int) -> None:
         if dataset.recipe is None:
             raise UserError(
                 f"{dataset.record['id']} names no environment to evaluate in; "
@@ -30,12 +36,10 @@ class PolicyEvaluation:
             )
         self._config = config
         self._dataset = dataset
-        self._evaluator = Evaluator(
-            functools.partial(make_environment, dataset.recipe),
-            default_num_envs(config.eval_episodes, config.eval_envs),
-        )
+        self._episodes = episodes
+        self._evaluator = Evaluator(functools.partial(make_environment, dataset.recipe), num_envs)
 
-    def __enter__(self) -> "PolicyEvaluation":
+    def __enter__(self) -> "RunEvaluation":
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
@@ -61,7 +65,7 @@ class PolicyEvaluation:
 
     def __call__(self, state: IQLState, update: int, stop: StopRequest) -> dict[str, float | None]:
         """One row of evaluations.csv."""
-        result = self.episodes(state, update, self._config.eval_episodes, stop)
+        result = self.episodes(state, update, self._episodes, stop)
         return describe(result, self._dataset)
 
 
