@@ -12,19 +12,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.environment_specs import KNOWN_NAMESPACES, make_from_spec
+from iql_jax.environment_specs import make_from_spec
 from iql_jax.errors import UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
-
-__all__ = [
-    "KNOWN_NAMESPACES",
-    "DatasetLayout",
-    "EnvironmentRecipe",
-    "MazeEpisode",
-    "MazeTask",
-    "check_spaces",
-    "make_environment",
-]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,6 @@ def learning_curve(
     evaluations: Sequence[Mapping[str, Any]],
     score_name: str,
     title: str,
-    boundary: float | None = None,
 ) -> None:
     """Draw the evaluations of a run over its updates.
 
@@ -43,7 +42,6 @@ def learning_curve(
             task has no reference to normalise by, 'return_mean' is drawn and labelled so.
         score_name: label of the score.
         title: heading.
-        boundary: the update at which the online phase begins, if there is one.
 
     Raises:
         ValueError: if there are no evaluations.
@@ -80,8 +78,6 @@ def learning_curve(
         fontweight="bold",
         annotation_clip=False,
     )
-    if boundary is not None:
-        _mark_boundary(axes, boundary)
     axes.set_xlabel("updates", color=_INK)
     axes.set_ylabel(label, color=_INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -103,7 +99,6 @@ def value_map(
     values: npt.ArrayLike,
     data_paths: Sequence[npt.ArrayLike],
     policy_paths: Sequence[npt.ArrayLike],
-    start: npt.ArrayLike | None,
     goal: npt.ArrayLike | None,
     title: str,
 ) -> None:
@@ -119,8 +114,6 @@ def value_map(
         values: [K], V there.
         data_paths: paths [T, 2] of the dataset, drawn faintly.
         policy_paths: paths [T, 2] of the policy, drawn boldly.
-        start: where the policy started, [2] or [S, 2] metres; None takes the policy's paths' first
-            positions.
         goal: [2] metres; None where there is no one goal.
         title: heading.
     """
@@ -140,7 +133,7 @@ def value_map(
     walls[maze_map.walls] = to_rgba(_INK)
     axes.imshow(walls, extent=maze_map.extent, interpolation="nearest", zorder=2)
     _draw_paths(axes, data_paths, policy_paths)
-    _draw_marks(axes, policy_paths, start, goal)
+    _draw_marks(axes, policy_paths, goal)
 
     axes.set_xlim(xmin, xmax)
     axes.set_ylim(ymin, ymax)
@@ -226,10 +219,9 @@ def _draw_paths(
 def _draw_marks(
     axes: Axes,
     policy_paths: Sequence[npt.ArrayLike],
-    start: npt.ArrayLike | None,
     goal: npt.ArrayLike | None,
 ) -> None:
-    starts = [np.asarray(path)[0] for path in policy_paths] if start is None else start
+    starts = [np.asarray(path)[0] for path in policy_paths]
     dots = np.asarray(starts, dtype=np.float64).reshape(-1, 2)
     if len(dots):
         axes.plot(
@@ -254,23 +246,6 @@ def _draw_marks(
         )
         # In the legend, of a size that goes with the others.
         axes.plot([], [], "*", color=_GOAL, markeredgecolor=_INK, markersize=13, label="goal")
-
-
-def _mark_boundary(axes: Axes, boundary: float) -> None:
-    """A line where the online phase begins."""
-    axes.axvline(boundary, color=_MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    for text, offset, side in (("offline", -6, "right"), ("online", 6, "left")):
-        axes.annotate(
-            text,
-            (boundary, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(offset, -4),
-            textcoords="offset points",
-            ha=side,
-            va="top",
-            color=_MUTED,
-            fontsize=9,
-        )
 
 
 def _save(figure: Figure, path: Path) -> None:

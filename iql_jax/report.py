@@ -98,7 +98,6 @@ def draw(
         values=state_values(state, valued),
         data_paths=_data_paths(dataset),
         policy_paths=[_positions(dataset, path) for path in shown.trajectories],
-        start=None,
         goal=goal,
         title=title,
     )

@@ -1,7 +1,6 @@
 """A film of one episode, also on machines without a display."""
 
 import contextlib
-import importlib.util
 import math
 import os
 import subprocess
@@ -72,10 +71,8 @@ def record_episode(
         The result of that one episode, with its trajectory.
 
     Raises:
-        UserError: if the packages for writing films are missing, or rendering fails.
+        UserError: if rendering fails, or the file is to be no .mp4.
     """
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UserError("films need ffmpeg; install it with: pip install 'imageio[ffmpeg]'")
     if path.suffix != ".mp4":
         raise UserError(f"a film is an .mp4 file, not {path}")
     started = time.perf_counter()

@@ -55,6 +55,14 @@ MISTAKES = {
         ],
         ["iql/pointmaze/umazes-v0", "iql/pointmaze/umaze-v0"],
     ),
+    "config with a mistake of its own": (
+        ["train_offline.py", "--config={tmp}/attribute.py"],
+        ["config file fails", "AttributeError", "nothing"],
+    ),
+    "folder inside a file": (
+        ["train_offline.py", POINTMAZE, "--workdir={tmp}/empty.py/run"],
+        ["Not a directory", "empty.py/run"],
+    ),
     "folder without a run": (
         ["-m", "iql_jax.evaluate", "--workdir={tmp}/nothing"],
         ["nothing", "no run"],
@@ -72,6 +80,7 @@ def outcomes(tmp_path_factory):
     (tmp / "raises.py").write_text(
         "def get_config():\n    raise RuntimeError('my own\\n mistake')\n"
     )
+    (tmp / "attribute.py").write_text("import os\ndef get_config():\n    return os.nothing\n")
     (tmp / "dictionary.py").write_text("def get_config():\n    return {'seed': 1}\n")
     environment = {
         **os.environ,
@@ -111,5 +120,6 @@ def test_a_mistake_is_one_clear_line(outcomes, name):
 
 def test_nothing_is_left_half_written(outcomes):
     tmp, _ = outcomes
-    left = {path.name for path in tmp.rglob("*") if path.is_file() and path.suffix != ".py"}
-    assert left <= {".lock"}
+    left = {path.name for path in tmp.iterdir() if path.suffix != ".py"}
+    assert left <= {"datasets", "__pycache__"}
+    assert not any((tmp / "datasets").rglob("*"))

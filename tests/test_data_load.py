@@ -245,9 +245,9 @@ def test_requirements_are_noted(folder):
     found = load()
     notes = found.record["notes"]
     assert [note.split(",")[0] for note in notes] == [
-        "it asks for numpy<1.0",
-        "it asks for no-such-package-here==1",
-        "its requirement '=broken=' is malformed and ignored",
+        "numpy<1.0 is asked for",
+        "no-such-package-here==1 is asked for",
+        "the requirement '=broken=' cannot be read",
     ]
     assert found.recipe.requirements == tuple(requirements)
 

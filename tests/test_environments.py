@@ -15,13 +15,13 @@ from gymnasium_robotics.envs.maze import maps
 from minari_datasets import ANT_MAZE, ANT_MAZE_V5, maze_spec, spec_json
 
 from iql_jax import environment_specs
-from iql_jax.environment_specs import check_namespace, make_from_spec, parse_spec
-from iql_jax.environments import (
+from iql_jax.environment_specs import (
     KNOWN_NAMESPACES,
-    EnvironmentRecipe,
-    MazeTask,
-    make_environment,
+    check_namespace,
+    make_from_spec,
+    parse_spec,
 )
+from iql_jax.environments import EnvironmentRecipe, MazeTask, make_environment
 from iql_jax.errors import UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 

@@ -56,7 +56,7 @@ def finished(tmp_path_factory, datasets):
 
 def final_state(folder):
     config = from_mapping(json.loads((folder / "config.json").read_text())["config"])
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore_newest(initial_state(config, load_dataset(config)))
     return state
 

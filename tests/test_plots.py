@@ -88,14 +88,6 @@ def test_a_score_of_zero_is_a_score(figures, tmp_path):
     assert axes.get_ylabel() == "score"
 
 
-def test_the_learning_curve_marks_where_the_online_phase_begins(figures, tmp_path):
-    rows = [row(1000, 1.0), row(2000, 2.0)]
-    plots.learning_curve(tmp_path / "x.png", rows, "score", "title", boundary=1500)
-    (axes,) = figures[0].axes
-    assert list(axes.lines[-1].get_xdata()) == [1500, 1500]
-    assert {"offline", "online"} <= {text.get_text() for text in axes.texts}
-
-
 def test_a_learning_curve_needs_evaluations(tmp_path):
     with pytest.raises(ValueError, match="no evaluations"):
         plots.learning_curve(tmp_path / "x.png", [], "score", "title")
@@ -109,7 +101,6 @@ def draw_map(path, **changes):
         "values": np.arange(len(positions)),
         "data_paths": [positions[:3], positions[3:]],
         "policy_paths": [positions[::-1]],
-        "start": None,
         "goal": positions[0],
         "title": "title",
     }
@@ -134,11 +125,11 @@ def test_the_value_map_draws_each_thing_where_it_belongs(figures, tmp_path):
 
 
 def test_the_value_map_draws_no_goal_where_there_is_none(figures, tmp_path):
-    draw_map(tmp_path / "x.png", goal=None, policy_paths=[], start=[0.0, 1.0])
+    draw_map(tmp_path / "x.png", goal=None, policy_paths=[[[0.0, 1.0], [1.0, 1.0]]])
     axes = figures[0].axes[0]
     assert axes.lines[-1].get_xydata().tolist() == [[0.0, 1.0]]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["data", "start"]
+    assert labels == ["data", "policy", "start"]
 
 
 def test_files_are_pictures_with_the_walls_the_floor_and_the_values(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from iql_jax.collect import catalog
 from iql_jax.data.episodes import read_episodes, read_metadata
-from iql_jax.data.resolve import local_ids
+from iql_jax.data.resolve import datasets_root, local_ids
 from iql_jax.errors import UserError
 
 _WIDTH = 100
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    root = _root()
+    root = datasets_root()
     rows: list[tuple[str, ...]] = [("id", "source", "steps", "episodes", "size")]
     for dataset_id in sorted({*local_ids(root), *catalog.EMBEDDED}):
         source = "embedded" if dataset_id in catalog.EMBEDDED else "local"
@@ -108,13 +108,13 @@ def _list(options: argparse.Namespace) -> int:
 def _make(options: argparse.Namespace) -> int:
     # Like Ctrl-C: whatever is half made is removed on the way out.
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    existing = _root() / options.id / "data" / "metadata.json"
+    existing = datasets_root() / options.id / "data" / "metadata.json"
     if options.id in catalog.EMBEDDED and existing.is_file() and not options.force:
-        metadata = read_metadata(_root() / options.id)
+        metadata = read_metadata(datasets_root() / options.id)
         seed = metadata.get("collection", {}).get("seed", "?")
         print(
-            f"{options.id} exists in {_root()} ({_count(metadata.get('total_steps'))} steps, seed "
-            f"{seed}); --force makes it again",
+            f"{options.id} exists in {datasets_root()} "
+            f"({_count(metadata.get('total_steps'))} steps, seed {seed}); --force makes it again",
             file=sys.stderr,
         )
         return 0
@@ -144,7 +144,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    root = _root()
+    root = datasets_root()
     if options.id in catalog.EMBEDDED and not (root / options.id).exists():
         maker = catalog.EMBEDDED[options.id]
         _say(f"{options.id} is not made yet: {maker.description}.")
@@ -196,7 +196,7 @@ def _local(dataset_id: str) -> pathlib.Path:
     Raises:
         UserError: if it is not; names ids like it.
     """
-    root = _root()
+    root = datasets_root()
     ids = local_ids(root)
     if dataset_id in ids:
         return root / dataset_id
@@ -209,18 +209,6 @@ def _local(dataset_id: str) -> pathlib.Path:
     if close:
         message += f"; did you mean {' or '.join(close)}?"
     raise UserError(f"{message}; `minari download ID` downloads, `list` shows what is here")
-
-
-def _root() -> pathlib.Path:
-    """Minari's folder of datasets."""
-    from minari.storage.datasets_root_dir import get_dataset_path
-
-    try:
-        return get_dataset_path()
-    except OSError as error:
-        raise UserError(
-            f"cannot use the folder of datasets ({error}): set MINARI_DATASETS_PATH to another"
-        ) from error
 
 
 def _count(number: Any) -> str:

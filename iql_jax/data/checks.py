@@ -53,7 +53,7 @@ def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding
         check_rewards(episodes),
     ]
     maze = _maze(metadata, "env_spec")
-    if maze is None or "achieved_goal" not in episodes.observations:
+    if maze is None or not {"achieved_goal", "desired_goal"} <= set(episodes.observations):
         return [*findings, check_jumps(episodes), check_references(metadata)]
     evaluation = _maze(metadata, "eval_env_spec") or maze
     return [

@@ -1,14 +1,13 @@
 """Whether a dataset's environments can be built here, and fit its data."""
 
-import importlib.metadata
 import json
 from typing import Any
 
 import gymnasium as gym
 from minari.serialization import deserialize_space
-from packaging.requirements import InvalidRequirement, Requirement
 
 from iql_jax.data.findings import Finding
+from iql_jax.data.requirements import installed_version, unmet_requirements
 from iql_jax.environment_specs import make_from_spec
 from iql_jax.errors import UserError
 
@@ -62,37 +61,15 @@ def _shapes(space: gym.Space[Any]) -> Any:
 
 def check_versions(metadata: dict[str, Any]) -> list[Finding]:
     """Compare the installed packages with the dataset's requirements and recorded versions."""
-    differences = [
-        text for item in metadata.get("requirements") or () if (text := _unmet(str(item)))
-    ]
+    differences = unmet_requirements(metadata)
     recorded = dict((metadata.get("collection") or {}).get("versions") or {})
     recorded.setdefault("minari", metadata.get("minari_version"))
     differences += [
-        f"{name} {_installed(name)} is installed, the data were made with {version}"
+        f"{name} {installed_version(name)} is installed, the data were made with {version}"
         for name, version in recorded.items()
-        if version is not None and _installed(name) not in (version, None)
+        if version is not None and installed_version(name) not in (version, None)
     ]
     if differences:
         return [Finding("note", "versions", text) for text in differences]
     made_with = ", ".join(f"{name} {version}" for name, version in recorded.items() if version)
     return [Finding("ok", "versions", f"made with {made_with or 'versions not recorded'}")]
-
-
-def _unmet(item: str) -> str | None:
-    try:
-        requirement = Requirement(item)
-    except InvalidRequirement:
-        return f"the requirement {item!r} cannot be read"
-    version = _installed(requirement.name)
-    if version is None:
-        return f"{item} is asked for, {requirement.name} is not installed"
-    if not requirement.specifier.contains(version, prereleases=True):
-        return f"{item} is asked for, {version} is installed"
-    return None
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

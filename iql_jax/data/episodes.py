@@ -107,23 +107,40 @@ def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
     """
     metadata = read_metadata(path)
     name = f"dataset {metadata['dataset_id']}"
-    total = int(metadata["total_episodes"])
+    total = metadata["total_episodes"]
+    if not isinstance(total, int) or total < 0:
+        raise UserError(f"{name} names {total!r} as its number of episodes: {AGAIN}")
     if total == 0:
         raise UserError(f"{name} has no episodes: {AGAIN}")
-    _check_action_space(metadata, name)
+    action_dim = _declared_action_dim(metadata, name)
     if metadata.get("data_format", "hdf5") == "hdf5":
         raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
     else:
         raw = _minari_episodes(path / "data", metadata, name)
     bar = tqdm(raw, f"reading {name}", total=total, unit="episode", disable=not progress)
-    return _join(bar, total, name)
+    episodes = _join(bar, total, name)
+    found = episodes.actions.shape[1]
+    if action_dim not in (None, found):
+        raise UserError(
+            f"{name} holds actions of {found} numbers, but its action space has {action_dim}: "
+            f"{AGAIN}"
+        )
+    return episodes
 
 
-def _check_action_space(metadata: dict[str, Any], name: str) -> None:
+def _declared_action_dim(metadata: dict[str, Any], name: str) -> int | None:
+    """The length of an action as the metadata have it; None where they have no action space."""
     text = metadata.get("action_space")
-    kind = json.loads(text)["type"] if text else "Box"
+    if not text:
+        return None
+    try:
+        space = json.loads(text)
+        kind, shape = space["type"], space.get("shape", ())
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name} has an action space that cannot be read: {AGAIN}") from error
     if kind != "Box":
         raise UserError(f"{name} has {kind} actions; only continuous actions (Box) are supported")
+    return int(np.prod(shape))
 
 
 _RawEpisode = dict[str, npt.NDArray[Any]]

@@ -1,12 +1,10 @@
 """A dataset as the algorithm takes it: transitions, and the record of how they came about."""
 
 import dataclasses
-import importlib.metadata
 from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from packaging.requirements import InvalidRequirement, Requirement
 
 from iql_jax.collect.catalog import EMBEDDED, FULL_STEPS
 from iql_jax.config import Config
@@ -15,6 +13,7 @@ from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import Bounds, action_bounds, to_unit_box
 from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_metadata
 from iql_jax.data.maze_task import maze_kind, set_up_maze
+from iql_jax.data.requirements import unmet_requirements
 from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
@@ -117,7 +116,7 @@ def load_dataset(config: Config) -> Dataset:
         *_size_notes(resolved.id, episodes),
         *steps.notes,
         *action_notes,
-        *_requirement_notes(metadata),
+        *unmet_requirements(metadata),
     ]
     if spec is not None:
         notes += score_caveats(rule, spec)
@@ -264,20 +263,3 @@ def _size_notes(dataset_id: str, episodes: FlatEpisodes) -> list[str]:
     if dataset_id not in EMBEDDED or episodes.num_transitions == FULL_STEPS:
         return []
     return [f"made with {episodes.num_transitions:,} transitions instead of {FULL_STEPS:,}"]
-
-
-def _requirement_notes(metadata: dict[str, Any]) -> list[str]:
-    """What the dataset asks to be installed and is not."""
-    notes = []
-    for text in metadata.get("requirements") or ():
-        try:
-            requirement = Requirement(text)
-            version = importlib.metadata.version(requirement.name)
-        except InvalidRequirement:
-            notes.append(f"its requirement {text!r} is malformed and ignored")
-        except importlib.metadata.PackageNotFoundError:
-            notes.append(f"it asks for {text}, which is not installed")
-        else:
-            if not requirement.specifier.contains(version, prereleases=True):
-                notes.append(f"it asks for {text}, but {version} is installed: results may differ")
-    return notes

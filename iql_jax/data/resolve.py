@@ -51,7 +51,7 @@ def resolve(dataset_id: str, progress: bool = True) -> Resolved:
     """
     from iql_jax.collect import catalog
 
-    root = _datasets_root()
+    root = datasets_root()
     if not _ID.fullmatch(dataset_id):
         raise UserError(
             f"{dataset_id!r} is no dataset id; ids look like 'D4RL/antmaze/umaze-v1', with the "
@@ -61,6 +61,8 @@ def resolve(dataset_id: str, progress: bool = True) -> Resolved:
         return _embedded(dataset_id, dataset_id, root, progress)
     if _is_local(dataset_id, root):
         return Resolved(dataset_id, dataset_id, "local", root / dataset_id)
+    if (root / dataset_id / "data").exists():
+        raise UserError(f"{root / dataset_id} holds an incomplete dataset; delete it and try again")
     try:
         if dataset_id.partition("/")[0] == LOCAL_NAMESPACE or "/" not in dataset_id:
             raise DownloadFailed("no server has it")
@@ -106,7 +108,12 @@ def _is_local(dataset_id: str, root: pathlib.Path) -> bool:
     return (root / dataset_id / "data" / "metadata.json").is_file()
 
 
-def _datasets_root() -> pathlib.Path:
+def datasets_root() -> pathlib.Path:
+    """Minari's folder of datasets.
+
+    Raises:
+        UserError: if it cannot be used.
+    """
     from minari.storage.datasets_root_dir import get_dataset_path
 
     try:
