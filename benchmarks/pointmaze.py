@@ -42,8 +42,9 @@ def main(_: Sequence[str]) -> None:
         for seed in range(_SEEDS.value)
         for task in _TASKS.value
     ]
-    cores = sorted(os.sched_getaffinity(0))
-    shares = [set(cores[i :: _JOBS.value]) or set(cores) for i in range(_JOBS.value)]
+    # Where the system lets a process be kept to some cores, each job gets its own.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    shares = [set(cores[i :: _JOBS.value]) for i in range(_JOBS.value)]
 
     def work(job: int) -> None:
         for cell in cells[job :: _JOBS.value]:
@@ -52,7 +53,7 @@ def main(_: Sequence[str]) -> None:
 
     with tqdm(total=len(cells), unit="run") as bar, ThreadPoolExecutor(_JOBS.value) as pool:
         list(pool.map(work, range(_JOBS.value)))
-    text = table({cell: summary(*cell) for cell in cells}, len(shares[0]))
+    text = table({cell: summary(*cell) for cell in cells})
     print(text)
     if _OUT.value:
         Path(_OUT.value).write_text(text)
@@ -87,12 +88,13 @@ def run(method: str, task: str, seed: int, cores: set[int]) -> None:
     log = path.with_suffix(".log")
     with log.open("a") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-        os.sched_setaffinity(process.pid, cores)
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
         if process.wait() != 0:
             sys.exit(f"{path} failed; see {log}")
 
 
-def table(summaries: dict[tuple[str, str, int], dict[str, Any]], cores: int) -> str:
+def table(summaries: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     """Markdown: mean success over seeds, standard deviation, 95 % interval, time."""
     lines = [
         "| maze | method | success (%), mean ± std | 95 % interval | seeds | updates | minutes |",
@@ -115,7 +117,7 @@ def table(summaries: dict[tuple[str, str, int], dict[str, Any]], cores: int) -> 
             *lines,
             "",
             f"Last evaluation, {some['eval_episodes']} episodes a seed; minutes of the slowest "
-            f"seed's run, evaluation included, on {cores} core(s) a run ({some['device']}). "
+            f"seed's run, evaluation included, {_JOBS.value} at once on {os.cpu_count()} cores. "
             "The interval is Student's t over seeds, cut to [0, 100].",
             "",
         ]

@@ -170,7 +170,9 @@ def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...
     if requirements:
         message += f"; the dataset asks for: {', '.join(requirements)}"
     if "franka_kitchen" in str(spec.entry_point):
-        message += "; FrankaKitchen does not build under mujoco 4: pip install 'mujoco<4'"
+        message += (
+            "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
+        )
     return message + "; --config.eval_episodes=0 trains without it"
 
 
