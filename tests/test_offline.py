@@ -189,18 +189,25 @@ def test_a_stopped_command_resumes_to_the_same_bits(finished, tmp_path, signum):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_saved_run_can_be_evaluated_and_repeats_its_last_evaluation(finished):
-    folder, summary = finished
-    process = subprocess.run(
-        [sys.executable, "-m", "iql_jax.evaluate", f"--workdir={folder}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_a_command_stopped_before_its_first_update_leaves_nothing_behind(tmp_path):
+    environment = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "datasets")}
+    command = [
+        sys.executable,
+        "train_offline.py",
+        "--config=configs/pointmaze.py",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
-    assert process.returncode == 0, process.stderr
-    printed = dict(line.split() for line in process.stdout.splitlines())
-    assert float(printed["score"]) == pytest.approx(summary["score"], rel=1e-3)
-    assert float(printed["length_mean"]) == pytest.approx(
-        float(untimed_rows(folder / "evaluations.csv")[-1]["length_mean"]), rel=1e-3
-    )
+    for line in process.stderr:  # The data are being made now.
+        if line.startswith("making"):
+            break
+    time.sleep(1.0)
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+    assert not any(path.is_file() for path in (tmp_path / "datasets").rglob("*"))

@@ -1,0 +1,98 @@
+"""The evaluation command on saved runs, called in this process."""
+
+import json
+import shutil
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from minari_datasets import box, coded_episodes, write_dataset
+
+from iql_jax import evaluate
+from iql_jax.collect.catalog import make
+from iql_jax.config import from_mapping
+from iql_jax.errors import UserError
+from iql_jax.offline import train_offline
+from iql_jax.video import configure_headless_rendering
+
+SETTINGS = {
+    "dataset": "iql/pointmaze/umaze-v0",
+    "hidden_dims": (8,),
+    "batch_size": 8,
+    "max_steps": 4,
+    "eval_episodes": 3,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    flags.FLAGS.mark_as_parsed()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
+        make(SETTINGS["dataset"], steps=600, progress=False)
+        yield root
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, datasets):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train_offline(from_mapping(SETTINGS), folder)
+
+
+def run(capsys, **values):
+    with flagsaver.flagsaver(**values):
+        evaluate.main([])
+    return dict(line.split() for line in capsys.readouterr().out.splitlines())
+
+
+def test_it_repeats_the_last_evaluation(finished, capsys):
+    folder, summary = finished
+    printed = run(capsys, workdir=str(folder))
+    assert float(printed["score"]) == pytest.approx(summary["score"], rel=1e-3)
+    assert printed["episodes"] == "3"
+
+
+def test_a_run_without_evaluation_can_be_evaluated(tmp_path, capsys):
+    train_offline(from_mapping({**SETTINGS, "eval_episodes": 0}), tmp_path)
+    with pytest.raises(UserError, match="say how many --episodes"):
+        run(capsys, workdir=str(tmp_path))
+    assert run(capsys, workdir=str(tmp_path), episodes=2)["episodes"] == "2"
+
+
+def test_a_film_comes_with_it(finished, tmp_path, capsys):
+    try:
+        configure_headless_rendering()
+    except UserError as error:
+        pytest.skip(str(error))
+    film = tmp_path / "film.mp4"
+    run(capsys, workdir=str(finished[0]), episodes=1, video=str(film))
+    assert film.read_bytes()[4:8] == b"ftyp"
+
+
+def test_other_data_than_the_runs_are_refused(finished, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    record = json.loads((copy / "config.json").read_text())
+    record["dataset"]["fingerprint"] = "0" * 64
+    (copy / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="a run on other data"):
+        run(capsys, workdir=str(copy))
+
+
+def test_a_run_without_a_checkpoint_is_said(finished, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        run(capsys, workdir=str(copy))
+
+
+def test_a_dataset_without_an_environment_is_said(tmp_path, capsys):
+    write_dataset("test/plain-v0", coded_episodes(lengths=(9, 8)), box(4))
+    settings = {**SETTINGS, "dataset": "test/plain-v0", "eval_episodes": 0}
+    train_offline(from_mapping(settings), tmp_path)
+    with pytest.raises(UserError, match="names no environment"):
+        run(capsys, workdir=str(tmp_path), episodes=1)
