@@ -211,6 +211,9 @@ def sample_batch(key: jax.Array, transitions: Transitions, batch_size: int) -> T
     return jax.tree.map(lambda x: x[indices], transitions)
 
 
+_Carry = tuple[IQLState, tuple[jax.Array, Transitions], Metrics]
+
+
 @functools.partial(jax.jit, static_argnames="batch_size", donate_argnames="state")
 def update_n(
     state: IQLState, transitions: Transitions, num_updates: Array | int, *, batch_size: int
@@ -230,17 +233,19 @@ def update_n(
         The state after, and each metric's mean over the updates.
     """
 
-    def step(state: IQLState) -> tuple[IQLState, Metrics]:
+    def draw(state: IQLState) -> tuple[jax.Array, Transitions]:
+        """The next batch, and the state's key after drawing it."""
         key, batch_key = jax.random.split(state.key)
-        batch = sample_batch(batch_key, transitions, batch_size)
-        return update(state.replace(key=key), batch)
+        return key, sample_batch(batch_key, transitions, batch_size)
 
-    def body(_: int, carry: tuple[IQLState, Metrics]) -> tuple[IQLState, Metrics]:
-        state, sums = carry
-        state, metrics = step(state)
-        return state, jax.tree.map(jnp.add, sums, metrics)
+    def body(_: Array, carry: _Carry) -> _Carry:
+        state, (key, batch), sums = carry
+        state, metrics = update(state.replace(key=key), batch)
+        # Drawn an update ahead: the draw does not wait for the update, so they run side by side.
+        return state, draw(state), jax.tree.map(jnp.add, sums, metrics)
 
-    metric_shapes = jax.eval_shape(step, state)[1]
+    drawn = draw(state)
+    metric_shapes = jax.eval_shape(update, state, drawn[1])[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metric_shapes)
-    state, sums = jax.lax.fori_loop(0, num_updates, body, (state, zeros))
+    state, _, sums = jax.lax.fori_loop(0, num_updates, body, (state, drawn, zeros))
     return state, jax.tree.map(lambda x: x / num_updates, sums)
