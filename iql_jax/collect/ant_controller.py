@@ -1,0 +1,189 @@
+"""A packaged goal-direction controller for the MuJoCo ant, in NumPy alone.
+
+The ant is symmetric under quarter turns about its vertical axis, and its dynamics do not depend on
+where it heads. Both symmetries are divided out before the network sees anything: vectors are
+expressed in the body frame, and of the four equivalent body frames the one is taken whose x axis is
+nearest to the wanted direction. To the network every wanted direction thus lies within 45 degrees
+of straight ahead, and a turn by 90 degrees is a renaming of legs.
+"""
+
+import pathlib
+from typing import IO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
+
+OBSERVATION_DIM: Final = 27
+ACTION_DIM: Final = 8
+FEATURE_DIM: Final = 29
+
+# Legs are numbered counter-clockwise from the one at +x, +y, as are the joints of the observation.
+# Seen along that order the ankles of the second and third leg turn about the opposite axis.
+_ANKLE_SIGNS: Final = np.array([1.0, -1.0, -1.0, 1.0], dtype=np.float32)
+# Motors are listed from the fourth leg on, joints from the first.
+_MOTOR_SLOT_OF_LEG: Final = np.array([1, 2, 3, 0])
+_ANKLE_CENTER: Final = np.deg2rad(50.0)
+_FEATURE_LIMIT: Final = 5.0
+
+PACKAGED_CONTROLLER: Final = pathlib.Path(__file__).with_name("ant_controller.npz")
+
+
+def rotation_matrices(quaternions: FloatArray) -> Array:
+    """Compute the body-to-world rotations of unit quaternions.
+
+    Args:
+        quaternions: (w, x, y, z), shape [B, 4].
+
+    Returns:
+        Matrices of shape [B, 3, 3]; the third column is the body's up vector in the world.
+    """
+    w, x, y, z = np.asarray(quaternions, dtype=np.float32).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def canonical_features(
+    observations: FloatArray, directions: FloatArray
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Compute what the network sees, and find the number of quarter turns that were divided out.
+
+    Args:
+        observations: ant observations without x, y and contact forces, shape [B, 27]: height (m),
+            orientation (w, x, y, z), 8 joint angles (rad), linear velocity (m/s, world frame),
+            angular velocity (rad/s, body frame), 8 joint velocities (rad/s).
+        directions: wanted unit directions in the world's x-y plane, shape [B, 2].
+
+    Returns:
+        Features of shape [B, 29], each of order one, and the quarter turns in 0..3, shape [B]:
+        canonical leg j is leg (j + turns) % 4 of the ant.
+    """
+    observations = np.asarray(observations, dtype=np.float32)
+    directions = np.asarray(directions, dtype=np.float32)
+    batch_size = observations.shape[0]
+    if observations.shape != (batch_size, OBSERVATION_DIM) or directions.shape != (batch_size, 2):
+        raise ValueError(
+            f"expected observations [B, {OBSERVATION_DIM}] and directions [B, 2], "
+            f"got {observations.shape} and {directions.shape}"
+        )
+    rotations = rotation_matrices(observations[:, 1:5])
+    up = rotations[:, 2, :]
+    forward = np.einsum("bij,bi->bj", rotations[:, :2, :], directions)
+    linear_velocity = np.einsum("bij,bi->bj", rotations, observations[:, 13:16])
+    angular_velocity = observations[:, 16:19]
+
+    angle = np.arctan2(forward[:, 1], forward[:, 0])
+    turns = np.round(angle / (0.5 * np.pi)).astype(np.int64) % 4
+
+    vectors = np.stack([up, forward, 0.5 * linear_velocity, 0.25 * angular_velocity], axis=1)
+    vectors = _turn_back(vectors, turns)
+
+    legs = (np.arange(4) + turns[:, None]) % 4
+    rows = np.arange(batch_size)[:, None]
+    angles = observations[:, 5:13].reshape(-1, 4, 2)[rows, legs]
+    velocities = observations[:, 19:27].reshape(-1, 4, 2)[rows, legs]
+    signs = _ANKLE_SIGNS[legs]
+    features = np.concatenate(
+        [
+            observations[:, :1],
+            vectors.reshape(-1, 12),
+            2.0 * angles[:, :, 0],
+            2.0 * (signs * angles[:, :, 1] - _ANKLE_CENTER),
+            0.1 * velocities[:, :, 0],
+            0.1 * signs * velocities[:, :, 1],
+        ],
+        axis=1,
+    )
+    return np.clip(features, -_FEATURE_LIMIT, _FEATURE_LIMIT).astype(np.float32), turns
+
+
+def ant_actions(canonical_actions: FloatArray, turns: npt.NDArray[np.int64]) -> Array:
+    """Translate canonical actions into motor commands.
+
+    Args:
+        canonical_actions: hips then ankles of the canonical legs, in [-1, 1], shape [B, 8].
+        turns: quarter turns from ``canonical_features``, shape [B].
+
+    Returns:
+        Actions in the order of the ant's motors, in [-1, 1], shape [B, 8].
+    """
+    canonical_actions = np.asarray(canonical_actions, dtype=np.float32)
+    legs = (np.arange(4) + turns[:, None]) % 4
+    actions = np.empty((canonical_actions.shape[0], 4, 2), dtype=np.float32)
+    rows = np.arange(canonical_actions.shape[0])[:, None]
+    slots = _MOTOR_SLOT_OF_LEG[legs]
+    actions[rows, slots, 0] = canonical_actions[:, :4]
+    actions[rows, slots, 1] = _ANKLE_SIGNS[legs] * canonical_actions[:, 4:]
+    return actions.reshape(-1, ACTION_DIM)
+
+
+def _turn_back(vectors: Array, turns: npt.NDArray[np.int64]) -> Array:
+    """Turn vectors [B, N, 3] by -90 degrees times ``turns`` [B] about z."""
+    cosine = np.array([1.0, 0.0, -1.0, 0.0], dtype=np.float32)[turns][:, None]
+    sine = np.array([0.0, 1.0, 0.0, -1.0], dtype=np.float32)[turns][:, None]
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x, z], axis=-1)
+
+
+class AntController:
+    """Walks the ant along a wanted direction: a small network on canonical features.
+
+    Attributes:
+        weights: one matrix [in, out] per layer.
+        biases: one vector [out] per layer.
+    """
+
+    def __init__(self, weights: list[Array], biases: list[Array]) -> None:
+        widths = [FEATURE_DIM] + [weight.shape[1] for weight in weights]
+        for weight, bias, fan_in in zip(weights, biases, widths, strict=False):
+            if weight.shape[0] != fan_in or bias.shape != (weight.shape[1],):
+                raise ValueError(
+                    f"layer {weight.shape} with bias {bias.shape} after {fan_in} units"
+                )
+        if len(weights) != len(biases) or widths[-1] != ACTION_DIM:
+            raise ValueError(f"{len(weights)} weights, {len(biases)} biases, widths {widths}")
+        self.weights = [np.asarray(weight, dtype=np.float32) for weight in weights]
+        self.biases = [np.asarray(bias, dtype=np.float32) for bias in biases]
+
+    @classmethod
+    def load(cls, path: pathlib.Path = PACKAGED_CONTROLLER) -> "AntController":
+        """Load a controller that ``write`` wrote: without a path, the packaged one."""
+        with np.load(path, allow_pickle=False) as arrays:
+            layers = sum(name.startswith("weight_") for name in arrays.files)
+            return cls(
+                [arrays[f"weight_{i}"] for i in range(layers)],
+                [arrays[f"bias_{i}"] for i in range(layers)],
+            )
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write the layers as arrays ``weight_i`` and ``bias_i`` in half precision."""
+        arrays = {f"weight_{i}": weight for i, weight in enumerate(self.weights)}
+        arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
+        half = {name: array.astype(np.float16) for name, array in arrays.items()}
+        np.savez_compressed(file, allow_pickle=False, **half)
+
+    def __call__(self, observations: FloatArray, directions: FloatArray) -> Array:
+        """Compute actions.
+
+        Args:
+            observations: ant observations without x, y and contact forces, shape [B, 27].
+            directions: wanted unit directions in the world's x-y plane, shape [B, 2].
+
+        Returns:
+            Motor commands in [-1, 1], shape [B, 8].
+        """
+        features, turns = canonical_features(observations, directions)
+        return ant_actions(self.canonical_actions(features), turns)
+
+    def canonical_actions(self, features: Array) -> Array:
+        """Compute canonical actions in [-1, 1], shape [B, 8], for features of shape [B, 29]."""
+        hidden = features
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = np.maximum(hidden @ weight + bias, 0.0)
+        return np.tanh(hidden @ self.weights[-1] + self.biases[-1])

@@ -1,0 +1,199 @@
+"""The AntMaze tasks: their environments, and ants that walk through their mazes side by side."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+
+from iql_jax.collect.ant_controller import (
+    AntController,
+    ant_actions,
+    canonical_features,
+    rotation_matrices,
+)
+from iql_jax.collect.maze_environments import bare_environment, registered_spec
+from iql_jax.collect.planner import MazePlanner
+from iql_jax.maze import GOAL_RADIUS, MazeMap
+
+SCALING = 4.0
+STATE_DIM = 29
+ACTION_DIM = 8
+
+DAMPING = 0.12
+"""What the collecting policy takes off the torques, of the greatest per rad/s of their joints."""
+
+_ROWS_AT_ONCE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class AntMaze:
+    """One of the AntMaze tasks.
+
+    Attributes:
+        env_id: the Gymnasium id of the environment. Where its map marks no cell, starts and goals
+            are drawn from all free cells; otherwise from the marked ones.
+        start_cell: row and column where every episode of the evaluation starts, as in Minari.
+        goal_cell: row and column of the evaluation's only goal, as in Minari.
+        fixed: whether the evaluation's start and goal are those of the collection too.
+    """
+
+    env_id: str
+    start_cell: tuple[int, int]
+    goal_cell: tuple[int, int]
+    fixed: bool = False
+
+
+TASKS = {
+    "umaze": AntMaze("AntMaze_UMaze-v4", (3, 1), (1, 1), fixed=True),
+    "umaze-diverse": AntMaze("AntMaze_UMaze-v4", (3, 1), (1, 1)),
+    "medium-play": AntMaze("AntMaze_Medium-v4", (1, 1), (6, 6)),
+    "medium-diverse": AntMaze("AntMaze_Medium_Diverse_GR-v4", (1, 1), (6, 6)),
+    "large-play": AntMaze("AntMaze_Large-v4", (1, 1), (7, 9)),
+    "large-diverse": AntMaze("AntMaze_Large_Diverse_GR-v4", (1, 1), (7, 9)),
+}
+
+
+def collecting_spec(task: str) -> EnvSpec:
+    """Describe the environment that data are collected in: its goals neither end nor move."""
+    spec = registered_spec(TASKS[task].env_id)
+    if TASKS[task].fixed:
+        spec.kwargs["maze_map"] = _evaluation_map(task)
+    spec.kwargs |= {"continuing_task": True, "reset_target": False}
+    return spec
+
+
+def evaluation_spec(task: str) -> EnvSpec:
+    """Describe the evaluation environment: the same walls, with one start and one goal.
+
+    For umaze, Minari's metadata have the mirror image of the walls here, where no policy that was
+    learned from the data can succeed.
+    """
+    spec = registered_spec(TASKS[task].env_id)
+    spec.kwargs |= {
+        "maze_map": _evaluation_map(task),
+        "continuing_task": True,
+        "reset_target": False,
+    }
+    return spec
+
+
+def _evaluation_map(task: str) -> list[list[int | str]]:
+    maze = _registered_map(task)
+    cells: list[list[int | str]] = [[int(wall) for wall in row] for row in maze.walls]
+    for mark, (row, column) in (("r", TASKS[task].start_cell), ("g", TASKS[task].goal_cell)):
+        cells[row][column] = mark
+    return cells
+
+
+def _registered_map(task: str) -> MazeMap:
+    return MazeMap.from_lists(registered_spec(TASKS[task].env_id).kwargs["maze_map"], SCALING)
+
+
+@functools.lru_cache(maxsize=4)
+def build_environment(task: str, evaluation: bool = False) -> Any:
+    """Build an environment without wrappers."""
+    return bare_environment(evaluation_spec(task) if evaluation else collecting_spec(task))
+
+
+@functools.lru_cache(maxsize=4)
+def build_planner(task: str) -> MazePlanner:
+    """Make the planner of a task's maze."""
+    return MazePlanner(_registered_map(task))
+
+
+@functools.lru_cache(maxsize=1)
+def load_controller() -> AntController:
+    """Load the packaged controller, once a process."""
+    return AntController.load()
+
+
+class Ants:
+    """B ants, each alone in its own copy of one maze, stepped side by side.
+
+    A step computes what the environment's own step does to the state, and nothing else: no
+    contact forces, no rewards of the open-ground ant. The environment draws the starts and goals.
+
+    Args:
+        env: an AntMaze environment without wrappers. Its own state changes at resets.
+        planner: the planner of its maze.
+        count: B.
+
+    Attributes:
+        states: [B, 29] float64: x, y, and the ant's observation. Overwritten at each step.
+        goals: [B, 2] float64, in metres.
+    """
+
+    def __init__(self, env: Any, planner: MazePlanner, count: int) -> None:
+        self._env = env
+        self._planner = planner
+        self._data = [mujoco.MjData(env.model) for _ in range(count)]
+        # Views: MuJoCo keeps the buffers of its state in place.
+        self._buffers = [(data.ctrl, data.qpos, data.qvel) for data in self._data]
+        self._waypoints = np.zeros((count, *planner.maze.shape, 2))
+        self.states = np.zeros((count, STATE_DIM))
+        self.goals = np.zeros((count, 2))
+
+    def reset(self, index: int, seed: int) -> None:
+        """Start a new episode of one ant."""
+        observation, _ = self._env.reset(seed=seed)
+        mujoco.mj_copyData(self._data[index], self._env.model, self._env.data)
+        self.goals[index] = observation["desired_goal"]
+        self._waypoints[index] = self._planner.waypoint_table(self.goals[index])
+        self._read(index)
+
+    def step(self, actions: npt.NDArray[np.float32]) -> None:
+        """Apply actions in [-1, 1], [B, 8], for one environment step (0.05 s)."""
+        model, frames = self._env.model, self._env.ant_env.frame_skip
+        for i, (data, action) in enumerate(zip(self._data, actions, strict=True)):
+            self._buffers[i][0][:] = action
+            mujoco.mj_step(model, data, nstep=frames)
+            self._read(i)
+
+    def directions(self) -> npt.NDArray[np.float64]:
+        """Compute the unit directions to the ants' next waypoints, [B, 2]."""
+        positions = self.states[:, :2]
+        cells = self._planner.maze.xy_to_cell(positions)
+        waypoints = self._waypoints[np.arange(len(cells)), cells[:, 0], cells[:, 1]]
+        offsets = waypoints - positions
+        return offsets / (np.linalg.norm(offsets, axis=-1, keepdims=True) + 1e-8)
+
+    def upright(self) -> npt.NDArray[np.float32]:
+        """Compute the heights of the torsos' up vectors, [B]: 1 upright, -1 on the back."""
+        return rotation_matrices(self.states[:, 3:7])[:, 2, 2]
+
+    def at_goal(self) -> npt.NDArray[np.bool_]:
+        """Whether the ants are within the goal's radius, [B]."""
+        offsets = self.states[:, :2] - self.goals
+        return np.asarray(np.linalg.norm(offsets, axis=-1) <= GOAL_RADIUS)
+
+    def joint_velocities(self) -> npt.NDArray[np.float64]:
+        """Read the velocities (rad/s) of the joints in the order of the motors, [B, 8]."""
+        # Motors are listed from the fourth leg on, joints from the first.
+        return np.roll(self.states[:, 21:], 2, axis=-1)
+
+    def _read(self, index: int) -> None:
+        _, positions, velocities = self._buffers[index]
+        self.states[index, :15] = positions
+        self.states[index, 15:] = velocities
+
+
+def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
+    """Compute the actions, [B, 8] in [-1, 1], of the collecting policy before noise.
+
+    The controller leads ants along their waypoints, at last to and fro through the goal. The joints
+    of upright ants are damped besides: under noise they are then hardly slower, and fall ten times
+    less often. One on its back gets up with undamped swings.
+    """
+    features, turns = canonical_features(ants.states[:, 2:], ants.directions())
+    # Larger products are spread over threads, by which their last bits, too, would depend on the
+    # number of cores; besides, the cores have enough to do.
+    parts = range(0, len(features), _ROWS_AT_ONCE)
+    drives = [controller.canonical_actions(features[i : i + _ROWS_AT_ONCE]) for i in parts]
+    actions = ant_actions(np.concatenate(drives), turns)
+    upright = ants.upright() > 0.0
+    actions[upright] -= DAMPING * ants.joint_velocities()[upright]
+    return np.clip(actions, -1.0, 1.0)

@@ -1,0 +1,303 @@
+"""AntMaze datasets like Minari's ``D4RL/antmaze/*-v1``, made on the spot.
+
+The procedure is theirs: an ant walks along waypoints to a goal that neither ends the episode nor
+moves, under Gaussian action noise, and stays around it until the time limit truncates the episode.
+In umaze every episode has the evaluation's start and goal; elsewhere each draws its own.
+
+What steers the ant is this package's: a controller of directions above damped joints (see
+``ant_tasks.steer``), and waypoints without memory (see ``planner``). An ant that falls on its back
+is left to get up again.
+"""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from minari.data_collector import EpisodeBuffer
+from tqdm import tqdm
+
+from iql_jax import __version__
+from iql_jax.collect.ant_controller import PACKAGED_CONTROLLER
+from iql_jax.collect.ant_tasks import (
+    ACTION_DIM,
+    DAMPING,
+    STATE_DIM,
+    TASKS,
+    Ants,
+    build_environment,
+    build_planner,
+    collecting_spec,
+    evaluation_spec,
+    load_controller,
+    steer,
+)
+from iql_jax.collect.reproducibility import package_versions, randomness
+from iql_jax.collect.storage import add_episodes, new_dataset
+from iql_jax.collect.workers import run_in_order
+from iql_jax.maze import GOAL_RADIUS
+from iql_jax.processes import available_cores
+
+ACTION_NOISE = 0.2
+
+_SIDE_BY_SIDE = 16  # Ants in a process: the controller then takes a tenth of the time.
+_STEPS_WORTH_PROCESSES = 10_000
+_BYTES_PER_STEP = 660  # In the file; the most is in umaze, whose episodes are the shortest.
+_STREAM_COLLECT, _STREAM_SCORE = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Episodes that one worker collects side by side: their content depends on nothing else.
+
+    Attributes:
+        task: a key of ``ant_tasks.TASKS``.
+        seed: the dataset's.
+        first_episode: the number of the first episode.
+        episodes: the number of episodes.
+        steps: environment steps of each, at most the time limit.
+    """
+
+    task: str
+    seed: int
+    first_episode: int
+    episodes: int
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """What became of B episodes of T environment steps.
+
+    Attributes:
+        states: [T + 1, B, 29] float64: x, y, and the ant's observation.
+        actions: [T, B, 8] float32.
+        goals: [B, 2] float64, in metres.
+    """
+
+    states: npt.NDArray[np.float64]
+    actions: npt.NDArray[np.float32]
+    goals: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRun:
+    """Episodes in the evaluation environment, for the reference scores.
+
+    Attributes:
+        task: a key of ``ant_tasks.TASKS``.
+        seed: the dataset's.
+        first_episode: the number of the first episode.
+        episodes: the number of episodes.
+        planned: whether the collecting policy acts, without noise, or uniformly random actions.
+    """
+
+    task: str
+    seed: int
+    first_episode: int
+    episodes: int
+    planned: bool
+
+
+def collect(
+    dataset_id: str,
+    *,
+    task: str,
+    steps: int,
+    seed: int,
+    progress: bool = True,
+    workers: int | None = None,
+    score_episodes: int = 100,
+) -> None:
+    """Collect a dataset and store it in Minari's local folder, in place of one of the same id.
+
+    The content is a function of the task, the number of steps, the seed and the number of episodes
+    for the reference scores, whatever the number of processes.
+
+    Args:
+        dataset_id: the id to store it under.
+        task: a key of ``ant_tasks.TASKS``.
+        steps: the number of transitions; at least 1.
+        seed: at least 0.
+        progress: whether to show progress bars.
+        workers: the number of processes; None takes all cores where that is worth their start.
+        score_episodes: episodes to average over for each reference score, as Minari computes them.
+
+    Raises:
+        UserError: if the disk is full or the folder cannot be written.
+    """
+    if workers is None:
+        workers = available_cores() if steps >= _STEPS_WORTH_PROCESSES else 1
+    env = build_environment(task)
+    with new_dataset(
+        dataset_id,
+        env_spec=collecting_spec(task),
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        expected_bytes=steps * _BYTES_PER_STEP,
+    ) as storage:
+        shards = plan_shards(task, steps, seed)
+        with tqdm(total=steps, unit="step", desc=dataset_id, disable=not progress) as bar:
+            for recording in run_in_order(collect_shard, shards, workers):
+                add_episodes(storage, _episodes(recording))
+                bar.update(recording.actions.shape[0] * recording.actions.shape[1])
+        worst, best = reference_scores(
+            task, seed=seed, episodes=score_episodes, workers=workers, progress=progress
+        )
+        metadata = _metadata(dataset_id, task, steps, seed)
+        scores = {"ref_min_score": worst, "ref_max_score": best}
+        storage.update_metadata(metadata | scores | {"num_episodes_average_score": score_episodes})
+
+
+def plan_shards(task: str, steps: int, seed: int) -> list[Shard]:
+    """Cut the steps into episodes, and these into shards.
+
+    What is left over after the last whole episode becomes a shard of one shorter episode.
+    """
+    limit = _time_limit(task)
+    episodes, rest = divmod(steps, limit)
+    shards = [
+        Shard(task, seed, first, min(_SIDE_BY_SIDE, episodes - first), limit)
+        for first in range(0, episodes, _SIDE_BY_SIDE)
+    ]
+    return [*shards, Shard(task, seed, episodes, 1, rest)] if rest else shards
+
+
+def collect_shard(shard: Shard) -> Recording:
+    """Walk ants from start to goal for the steps of one shard."""
+    env = build_environment(shard.task)
+    ants = Ants(env, build_planner(shard.task), shard.episodes)
+    controller = load_controller()
+    noise = np.empty((shard.steps, shard.episodes, ACTION_DIM))
+    states = np.empty((shard.steps + 1, shard.episodes, STATE_DIM))
+    actions = np.empty((shard.steps, shard.episodes, ACTION_DIM), dtype=np.float32)
+    for i in range(shard.episodes):
+        reset_seed, generator = randomness(shard.seed, _STREAM_COLLECT, shard.first_episode + i)
+        ants.reset(i, reset_seed)
+        noise[:, i] = generator.normal(scale=ACTION_NOISE, size=(shard.steps, ACTION_DIM))
+    states[0] = ants.states
+    for t in range(shard.steps):
+        actions[t] = np.clip(steer(controller, ants) + noise[t], -1.0, 1.0)
+        ants.step(actions[t])
+        states[t + 1] = ants.states
+    return Recording(states, actions, ants.goals)
+
+
+def reference_scores(
+    task: str, *, seed: int, episodes: int, workers: int, progress: bool
+) -> tuple[float, float]:
+    """Average the returns of a random and of the collecting policy in the evaluation environment.
+
+    Minari defines the reference scores so. The task goes on at the goal until the time limit, so a
+    return counts the steps spent there.
+
+    Returns:
+        The average return of the random policy and that of the collecting policy without noise.
+    """
+    runs = [
+        ScoreRun(task, seed, first, min(_SIDE_BY_SIDE, episodes - first), planned)
+        for planned in (False, True)
+        for first in range(0, episodes, _SIDE_BY_SIDE)
+    ]
+    returns: dict[bool, list[float]] = {False: [], True: []}
+    with tqdm(
+        total=2 * episodes, unit="episode", desc="reference scores", disable=not progress
+    ) as bar:
+        for run, found in zip(runs, run_in_order(score_run, runs, workers), strict=True):
+            returns[run.planned] += found.tolist()
+            bar.update(run.episodes)
+    return float(np.mean(returns[False])), float(np.mean(returns[True]))
+
+
+def score_run(run: ScoreRun) -> npt.NDArray[np.float64]:
+    """Sum the rewards of evaluation episodes: [episodes]."""
+    env = build_environment(run.task, evaluation=True)
+    ants = Ants(env, build_planner(run.task), run.episodes)
+    controller = load_controller()
+    generators = []
+    for i in range(run.episodes):
+        reset_seed, generator = randomness(run.seed, _STREAM_SCORE, run.first_episode + i)
+        ants.reset(i, reset_seed)
+        generators.append(generator)
+    returns = np.zeros(run.episodes)
+    for _ in range(_time_limit(run.task)):
+        if run.planned:
+            actions = steer(controller, ants)
+        else:
+            drawn = [generator.uniform(-1.0, 1.0, ACTION_DIM) for generator in generators]
+            actions = np.stack(drawn).astype(np.float32)
+        ants.step(actions)
+        returns += ants.at_goal()
+    return returns
+
+
+def _time_limit(task: str) -> int:
+    limit = collecting_spec(task).max_episode_steps
+    assert limit is not None
+    return limit
+
+
+def _episodes(recording: Recording) -> list[EpisodeBuffer]:
+    """Bring the episodes of a recording into Minari's form."""
+    length = len(recording.actions)
+    episodes = []
+    for i, goal in enumerate(recording.goals):
+        states = np.ascontiguousarray(recording.states[:, i])
+        positions = states[:, :2]
+        goals = np.tile(goal, (length + 1, 1))
+        successes = np.linalg.norm(positions - goals, axis=-1) <= GOAL_RADIUS
+        episode = EpisodeBuffer(
+            observations={
+                "observation": states[:, 2:],
+                "achieved_goal": positions,
+                "desired_goal": goals,
+            },
+            actions=recording.actions[:, i],
+            rewards=successes[1:].astype(np.float64),
+            terminations=np.zeros(length, dtype=np.bool_),
+            truncations=np.arange(length) == length - 1,
+            infos={
+                "success": successes,
+                "qpos": states[:, :15],
+                "qvel": states[:, 15:],
+                "goal": goals,
+            },
+        )
+        episodes.append(episode)
+    return episodes
+
+
+def _metadata(dataset_id: str, task: str, steps: int, seed: int) -> dict[str, Any]:
+    versions = package_versions()
+    where = (
+        "from the evaluation's start to its goal"
+        if TASKS[task].fixed
+        else "from a random start to a random goal"
+    )
+    return {
+        "dataset_id": dataset_id,
+        "eval_env_spec": evaluation_spec(task).to_json(),
+        "algorithm_name": "waypoints on shortest paths, SAC ant controller",
+        "author": {"iql_jax"},
+        "code_permalink": f"iql_jax {__version__}: iql_jax/collect/antmaze.py",
+        "description": (
+            f"An ant walks {where} in {TASKS[task].env_id}, along waypoints on a shortest path, "
+            f"with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
+            f"nothing: the ant stays around it, with reward 1 in every step within {GOAL_RADIUS} "
+            f"m, until the episode is truncated after {_time_limit(task)} steps. The procedure is "
+            f"that of Minari's D4RL/antmaze/{task}-v1, with another ant controller, and with an "
+            "evaluation in the data's own walls. Made by: python -m iql_jax.data make "
+            f"{dataset_id} --steps {steps} --seed {seed}"
+        ),
+        "minari_version": versions["minari"],
+        "requirements": ["gymnasium-robotics>=1.3", "mujoco>=3.0"],
+        "collection": {
+            "steps": steps,
+            "seed": seed,
+            "action_noise": ACTION_NOISE,
+            "damping": DAMPING,
+            "controller": hashlib.sha256(PACKAGED_CONTROLLER.read_bytes()).hexdigest()[:16],
+            "versions": versions,
+        },
+    }

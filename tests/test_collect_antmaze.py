@@ -1,0 +1,329 @@
+"""The packaged AntMaze datasets: their tasks, the ants' steps, and what is stored of them."""
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+
+import gymnasium as gym
+import minari
+import mujoco
+import numpy as np
+import pytest
+
+from iql_jax.collect import ant_tasks, antmaze, catalog, workers
+from iql_jax.collect.ant_tasks import TASKS, Ants
+from iql_jax.config import Config
+from iql_jax.data.checks import check_dataset
+from iql_jax.data.load import load_dataset
+from iql_jax.environments import make_environment
+from iql_jax.maze import GOAL_RADIUS, MazeMap
+
+ID = "iql/antmaze/umaze-v0"
+STEPS = 1500  # Two episodes of 700, and 100 left over.
+UPRIGHT = [1.0, 0.0, 0.0, 0.0]
+ON_ITS_BACK = [0.0, 1.0, 0.0, 0.0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("antmaze")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
+        patch.setenv("IQL_JAX_CACHE", str(folder / "cache"))
+        yield folder / "datasets"
+
+
+@pytest.fixture(scope="module")
+def made(datasets_folder):
+    return catalog.make(ID, steps=STEPS, seed=1, progress=False, score_episodes=1)
+
+
+@pytest.fixture(scope="module")
+def episodes(made):
+    return list(minari.load_dataset(ID))
+
+
+def _ants(task="umaze", count=1, evaluation=False):
+    env = ant_tasks.build_environment(task, evaluation)
+    return Ants(env, ant_tasks.build_planner(task), count)
+
+
+def _map(spec):
+    return MazeMap.from_lists(spec.kwargs["maze_map"], 4.0)
+
+
+class TestTasks:
+    @pytest.mark.parametrize("task", TASKS)
+    def test_the_evaluation_has_the_datas_walls_one_start_and_one_goal(self, task):
+        collecting = _map(ant_tasks.collecting_spec(task))
+        evaluation = _map(ant_tasks.evaluation_spec(task))
+        np.testing.assert_array_equal(evaluation.walls, collecting.walls)
+        assert evaluation.marked("r").tolist() == [list(TASKS[task].start_cell)]
+        assert evaluation.marked("g").tolist() == [list(TASKS[task].goal_cell)]
+
+    def test_starts_and_goals_of_the_collection_are_minaris(self):
+        marked = {
+            task: [_map(ant_tasks.collecting_spec(task)).marked(kind).tolist() for kind in "rg"]
+            for task in TASKS
+        }
+        diverse = [[1, 1], [2, 6], [5, 1], [6, 5]]
+        assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
+        assert marked.pop("medium-diverse") == [diverse, diverse]
+        starts, goals = marked.pop("large-diverse")
+        assert starts == goals
+        assert len(goals) == 8
+        assert all(found == [[], []] for found in marked.values())  # Any free cell.
+
+    @pytest.mark.parametrize(("task", "metres"), [("umaze", 24), ("medium-play", 40)])
+    def test_the_way_from_start_to_goal(self, task, metres):
+        distances = ant_tasks.build_planner(task).distances(TASKS[task].goal_cell)
+        assert 4 * distances[TASKS[task].start_cell] == metres
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_the_task_goes_on_until_the_time_limit(self, task):
+        for spec in (ant_tasks.collecting_spec(task), ant_tasks.evaluation_spec(task)):
+            assert spec.max_episode_steps == (700 if task.startswith("umaze") else 1000)
+            assert spec.kwargs["continuing_task"]
+            assert not spec.kwargs["reset_target"]
+
+    def test_every_task_has_a_maker_and_is_a_twin(self):
+        for task in TASKS:
+            maker = catalog.EMBEDDED[f"iql/antmaze/{task}-v0"]
+            assert (maker.module, maker.arguments) == ("iql_jax.collect.antmaze", {"task": task})
+            assert catalog.twin_of(f"D4RL/antmaze/{task}-v1") == f"iql/antmaze/{task}-v0"
+
+
+class TestAnts:
+    def test_a_step_is_the_environments(self):
+        ants = _ants("medium-diverse", count=2)
+        env = gym.make(ant_tasks.collecting_spec("medium-diverse"))
+        os.unlink(env.unwrapped.tmp_xml_file_path)
+        actions = np.random.default_rng(0).uniform(-1, 1, (60, 2, 8)).astype(np.float32)
+        ants.reset(0, 5)
+        for ant, seed in ((1, 6), (0, 7)):  # Ant 0 starts again from another seed.
+            ants.reset(ant, seed)
+        for action in actions:
+            ants.step(action)
+        for ant, seed in ((0, 7), (1, 6)):
+            observation, _ = env.reset(seed=seed)
+            np.testing.assert_array_equal(ants.goals[ant], observation["desired_goal"])
+            for action in actions[:, ant]:
+                observation, reward, _, _, info = env.step(action)
+            state = [*observation["achieved_goal"], *observation["observation"]]
+            np.testing.assert_array_equal(ants.states[ant], state)
+            assert bool(ants.at_goal()[ant]) == info["success"] == bool(reward)
+        env.close()
+
+    def test_directions_lead_to_the_waypoints(self):
+        ants = _ants(count=3)
+        for ant in range(3):
+            ants.reset(ant, ant)
+        # In the starting cell; below the wall's end, where the way turns up; in the goal's cell.
+        ants.states[:, :2] = [[-4.0, -4.0], [4.0, -3.0], ants.goals[2] + np.array([0.3, 0.4])]
+        np.testing.assert_allclose(
+            ants.directions(), [[1.0, 0.0], [0.0, 1.0], [-0.6, -0.8]], atol=1e-6
+        )
+
+    def test_joint_velocities_are_in_the_order_of_the_motors(self):
+        ants = _ants()
+        model = ant_tasks.build_environment("umaze").model
+        ants.states[0, 15:] = np.arange(14)
+        joints = model.actuator_trnid[:, 0]
+        assert (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all()
+        np.testing.assert_array_equal(ants.joint_velocities()[0], model.jnt_dofadr[joints])
+
+    def test_upright_ants_are_damped(self):
+        ants = _ants(count=2)
+        for ant in range(2):
+            ants.reset(ant, ant)
+        ants.states[:, 3:7] = [UPRIGHT, ON_ITS_BACK]
+        ants.states[:, 21:] = [2.0, -1.0, 0.5, 0.0, 0.0, 0.0, 3.0, 99.0]
+        controller = ant_tasks.load_controller()
+        driven = controller(ants.states[:, 2:], ants.directions())
+        actions = ant_tasks.steer(controller, ants)
+        # Minus 0.12 of the velocities; the motors of the fourth leg come first.
+        damping = np.array([-0.36, -11.88, -0.24, 0.12, -0.06, 0.0, 0.0, 0.0])
+        np.testing.assert_allclose(actions[0], np.clip(driven[0] + damping, -1, 1), atol=1e-5)
+        np.testing.assert_allclose(actions[1], driven[1], atol=1e-5)
+
+    def test_actions_do_not_depend_on_the_number_of_threads(self):
+        code = (
+            "import hashlib, numpy as np; from iql_jax.collect import ant_tasks as tasks;"
+            "ants = tasks.Ants(tasks.build_environment('umaze'), tasks.build_planner('umaze'), 16);"
+            "ants.states[:] = np.random.default_rng(0).normal(size=ants.states.shape);"
+            "actions = tasks.steer(tasks.load_controller(), ants);"
+            "print(hashlib.sha256(actions.tobytes()).hexdigest())"
+        )
+        found = {
+            subprocess.run(
+                [sys.executable, "-c", code],
+                env=os.environ | {"OPENBLAS_NUM_THREADS": threads},
+                check=True,
+                capture_output=True,
+            ).stdout
+            for threads in ("1", "4")
+        }
+        assert len(found) == 1
+
+
+class TestCollect:
+    def test_lengths(self, episodes):
+        assert [len(episode) for episode in episodes] == [700, 700, 100]
+        for episode in episodes:
+            arrays = [*episode.observations.values(), *episode.infos.values()]
+            assert {len(array) for array in arrays} == {len(episode) + 1}
+
+    def test_the_schema_is_minaris(self, episodes):
+        episode = episodes[0]
+        dtypes = {key: (a.dtype.str, a.shape[1:]) for key, a in episode.observations.items()}
+        two = ("<f8", (2,))
+        assert dtypes == {
+            "observation": ("<f8", (27,)),
+            "achieved_goal": two,
+            "desired_goal": two,
+        }
+        dtypes = {key: (a.dtype.str, a.shape[1:]) for key, a in episode.infos.items()}
+        assert dtypes == {
+            "success": ("|b1", ()),
+            "qpos": ("<f8", (15,)),
+            "qvel": ("<f8", (14,)),
+            "goal": two,
+        }
+        assert episode.actions.dtype == np.float32
+        assert episode.rewards.dtype == np.float64
+        assert episode.terminations.dtype == episode.truncations.dtype == np.bool_
+
+    def test_an_episode_has_one_goal_which_ends_nothing(self, episodes):
+        for episode in episodes:
+            goals = episode.observations["desired_goal"]
+            assert (goals == goals[0]).all()
+            offsets = episode.observations["achieved_goal"] - goals
+            at_goal = np.linalg.norm(offsets, axis=-1) <= GOAL_RADIUS
+            np.testing.assert_array_equal(episode.rewards, at_goal[1:])
+            np.testing.assert_array_equal(episode.infos["success"], at_goal)
+            assert not episode.terminations.any()
+            assert np.flatnonzero(episode.truncations).tolist() == [len(episode) - 1]
+        assert max(episode.rewards.sum() for episode in episodes) > 100
+
+    def test_infos_hold_the_state(self, episodes):
+        for episode in episodes:
+            seen, infos = episode.observations, episode.infos
+            state = np.concatenate([seen["achieved_goal"], seen["observation"]], axis=1)
+            np.testing.assert_array_equal(np.hstack([infos["qpos"], infos["qvel"]]), state)
+            np.testing.assert_array_equal(infos["goal"], seen["desired_goal"])
+
+    def test_episodes_start_at_the_start_with_different_goals(self, episodes):
+        starts = np.stack([episode.observations["achieved_goal"][0] for episode in episodes])
+        goals = np.stack([episode.observations["desired_goal"][0] for episode in episodes])
+        assert np.abs(starts - [-4.0, -4.0]).max() <= 1.0  # A quarter of a cell.
+        assert np.abs(goals - [-4.0, 4.0]).max() <= 1.0
+        assert len(np.unique(goals, axis=0)) == len(episodes)
+
+    def test_the_recorded_actions_lead_to_the_recorded_states(self, episodes):
+        env = ant_tasks.build_environment("umaze")
+        for episode in episodes:
+            qpos, qvel = episode.infos["qpos"], episode.infos["qvel"]
+            for t in range(0, len(episode), 50):
+                env.reset(seed=0)
+                env.ant_env.set_state(qpos[t], qvel[t])
+                state, *_ = env.step(episode.actions[t])
+                # Not exactly: the solver of the contacts starts from its last solution.
+                np.testing.assert_allclose(state["achieved_goal"], qpos[t + 1, :2], atol=1e-3)
+                np.testing.assert_allclose(state["observation"][:13], qpos[t + 1, 2:], atol=1e-2)
+
+    def test_actions_are_the_policys_under_noise(self, episodes):
+        ants = _ants(count=60)
+        observations = episodes[0].observations
+        for ant in range(60):
+            ants.reset(ant, 0)
+        ants.states[:] = np.hstack([observations["achieved_goal"], observations["observation"]])[
+            :60
+        ]
+        before = ant_tasks.steer(ant_tasks.load_controller(), ants)
+        after = episodes[0].actions[:60]
+        assert np.abs(after).max() <= 1.0
+        inner = np.abs(after) < 1.0
+        noise = (after - before)[inner & (np.abs(before) < 0.5)]
+        assert noise.size > 50
+        assert 0.15 < noise.std() < 0.25
+
+    def test_metadata(self, episodes):
+        dataset = minari.load_dataset(ID)
+        assert (dataset.total_steps, dataset.total_episodes) == (STEPS, len(episodes))
+        assert dataset.env_spec.id == "AntMaze_UMaze-v4"
+        assert dataset.env_spec.max_episode_steps == 700
+        env = dataset.recover_environment(eval_env=True).unwrapped
+        os.unlink(env.tmp_xml_file_path)
+        assert [cell.tolist() for cell in env.maze.unique_goal_locations] == [[-4.0, 4.0]]
+        assert [cell.tolist() for cell in env.maze.unique_reset_locations] == [[-4.0, -4.0]]
+        assert (env.continuing_task, env.reset_target) == (True, False)
+        metadata = dataset.storage.metadata
+        assert 0.0 <= metadata["ref_min_score"] < 100 < metadata["ref_max_score"] < 700
+        assert metadata["num_episodes_average_score"] == 1
+        assert metadata["collection"]["seed"] == 1
+
+    def test_the_bound_on_the_size_holds(self, made):
+        size = (made / "data" / "main_data.hdf5").stat().st_size
+        assert size <= STEPS * antmaze._BYTES_PER_STEP
+
+    def test_the_check_finds_no_defect(self, made):
+        findings = check_dataset(made, progress=False)
+        assert [finding for finding in findings if finding.level == "defect"] == []
+
+    def test_it_loads_with_the_semantics_of_the_evaluation(self, made, episodes):
+        config = Config(dataset=ID, reward_transform="minus_one", progress=False)
+        found = load_dataset(config)
+        arrays = found.transitions
+        assert arrays.observations.shape == arrays.next_observations.shape == (STEPS, 29)
+        positions = np.concatenate([e.observations["achieved_goal"][1:] for e in episodes])
+        success = np.linalg.norm(positions - [-4.0, 4.0], axis=-1) <= GOAL_RADIUS
+        assert success.any()
+        np.testing.assert_array_equal(arrays.rewards, success - 1.0)
+        np.testing.assert_array_equal(arrays.masks, 1.0 - success)
+        np.testing.assert_allclose(arrays.next_observations[:, :2], positions, atol=1e-5)
+        assert found.score_rule.kind == "success"
+        env = make_environment(found.recipe)
+        assert env.reset(seed=0)[0].shape == (29,)
+        env.close()
+
+
+class TestShards:
+    def test_shards_cover_the_steps(self):
+        for task, steps in itertools.product(TASKS, (1, 699, 1400, 50_000, 123_456, 1_000_000)):
+            shards = antmaze.plan_shards(task, steps, seed=3)
+            assert sum(shard.episodes * shard.steps for shard in shards) == steps
+            assert all(1 <= shard.episodes <= 16 for shard in shards)
+            limit = 700 if task.startswith("umaze") else 1000
+            assert {shard.steps for shard in shards} <= {limit, steps % limit}
+            firsts = np.cumsum([0] + [shard.episodes for shard in shards])[:-1]
+            assert [shard.first_episode for shard in shards] == firsts.tolist()
+            assert {shard.seed for shard in shards} == {3}
+
+    def test_content_depends_on_the_seed_and_not_on_the_processes(self):
+        shards = [antmaze.Shard("umaze", 0, first, episodes=3, steps=25) for first in (0, 3)]
+        alone, spread = (
+            list(workers.run_in_order(antmaze.collect_shard, shards, count)) for count in (1, 2)
+        )
+        for one, two in zip(alone, spread, strict=True):
+            np.testing.assert_array_equal(one.states, two.states)
+            np.testing.assert_array_equal(one.actions, two.actions)
+        other = antmaze.collect_shard(dataclasses.replace(shards[0], seed=7))
+        assert (other.actions != alone[0].actions).any(axis=(0, 2)).all()
+        first_actions = np.concatenate([recording.actions[0] for recording in alone])
+        assert len(np.unique(first_actions, axis=0)) == 6
+
+    def test_the_randomness_of_an_episode_is_its_own(self):
+        one = antmaze.collect_shard(antmaze.Shard("umaze", 0, 2, episodes=1, steps=5))
+        three = antmaze.collect_shard(antmaze.Shard("umaze", 0, 0, episodes=3, steps=5))
+        np.testing.assert_array_equal(one.goals[0], three.goals[2])
+        np.testing.assert_allclose(one.actions[:, 0], three.actions[:, 2], atol=1e-4)
+
+    def test_it_does_not_import_jax(self):
+        code = (
+            "import sys, iql_jax.collect.antmaze as a;"
+            "a.collect_shard(a.Shard('umaze', 0, 0, 1, 2));"
+            "assert 'jax' not in sys.modules and 'flax' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
