@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
 
 from iql_jax.checkpointing import Checkpoints
@@ -40,6 +40,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 def main(_: Sequence[str]) -> None:
     """Run both, and compare."""
+    logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
         started = time.perf_counter()
@@ -125,7 +126,7 @@ def compare_tables(whole: Path, killed: Path) -> list[str]:
 def final_arrays(folder: Path) -> dict[str, Any]:
     """Every array of the final checkpoint by its place in the state."""
     settings = from_mapping(json.loads((folder / "config.json").read_text())["config"])
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore_newest(initial_state(settings, load_dataset(settings)))
     assert restored is not None
     arrays = {}
