@@ -166,7 +166,7 @@ def test_a_stopped_command_resumes_to_the_same_bits(finished, tmp_path, signum):
     if signum == signal.SIGTERM:
         assert stopped.returncode == 128 + signum
         assert "stopped by SIGTERM at update" in said
-        assert "the same command resumes: " in said
+        assert "; resume with: " in said
     else:
         assert stopped.returncode == -signum
     assert not (tmp_path / "stopped" / "summary.json").exists()

@@ -16,6 +16,9 @@ from iql_jax.errors import UserError
 from iql_jax.evaluation import Evaluator
 from iql_jax.video import configure_headless_rendering, record_episode
 
+# ffmpeg's reader forks to become ffmpeg; JAX, started by other tests, warns of any fork.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
 SEED = 3
 
 
