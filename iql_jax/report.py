@@ -37,7 +37,7 @@ def summarize(
         folder: The run's folder.
         record: The run's record, as ``config.json`` has it.
         progress: How far it is, with its times.
-        startup: Seconds that the parts of this session's start took.
+        startup: Seconds that loading and compiling took when the program was last started.
     """
     evaluations = read_table(folder / "evaluations.csv")
     last = evaluations[-1] if evaluations else {}
