@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from iql_jax import cli
+from iql_jax.config import Config
 from iql_jax.offline import train_offline
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
@@ -22,7 +23,7 @@ _WORKDIR = flags.DEFINE_string(
 
 def main(_: list[str]) -> None:
     """Wire the flags to an offline run."""
-    config = cli.read_config(_CONFIG.value)
+    config = cli.read_config(_CONFIG.value, Config)
     workdir = _WORKDIR.value or f"runs/{config.dataset.replace('/', '-')}/seed_{config.seed}"
     train_offline(config, Path(workdir))
 

@@ -26,9 +26,9 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 from iql_jax.checkpointing import Checkpoints
-from iql_jax.config import from_mapping
+from iql_jax.config import from_record
 from iql_jax.data.load import load_dataset
-from iql_jax.offline import initial_state
+from iql_jax.run import initial_state
 
 ROOT = Path(__file__).parent.parent
 TIMED = ("wall_seconds", "eval_seconds", "updates_per_second")
@@ -125,7 +125,7 @@ def compare_tables(whole: Path, killed: Path) -> list[str]:
 
 def final_arrays(folder: Path) -> dict[str, Any]:
     """Every array of the final checkpoint by its place in the state."""
-    settings = from_mapping(json.loads((folder / "config.json").read_text())["config"])
+    settings = from_record(json.loads((folder / "config.json").read_text())["config"])
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore_newest(initial_state(settings, load_dataset(settings)))
     assert restored is not None

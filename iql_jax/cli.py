@@ -24,8 +24,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(functools.partial(_guarded, main), flags_parser=_parse_flags)
 
 
-def read_config(flag_value: Any) -> config.Config:
-    """The settings of a ``--config`` flag, checked.
+def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
+    """The settings of a ``--config`` flag, checked; ``kind`` says which keys there are.
 
     Raises:
         UserError: If there is no config file, or it sets something wrong.
@@ -37,7 +37,7 @@ def read_config(flag_value: Any) -> config.Config:
     # ml_collections stands in for a file it could not open with an object that raises on use.
     except Exception as error:
         raise UserError(f"--config: {_one_line(error)}") from error
-    return config.from_mapping(settings)
+    return config.from_mapping(settings, kind)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The settings of a run: one frozen, validated dataclass, made once from the config file.
 
-``Config`` is the single list of keys, their types, defaults and meaning. A config file's
+``Config`` is the single list of keys, their types, defaults and meaning; ``FinetuneConfig`` adds
+those of fine-tuning. A config file's
 ``get_config()`` starts from ``base_config()`` and overrides a few keys; ``from_mapping`` checks the
 result. Key names follow the official implementation where it has one.
 """
@@ -10,7 +11,7 @@ import difflib
 import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
@@ -46,6 +47,8 @@ class Config:
     maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze_data.py.
     maze_terminate_at_success: bool = True
     maze_drop_after_success: bool = False
+    maze_walls: str = "data"  # 'data' or 'evaluation'; see iql_jax/data/maze_task.py.
+    top_episodes: float = 1.0  # Share of the episodes kept, those of the highest return.
     trust_environment: bool = False  # Build environments from namespaces not known to be safe.
 
     # Evaluation, logging, saving.
@@ -60,8 +63,8 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         for field, (accepts, expected) in _RANGES.items():
-            number = getattr(self, field)
-            if not (math.isfinite(number) and accepts(number)):
+            number = getattr(self, field, None)  # Some are of fine-tuning alone.
+            if number is not None and not (math.isfinite(number) and accepts(number)):
                 raise UserError(f"config.{field} is {number!r}; it must be {expected}")
         for field, choices in _CHOICES.items():
             choice = getattr(self, field)
@@ -80,11 +83,47 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types."""
-        settings = dataclasses.asdict(self)
-        return {
-            key: list(setting) if isinstance(setting, tuple) else setting
-            for key, setting in settings.items()
-        }
+        return _plain(dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(Config):
+    """Settings of an offline phase and a fine-tuning phase after it.
+
+    Intervals are counted in updates in the first, in environment steps in the second.
+    """
+
+    num_pretraining_steps: int = 1_000_000  # Offline updates before the first environment step.
+    offline_run: str = ""  # Folder of a finished offline run that takes the offline phase's place.
+    max_steps: int = 1_000_000  # Environment steps.
+    opt_decay_schedule: str = "none"
+    init_dataset_size: int = 0  # Transitions of the dataset to use, drawn at random; 0 uses all.
+    replay_buffer_size: int = 2_000_000  # The dataset's and the environment's together.
+    offline_ratio: float = -1.0  # Share of a batch that is the dataset's; -1: uniform over all.
+    updates_per_step: int = 1  # Updates for each environment step.
+    num_envs: int = 1  # Training environments stepped at once.
+    start_steps: int = 0  # Environment steps before the first update of the second phase.
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range, or that do not go together."""
+        super().__post_init__()
+        keys = ["max_steps", "log_interval", "eval_interval", "checkpoint_interval"]
+        for key in keys:
+            if getattr(self, key) % self.num_envs:
+                raise UserError(
+                    f"config.{key} is {getattr(self, key)}, not a multiple of config.num_envs "
+                    f"({self.num_envs}), by which environment steps are counted"
+                )
+        if self.opt_decay_schedule == "cosine":
+            raise UserError(
+                "config.opt_decay_schedule='cosine' would end the actor's learning before "
+                "fine-tuning begins; set it to 'none'"
+            )
+        if not (self.offline_ratio == -1 or 0 <= self.offline_ratio <= 1):
+            raise UserError(
+                f"config.offline_ratio is {self.offline_ratio}; it must be a share in [0, 1], "
+                "or -1 to draw uniformly from dataset and environment together"
+            )
 
 
 def _positive(number: float) -> bool:
@@ -108,18 +147,41 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_weight": (_positive, "positive"),
     "tau": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "dropout_rate": (lambda n: 0 <= n < 1, "in [0, 1)"),
+    "top_episodes": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "eval_interval": (_positive, "at least 1"),
     "eval_episodes": (_non_negative, "0 or more"),
     "eval_envs": (_non_negative, "0 or more"),
     "log_interval": (_positive, "at least 1"),
     "checkpoint_interval": (_positive, "at least 1"),
+    "num_pretraining_steps": (_non_negative, "0 or more"),
+    "init_dataset_size": (_non_negative, "0 or more"),
+    "replay_buffer_size": (_positive, "at least 1"),
+    "updates_per_step": (_positive, "at least 1"),
+    "num_envs": (_positive, "at least 1"),
+    "start_steps": (_non_negative, "0 or more"),
 }
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "opt_decay_schedule": ("cosine", "none"),
     "reward_transform": ("none", "minus_one", "return_range"),
     "maze_goal": ("eval", "episode", "stored"),
+    "maze_walls": ("data", "evaluation"),
 }
+
+
+def defaults() -> dict[str, Any]:
+    """The default of every key as plain JSON types."""
+    return _plain({field.name: field.default for field in dataclasses.fields(Config)})
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(setting) if isinstance(setting, tuple) else setting
+        for key, setting in settings.items()
+    }
+
+
+Settings = TypeVar("Settings", bound=Config)
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -129,21 +191,38 @@ def base_config() -> ml_collections.ConfigDict:
     )
 
 
-def from_mapping(settings: Mapping[str, Any]) -> Config:
+def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A domain's offline config with the keys of fine-tuning at their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(FinetuneConfig)}
+    added = set(FinetuneConfig.__annotations__)
+    return ml_collections.ConfigDict(
+        {key: defaults[key] if key in added else offline[key] for key in defaults}
+    )
+
+
+def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """Check keys, types and ranges; the result is frozen.
 
     Args:
-        settings: Any subset of the keys of ``Config``. Integers are taken for floats, lists for
-            tuples, and None for an empty string, 0.0 or 'none' where the official configs write it.
+        settings: Any subset of the keys of ``kind``. Integers are taken for floats, lists for
+            tuples, and None for an empty string, 0, 0.0 or 'none' where the official configs write
+            it.
+        kind: ``Config`` or ``FinetuneConfig``.
 
     Raises:
         UserError: On an unknown key (the nearest is named), a wrong type or a value out of range.
     """
-    hints = typing.get_type_hints(Config)
+    hints = typing.get_type_hints(kind)
     for key in settings:
         if key not in hints:
             raise UserError(f"unknown config key {key!r}{_did_you_mean(key, hints)}")
-    return Config(**{key: _coerce(key, settings[key], hints[key]) for key in settings})
+    return kind(**{key: _coerce(key, settings[key], hints[key]) for key in settings})
+
+
+def from_record(settings: Mapping[str, Any]) -> Config:
+    """The settings of a run's ``config.json``, of whichever kind the run was."""
+    kind = FinetuneConfig if set(FinetuneConfig.__annotations__) <= set(settings) else Config
+    return from_mapping(settings, kind)
 
 
 def _coerce(key: str, setting: Any, hint: Any) -> Any:
@@ -163,8 +242,12 @@ def _coerce(key: str, setting: Any, hint: Any) -> Any:
     return setting
 
 
-# The official configs write None for "no decay" and "no dropout".
-_MEANING_OF_NONE: dict[str, Any] = {"opt_decay_schedule": "none", "dropout_rate": 0.0}
+# The official configs write None for "no decay", "no dropout" and "all of the dataset".
+_MEANING_OF_NONE: dict[str, Any] = {
+    "opt_decay_schedule": "none",
+    "dropout_rate": 0.0,
+    "init_dataset_size": 0,
+}
 
 
 def _did_you_mean(word: str, candidates: Iterable[str]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from absl import flags
 
 from iql_jax import cli, config
-from iql_jax.checkpointing import Checkpoints
 from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.environments import make_environment
@@ -18,8 +17,8 @@ from iql_jax.errors import UserError
 from iql_jax.evaluation import default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
-from iql_jax.offline import initial_state
 from iql_jax.policy import eval_actions
+from iql_jax.run import load_state
 from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed
 from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.video import configure_headless_rendering, record_episode
@@ -39,7 +38,7 @@ def main(_: list[str]) -> None:
         configure_headless_rendering()
     folder = Path(_WORKDIR.value)
     record = read_record(folder)
-    settings = config.from_mapping(record["config"])
+    settings = config.from_record(record["config"])
     episodes = _EPISODES.value or settings.eval_episodes
     if episodes == 0:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
@@ -57,22 +56,6 @@ def main(_: list[str]) -> None:
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
         film(state, dataset, evaluation_seed(settings, update), Path(_VIDEO.value))
-
-
-def load_state(folder: Path, settings: config.Config, dataset: Dataset) -> IQLState:
-    """The newest saved state of a run.
-
-    Raises:
-        UserError: If there is none that can be read.
-    """
-    checkpoints_folder = folder / "checkpoints"
-    if not checkpoints_folder.is_dir():
-        raise UserError(f"{folder} holds no checkpoint yet; train it first")
-    with Checkpoints(checkpoints_folder, read_only=True) as checkpoints:
-        restored = checkpoints.restore_newest(initial_state(settings, dataset))
-    if restored is None:
-        raise UserError(f"{folder} holds no checkpoint yet; train it first")
-    return restored[0]
 
 
 def film(state: IQLState, dataset: Dataset, seed: int, path: Path) -> None:

@@ -28,18 +28,24 @@ def read_table(path: Path) -> list[Row]:
 
 
 class Table:
-    """A CSV file that grows by rows, each with the update count it belongs to."""
+    """A CSV file that grows by rows, each with the step it belongs to.
 
-    def __init__(self, path: Path, last_update: int) -> None:
-        """Open a table, forgetting rows after ``last_update``, where a resumed run goes on."""
+    Args:
+        path: The file.
+        last_step: Rows after it are forgotten: there a resumed run goes on.
+        unit: What a step is called: the first column.
+    """
+
+    def __init__(self, path: Path, last_step: int, unit: str = "update") -> None:
         self._path = path
+        self._unit = unit
         self._columns: list[str] | None = None
         if path.exists():
-            self._keep_until(last_update)
+            self._keep_until(last_step)
 
-    def append(self, update: int, values: Mapping[str, float | None]) -> None:
+    def append(self, step: int, values: Mapping[str, float | None]) -> None:
         """Add a row; the first one fixes the columns."""
-        row = {"update": update, **values}
+        row = {self._unit: step, **values}
         is_new = self._columns is None
         if self._columns is None:
             self._columns = list(row)
@@ -49,7 +55,7 @@ class Table:
                 writer.writeheader()
             writer.writerow(row)
 
-    def _keep_until(self, last_update: int) -> None:
+    def _keep_until(self, last_step: int) -> None:
         """Rewrite the file without later or torn rows; kept rows keep their very text."""
         lines = self._path.read_text().splitlines(keepends=True)
         if not lines or not lines[0].endswith("\n"):
@@ -60,7 +66,7 @@ class Table:
             for line in lines[1:]
             if line.endswith("\n") and line.count(",") == len(columns) - 1
         ]
-        kept = [line for line in complete if int(line.split(",")[0]) <= last_update]
+        kept = [line for line in complete if int(line.split(",")[0]) <= last_step]
         if not kept:
             return
         self._columns = columns
@@ -76,27 +82,27 @@ class TensorBoard:
     thread has died of a full disk.
     """
 
-    def __init__(self, folder: Path, last_update: int) -> None:
-        """Open a new file; TensorBoard forgets what older ones have after ``last_update``."""
+    def __init__(self, folder: Path, last_step: int) -> None:
+        """Open a new file; TensorBoard forgets what older ones have after ``last_step``."""
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
         self._write(Event(file_version="brain.Event:2"), 0)
         purge = SessionLog(status=SessionLog.START)
-        self._write(Event(session_log=purge), last_update + 1)
+        self._write(Event(session_log=purge), last_step + 1)
 
-    def write(self, update: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one point to each curve."""
         for name, value in values.items():
-            self._write(Event(summary=scalar(name, value)), update)
+            self._write(Event(summary=scalar(name, value)), step)
         self._writer.flush()
 
     def close(self) -> None:
         """Finish the file."""
         self._writer.close()
 
-    def _write(self, event: Any, update: int) -> None:
+    def _write(self, event: Any, step: int) -> None:
         event.wall_time = time.time()
-        event.step = update
+        event.step = step
         self._writer.write_event(event)
 
 
@@ -104,10 +110,11 @@ class RunLog:
     """Writes each row to its CSV table, to TensorBoard, and to W&B where a project is named.
 
     Args:
-        folder: The run's folder; gets ``metrics.csv``, ``evaluations.csv`` and ``tb/``.
-        last_updates: For each table, the update count up to which a resumed run keeps its rows.
+        folder: The run's folder; gets a CSV file for each table, and ``tb/``.
+        last_steps: For each table, the step up to which a resumed run keeps its rows.
         wandb_project: Empty for none.
         record: The run's record: its id and settings.
+        unit: What a step is called.
 
     Raises:
         UserError: If W&B cannot start.
@@ -116,24 +123,25 @@ class RunLog:
     def __init__(
         self,
         folder: Path,
-        last_updates: Mapping[str, int],
+        last_steps: Mapping[str, int],
         wandb_project: str,
         record: Mapping[str, Any],
+        unit: str = "update",
     ) -> None:
         # First, for it alone may fail: then nothing is open yet.
         self._wandb = _start_wandb(folder, wandb_project, record) if wandb_project else None
         self._tables = {
-            name: Table(folder / f"{name}.csv", last) for name, last in last_updates.items()
+            name: Table(folder / f"{name}.csv", last, unit) for name, last in last_steps.items()
         }
-        self._tensorboard = TensorBoard(folder / "tb", max(last_updates.values()))
+        self._tensorboard = TensorBoard(folder / "tb", max(last_steps.values()))
 
-    def write(self, table: str, update: int, values: Mapping[str, float | None]) -> None:
+    def write(self, table: str, step: int, values: Mapping[str, float | None]) -> None:
         """Log a row of one of the tables."""
-        self._tables[table].append(update, values)
+        self._tables[table].append(step, values)
         known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
-        self._tensorboard.write(update, known)
+        self._tensorboard.write(step, known)
         if self._wandb is not None:
-            self._wandb.log(known, step=update)
+            self._wandb.log(known, step=step)
 
     def close(self) -> None:
         """Finish all writers."""

@@ -18,13 +18,13 @@ from iql_jax.maze import MazeMap
 
 BINS_PER_CELL = 8
 
-_INK = "#2b2d42"
-_MUTED = "#8d99ae"
-_ACCENT = "#1f6f8b"
+INK = "#2b2d42"
+MUTED = "#8d99ae"
+ACCENT = "#1f6f8b"
 _FLOOR = "#eef0f3"
 _POLICY = "#ff4d5a"
 _GOAL = "#ffd23f"
-_DPI = 160
+DPI = 160
 _MAP_WIDTH = 6.0  # Inches.
 
 
@@ -33,15 +33,18 @@ def learning_curve(
     evaluations: Sequence[Mapping[str, Any]],
     score_name: str,
     title: str,
+    boundary: int | None = None,
 ) -> None:
-    """Draw the evaluations of a run over its updates.
+    """Draw the evaluations of a run over its steps.
 
     Args:
         path: where the PNG is written.
-        evaluations: rows with 'update' and 'score'. Where no row has a score (None), because the
-            task has no reference to normalise by, 'return_mean' is drawn and labelled so.
+        evaluations: rows with the step in the first column, and 'score'. Where no row has a score
+            (None), because the task has no reference to normalise by, 'return_mean' is drawn and
+            labelled so.
         score_name: label of the score.
         title: heading.
+        boundary: the step at which fine-tuning began, to be marked; None in an offline run.
 
     Raises:
         ValueError: if there are no evaluations.
@@ -51,45 +54,69 @@ def learning_curve(
     scored = any(row["score"] is not None for row in evaluations)
     key, label = ("score", score_name) if scored else ("return_mean", "mean return")
     rows = [row for row in evaluations if row[key] is not None]
-    updates = np.array([float(row["update"]) for row in rows])
+    steps = np.array([float(next(iter(row.values()))) for row in rows])
     values = np.array([float(row[key]) for row in rows])
 
-    figure = Figure(figsize=(6.4, 3.8), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.plot(
-        updates,
+        steps,
         values,
-        color=_ACCENT,
+        color=ACCENT,
         linewidth=2,
         marker="o",
         markersize=4 if len(rows) <= 40 else 0,
         solid_capstyle="round",
         zorder=3,
     )
-    axes.plot(updates[-1:], values[-1:], "o", color=_ACCENT, markersize=7, zorder=4)
+    axes.plot(steps[-1:], values[-1:], "o", color=ACCENT, markersize=7, zorder=4)
     axes.annotate(
         f"{values[-1]:.1f}" if abs(values[-1]) < 1000 else f"{values[-1]:.0f}",
-        (updates[-1], values[-1]),
+        (steps[-1], values[-1]),
         xytext=(9, 0),
         textcoords="offset points",
         va="center",
-        color=_ACCENT,
+        color=ACCENT,
         fontsize=11,
         fontweight="bold",
         annotation_clip=False,
     )
-    axes.set_xlabel("updates", color=_INK)
-    axes.set_ylabel(label, color=_INK)
+    axes.set_xlabel("updates" if boundary is None else "steps", color=INK)
+    axes.set_ylabel(label, color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_title(title, loc="left", color=_INK, fontsize=12, fontweight="bold", pad=10)
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=10)
     axes.margins(x=0.03, y=0.12)
     axes.set_xlim(left=0)
+    if boundary is not None:
+        _mark_boundary(axes, boundary)
+    tidy(axes)
+    save(figure, path)
+
+
+def _mark_boundary(axes: Axes, boundary: int) -> None:
+    """Separate the offline updates of a curve from the environment steps."""
+    axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
+    for text, offset, side in (("offline updates", -6, "right"), ("environment steps", 6, "left")):
+        axes.annotate(
+            text,
+            (boundary, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(offset, -4),
+            textcoords="offset points",
+            ha=side,
+            va="top",
+            color=MUTED,
+            fontsize=9,
+        )
+
+
+def tidy(axes: Axes) -> None:
+    """Give the axes of a curve their grid, spines and colours."""
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, labelcolor=_INK, length=3)
+    axes.tick_params(colors=MUTED, labelcolor=INK, length=3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
-    _save(figure, path)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
 
 
 def value_map(
@@ -121,7 +148,7 @@ def value_map(
     # Beside the map: the colour bar; above and below: the title and the legend.
     figure = Figure(
         figsize=(_MAP_WIDTH + 0.9, _MAP_WIDTH * (ymax - ymin) / (xmax - xmin) + 0.75),
-        dpi=_DPI,
+        dpi=DPI,
         layout="constrained",
     )
     axes = figure.add_subplot()
@@ -130,7 +157,7 @@ def value_map(
     x_edges, y_edges, mean = bin_values(maze_map, positions, values)
     mesh = axes.pcolormesh(x_edges, y_edges, mean, cmap="viridis", zorder=1, rasterized=True)
     walls = np.zeros((*maze_map.shape, 4))
-    walls[maze_map.walls] = to_rgba(_INK)
+    walls[maze_map.walls] = to_rgba(INK)
     axes.imshow(walls, extent=maze_map.extent, interpolation="nearest", zorder=2)
     _draw_paths(axes, data_paths, policy_paths)
     _draw_marks(axes, policy_paths, goal)
@@ -141,21 +168,21 @@ def value_map(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", color=_INK, fontsize=12, fontweight="bold", pad=8)
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=8)
     axes.legend(
         handles=[line for line in axes.lines if not str(line.get_label()).startswith("_")],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.005),
         ncols=4,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=9,
     )
     bar = figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
-    bar.set_label("V(s)", color=_INK)
+    bar.set_label("V(s)", color=INK)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=_MUTED, labelcolor=_INK, length=3)
-    _save(figure, path)
+    bar.ax.tick_params(colors=MUTED, labelcolor=INK, length=3)
+    save(figure, path)
 
 
 def bin_values(
@@ -201,7 +228,7 @@ def _draw_paths(
         axes.plot(*np.asarray(data_path).T, color="white", alpha=0.35, linewidth=0.7, zorder=3)
     if data_paths:
         # White would not show in the legend.
-        axes.plot([], [], color=_MUTED, linewidth=1, label="data")
+        axes.plot([], [], color=MUTED, linewidth=1, label="data")
     for i, policy_path in enumerate(policy_paths):
         xy = np.asarray(policy_path)
         axes.plot(
@@ -239,17 +266,17 @@ def _draw_marks(
             *np.asarray(goal, dtype=np.float64).reshape(2, 1),
             "*",
             color=_GOAL,
-            markeredgecolor=_INK,
+            markeredgecolor=INK,
             markeredgewidth=1.2,
             markersize=20,
             zorder=6,
         )
         # In the legend, of a size that goes with the others.
-        axes.plot([], [], "*", color=_GOAL, markeredgecolor=_INK, markersize=13, label="goal")
+        axes.plot([], [], "*", color=_GOAL, markeredgecolor=INK, markersize=13, label="goal")
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG at once or not at all."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, at once or not at all."""
     FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax import plots
-from iql_jax.config import Config
+from iql_jax.console import say
 from iql_jax.data.load import Dataset
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.loop import Progress
 from iql_jax.metrics import read_table
-from iql_jax.run_evaluation import RunEvaluation
-from iql_jax.run_folder import Record, device_name, versions, write_json
+from iql_jax.run import Run
+from iql_jax.run_folder import device_name, versions, write_json
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -25,38 +25,50 @@ SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
 VALUED_POSITIONS = 200_000  # Observations whose value is drawn.
 
 
-def summarize(
-    folder: Path,
-    record: Record,
+def finish(
+    run: Run,
+    state: IQLState,
     progress: Progress,
-    startup: Mapping[str, float],
+    more: Mapping[str, Any] | None = None,
+    boundary: int | None = None,
 ) -> dict[str, Any]:
-    """Write and return ``summary.json``: the last evaluation, the speed, what was run on what.
+    """Draw the pictures of a finished run, write its summary, and say how it ended.
 
     Args:
-        folder: The run's folder.
-        record: The run's record, as ``config.json`` has it.
+        run: The run.
+        state: Its last state.
         progress: How far it is, with its times.
-        startup: Seconds that loading and compiling took when the program was last started.
+        more: What the summary shall hold besides.
+        boundary: The step at which its second phase began.
+
+    Returns:
+        The contents of ``summary.json``.
     """
-    evaluations = read_table(folder / "evaluations.csv")
+    draw(run, state, progress.step, boundary)
+    summary = {**summarize(run, progress), **(more or {})}
+    write_json(run.folder / "summary.json", summary)
+    say(closing_line(summary, run.folder))
+    return summary
+
+
+def summarize(run: Run, progress: Progress) -> dict[str, Any]:
+    """The last evaluation, the speed, what was run on what."""
+    evaluations = read_table(run.folder / "evaluations.csv")
     last = evaluations[-1] if evaluations else {}
-    summary = {
+    return {
         **{name: last.get(name) for name in ("score", "return_mean", "return_std", "success_rate")},
-        "eval_episodes": record["config"]["eval_episodes"],
-        "updates": progress.update,
-        "updates_per_second": progress.update / max(progress.training_seconds, 1e-9),
+        "eval_episodes": run.config.eval_episodes,
+        "updates": progress.updates,
+        "updates_per_second": progress.updates / max(progress.training_seconds, 1e-9),
         "training_seconds": progress.training_seconds,
         "eval_seconds": progress.eval_seconds,
         "wall_seconds": progress.wall_seconds,
-        **startup,
-        "seed": record["config"]["seed"],
-        "dataset": {name: record["dataset"][name] for name in ("id", "source", "fingerprint")},
+        **run.startup,
+        "seed": run.config.seed,
+        "dataset": {name: run.record["dataset"][name] for name in ("id", "source", "fingerprint")},
         "versions": versions(),
         "device": device_name(),
     }
-    write_json(folder / "summary.json", summary)
-    return summary
 
 
 def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
@@ -70,35 +82,31 @@ def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def draw(
-    folder: Path,
-    config: Config,
-    dataset: Dataset,
-    state: IQLState,
-    evaluation: RunEvaluation | None,
-) -> None:
+def draw(run: Run, state: IQLState, step: int, boundary: int | None) -> None:
     """Draw ``learning_curve.png`` and, for mazes, ``value_map.png``."""
-    evaluations = read_table(folder / "evaluations.csv")
+    dataset, evaluation = run.dataset, run.evaluation
+    evaluations = read_table(run.folder / "evaluations.csv")
     if not evaluations:
         return
     label = "success (%)" if dataset.score_rule.kind == "success" else "normalised score"
-    title = f"{dataset.record['id']}, seed {config.seed}"
-    plots.learning_curve(folder / "learning_curve.png", evaluations, label, title)
+    title = f"{dataset.record['id']}, seed {run.config.seed}"
+    plots.learning_curve(
+        run.folder / "learning_curve.png", evaluations, label, title, boundary=boundary
+    )
     if evaluation is None or dataset.recipe is None or dataset.recipe.maze is None:
         return
     with StopRequest() as stop:
-        shown = evaluation.episodes(state, config.max_steps, SHOWN_EPISODES, stop, SHOWN_EPISODES)
+        shown = evaluation.episodes(state, step, SHOWN_EPISODES, stop, SHOWN_EPISODES)
     observations = dataset.transitions.observations
     valued = observations[:: max(1, len(observations) // VALUED_POSITIONS)]
-    goal = dataset.recipe.maze.goal
     plots.value_map(
-        folder / "value_map.png",
+        run.folder / "value_map.png",
         maze_map=dataset.recipe.maze.map,
         positions=_positions(dataset, valued),
         values=state_values(state, valued),
         data_paths=_data_paths(dataset),
         policy_paths=[_positions(dataset, path) for path in shown.trajectories],
-        goal=goal,
+        goal=dataset.recipe.maze.goal,
         title=title,
     )
 

@@ -12,11 +12,14 @@ from typing import Any, TextIO
 import jax
 
 import iql_jax
+from iql_jax.config import defaults
 from iql_jax.console import say
 from iql_jax.errors import UserError
 
 # Settings that say how a run is shown, not what it computes: free to change on resume.
 FREE_ON_RESUME = ("progress", "trust_environment", "wandb_project")
+
+DEFAULTS = defaults()
 
 PACKAGES = (
     "jax",
@@ -80,11 +83,13 @@ class RunFolder:
         """Refuse a folder that belongs to a run with other settings; for before any long work."""
         if not (self.path / "config.json").exists():
             return
-        before = read_record(self.path)["config"]
+        # A key that has come since the run was begun had what is its default now.
+        before = {**DEFAULTS, **read_record(self.path)["config"]}
+        now = {**DEFAULTS, **config}
         changed = [
-            f"{key} {before.get(key)!r} -> {config.get(key)!r}"
-            for key in sorted({**before, **config})
-            if key not in FREE_ON_RESUME and before.get(key) != config.get(key)
+            f"{key} {before.get(key)!r} -> {now.get(key)!r}"
+            for key in sorted({**before, **now})
+            if key not in FREE_ON_RESUME and before.get(key) != now.get(key)
         ]
         if changed:
             raise UserError(

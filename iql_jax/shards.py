@@ -37,6 +37,7 @@ Record = dict[str, npt.NDArray[Any]]
 - ``observations`` [n, observation_dim] float32; rows of idle environments stay as they were
 - ``rewards`` [n] float64
 - ``ended`` [n] bool: the episode was terminated or truncated at this step
+- ``terminated`` [n] bool: it was terminated, whether or not it was truncated as well
 - ``successes`` [n] int8: ``info['success']``, or -1 where the environment does not report it
 """
 
@@ -46,7 +47,9 @@ NO_SUCCESS_REPORTED = -1
 class ShardedEnvironments:
     """A fixed number of environments that run assigned episodes; the others are idle."""
 
-    def __init__(self, make_env: MakeEnv, num_envs: int, processes: int) -> None:
+    def __init__(
+        self, make_env: MakeEnv, num_envs: int, processes: int, purpose: str = "evaluation"
+    ) -> None:
         """Start the worker processes; with one process, everything stays in this one.
 
         Args:
@@ -54,6 +57,7 @@ class ShardedEnvironments:
                 [action_dim]; must be picklable.
             num_envs: how many environments to hold at most.
             processes: how many processes to spread them over at most.
+            purpose: what the episodes are for, in messages.
 
         Raises:
             UserError: if an environment does not build, or has other spaces.
@@ -63,7 +67,7 @@ class ShardedEnvironments:
         size = -(-num_envs // processes)
         shards = -(-num_envs // size)
         factories = [
-            functools.partial(Shard, make_env, size, index * size, os.getpid())
+            functools.partial(Shard, make_env, size, index * size, os.getpid(), purpose)
             for index in range(shards)
         ]
         self.num_envs = num_envs
@@ -115,7 +119,8 @@ class ShardedEnvironments:
             record, _, _, _, infos = self._vector.step(self._actions.reshape(shape))
         _raise_reported(infos)
         rows = {name: self._rows(values) for name, values in record.items()}
-        rows["ended"] = rows["ended"].astype(np.bool_)
+        for name in ("ended", "terminated"):
+            rows[name] = rows[name].astype(np.bool_)
         return rows
 
     def close(self, force: bool = False) -> None:
@@ -149,7 +154,9 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
     and need an exception that can be pickled.
     """
 
-    def __init__(self, make_env: MakeEnv, size: int, first_slot: int, owner: int) -> None:
+    def __init__(
+        self, make_env: MakeEnv, size: int, first_slot: int, owner: int, purpose: str
+    ) -> None:
         """Build the first environment; the others are built when they get an episode.
 
         Args:
@@ -157,6 +164,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
             size: how many there are.
             first_slot: the number of the first of them among all shards' environments.
             owner: the process that shall receive the keyboard's interrupt.
+            purpose: what the episodes are for, in messages.
 
         Raises:
             UserError: if the environment's spaces are not Boxes of one dimension.
@@ -165,6 +173,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
             # Ctrl-C reaches the whole process group; the owner decides and closes the workers.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._make_env = make_env
+        self._purpose = purpose
         self._envs: list[gym.Env | None] = [make_env()] + [None] * (size - 1)
         self._first_slot = first_slot
         self._episodes: list[int | None] = [None] * size
@@ -174,6 +183,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
             observations=gym.spaces.Box(-np.inf, np.inf, (size, observation_dim), np.float32),
             rewards=gym.spaces.Box(-np.inf, np.inf, (size,), np.float64),
             ended=gym.spaces.Box(0, 1, (size,), np.int8),
+            terminated=gym.spaces.Box(0, 1, (size,), np.int8),
             successes=gym.spaces.Box(NO_SUCCESS_REPORTED, 1, (size,), np.int8),
         )
         self.observation_space = spaces
@@ -217,6 +227,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
             except Exception as error:
                 return record, 0.0, False, False, {"error": self._describe(i, error)}
             record["ended"][i] = terminated or truncated
+            record["terminated"][i] = terminated
             if terminated or truncated:
                 self._episodes[i] = None
         return record, 0.0, False, False, {}
@@ -240,7 +251,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
             return message
         where = f"at step {self._steps[i]}" if self._steps[i] else "at its reset"
         return (
-            f"the environment failed in evaluation episode {self._episodes[i]} {where}: "
+            f"the environment failed in {self._purpose} episode {self._episodes[i]} {where}: "
             f"{type(error).__name__}: {message}"
         )
 

@@ -45,6 +45,9 @@ def test_settings_are_frozen():
         ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
         ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
         ({"maze_goal": "x"}, ["maze_goal", "eval, episode, stored"]),
+        ({"maze_walls": "datas"}, ["maze_walls", "did you mean 'data'"]),
+        ({"top_episodes": 0.0}, ["top_episodes", "(0, 1]"]),
+        ({"top_episodes": 1.01}, ["top_episodes", "(0, 1]"]),
         ({"dataset": ""}, ["dataset", "Minari"]),
     ],
 )

@@ -84,12 +84,50 @@ def test_the_record(folder):
     assert len(record["fingerprint"]) == 64
     assert record["choices"] == {
         "observation_keys": [],
+        "top_episodes": {"share": 1.0, "episodes": 3, "lowest_return": 3.0},
         "reward_transform": {"name": "none", "scale": 1.0, "shift": 0.0},
         "normalization": None,
         "action_range": None,
         "score": {"kind": "none", "ref_min": None, "ref_max": None},
     }
     assert record["notes"] == []
+
+
+# The best episodes. Those of BOX return 3, 100 and 1010, in this order.
+
+
+@pytest.mark.parametrize(
+    ("share", "kept", "lowest"),
+    [(0.01, [2], 1010), (0.34, [2], 1010), (0.6, [1, 2], 100), (1.0, [0, 1, 2], 3)],
+)
+def test_the_best_episodes_are_kept_whole(folder, share, kept, lowest):
+    found = load(top_episodes=share)
+    lengths = (3, 1, 5)
+    for name, expected in {
+        "observations": [code(1, e, lengths[e], 4) for e in kept],
+        "next_observations": [code(1, e, lengths[e] + 1, 4)[1:] for e in kept],
+        "actions": [np.float32(code(0, e, lengths[e], 2) / 1e5) for e in kept],
+        "rewards": [100 * e + np.arange(lengths[e]) for e in kept],
+        "masks": [np.full(lengths[e], e != 1) for e in kept],
+    }.items():
+        np.testing.assert_array_equal(arrays(found)[name], np.concatenate(expected), name)
+        assert arrays(found)[name].flags.c_contiguous
+    assert found.record["episodes"] == len(kept)
+    assert found.record["transitions"] == sum(lengths[e] for e in kept)
+    assert found.record["choices"]["top_episodes"] == {
+        "share": share,
+        "episodes": len(kept),
+        "lowest_return": lowest,
+    }
+    assert any("of 3 episodes are kept" in note for note in found.record["notes"]) == (share < 1)
+
+
+def test_the_best_are_chosen_before_rewards_and_observations_are_transformed(folder):
+    # Of the returns 100 and 1010 that are kept, not of 3, 100 and 1010.
+    found = load(top_episodes=0.6, reward_transform="return_range", normalize_observations=True)
+    assert found.reward_transform.scale == 1000 / 910
+    kept = np.concatenate([code(1, 1, 1, 4), code(1, 2, 5, 4)])
+    np.testing.assert_allclose(found.recipe.observation_mean, kept.mean(0), rtol=1e-6)
 
 
 # Actions.
@@ -255,6 +293,7 @@ def test_requirements_are_noted(folder):
 # Mazes; their semantics are tested in test_data_maze.py.
 
 CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]  # r at x = -0.5, g at x = 0.5.
+WALLED = [[1, 1, 1, 1], ["r", 1, 0, "g"], [1, 1, 1, 1]]  # r at x = -1.5, g at x = 1.5.
 
 
 @pytest.fixture
@@ -307,6 +346,46 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     assert observation.shape == (dim,)
     assert (env.unwrapped.goal.tolist() == [0.5, 0.0]) == (found.recipe.maze.goal is not None)
     env.close()
+
+
+def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
+    """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
+    x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])
+    episodes = []
+    for e in range(2):
+        position = np.stack([x[e], 0 * x[e]], axis=1)
+        observations = {
+            "observation": np.concatenate([position, code(1, e, 3, 2)], axis=1),
+            "achieved_goal": position,
+            "desired_goal": np.tile([-0.5, 0.0], (3, 1)),
+        }
+        episodes.append(episode_buffer(e, 2, observations, rewards=[e, e]))
+    space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+    write_dataset("test/corridor-v0", episodes, space, env_spec=maze_spec(CORRIDOR))
+    relabelled = load("test/corridor-v0", top_episodes=0.5)
+    np.testing.assert_array_equal(relabelled.transitions.observations[:, 0], [-0.5, 0])
+    assert relabelled.record["choices"]["transitions_at_goal"] == 1
+    stored = load("test/corridor-v0", top_episodes=0.5, maze_goal="stored")
+    np.testing.assert_array_equal(stored.transitions.observations[:, 0], [-0.5, -0.5])
+
+
+@pytest.mark.parametrize(
+    ("walls", "maze", "goal", "note"),
+    [
+        ("data", CORRIDOR, 0.5, "40.0 % of the data's positions lie in walls of the evaluation"),
+        ("evaluation", WALLED, 1.5, "40 % of the data's positions lie in walls of the evaluation"),
+    ],
+)
+def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, note):
+    change_metadata(corridor, eval_env_spec=maze_spec(WALLED))
+    found = load("test/corridor-v0", maze_walls=walls)
+    assert found.record["choices"]["maze_walls"] == walls
+    assert found.record["choices"]["maze_map"] == maze
+    assert found.record["choices"]["positions_in_walls"] == (0 if walls == "data" else 0.4)
+    assert found.recipe.maze.goal == (goal, 0.0)
+    assert found.record["notes"][0].startswith(note)
+    # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
+    assert found.transitions.rewards.sum() == (walls == "data")
 
 
 def test_a_twin_is_on_record(monkeypatch):

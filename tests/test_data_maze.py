@@ -44,9 +44,9 @@ def point_episodes(xs, goals, rewards=None, terminations=()):
     )
 
 
-def set_up(evaluation, collection=None, positions=((0.0, 0.0),), goal="eval", dim=4):
+def set_up(evaluation, collection=None, positions=((0.0, 0.0),), goal="eval", dim=4, walls="data"):
     positions = np.asarray(positions, np.float32)
-    return set_up_maze(evaluation, collection or evaluation, positions, dim, goal)
+    return set_up_maze(evaluation, collection or evaluation, positions, dim, goal, walls)
 
 
 def transitions(episodes, goal="eval", terminate=True, drop=False, evaluation=None):
@@ -73,7 +73,7 @@ def test_eval_relabels_every_step_that_ends_at_the_evaluation_goal(passing):
     # second episode lies in the goal; only where a step ends counts.
     np.testing.assert_array_equal(found.rewards, [0, 0, 1, 1, 0, 0, 0, 1, 0])
     np.testing.assert_array_equal(found.masks, [1, 1, 0, 0, 1, 1, 1, 0, 1])
-    assert found.successes == 3
+    assert found.at_goal.sum() == 3
     assert found.observation_keys == ("observation",)
     assert found.notes == ()
 
@@ -102,7 +102,7 @@ def test_dropping_the_rest_of_an_episode_after_its_first_success(passing):
     np.testing.assert_array_equal(found.masks, [1, 1, 0, 1, 0])
     np.testing.assert_array_equal(found.observations[:, 2], [10, 11, 12, 17, 18])
     np.testing.assert_array_equal(found.next_observations[:, 2], [11, 12, 13, 18, 19])
-    assert found.successes == 2
+    assert found.at_goal.sum() == 2
 
 
 def test_dropping_keeps_an_episode_without_success_whole():
@@ -138,7 +138,7 @@ def test_episode_shows_the_goal_and_keeps_the_rewards(passing):
     np.testing.assert_array_equal(found.next_observations[:, 4], [1.5] * 6 + [-1.5] * 3)
     np.testing.assert_array_equal(found.rewards, np.arange(9))
     np.testing.assert_array_equal(found.masks, [1, 1, 1, 1, 1, 0, 1, 1, 0])
-    assert found.successes == 2
+    assert found.at_goal.sum() == 2
     assert found.observations.flags.c_contiguous
     assert found.notes == ()
 
@@ -303,6 +303,17 @@ def test_mirrored_walls_with_an_unmarked_collecting_maze_mirror_the_marks():
     assert setup.kwargs["maze_map"] == marked(RIGHT, r=(3, 3), g=(1, 3))
     assert setup.task.goal == (1, 1)
     assert "mirrored (left and right)" in setup.notes[0]
+
+
+def test_the_evaluations_walls_may_be_kept_whatever_the_data_say():
+    evaluation = spec(marked(LEFT, r=(1, 3), g=(3, 3)))
+    setup = set_up(evaluation, spec(RIGHT), THROUGH_THE_RIGHT, walls="evaluation")
+    assert setup.kwargs["maze_map"] == marked(LEFT, r=(1, 3), g=(3, 3))
+    assert setup.task.goal == (1, -1)
+    assert setup.notes[0].startswith("14.3 % of the data's positions lie in walls")  # One of seven.
+    # Even where the data are of another maze altogether.
+    setup = set_up(spec(WITH_GOAL), spec(CORRIDOR), [(0.0, 5.0)], walls="evaluation")
+    assert setup.notes[0].startswith("100 %")
 
 
 def test_other_walls_without_marks_leave_the_goal_open():

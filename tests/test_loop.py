@@ -16,7 +16,7 @@ from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
-from iql_jax.loop import Loop
+from iql_jax.loop import Loop, Phase, Stretch
 
 CONFIG = {
     "dataset": "toy/toy-v0",
@@ -26,6 +26,10 @@ CONFIG = {
     "checkpoint_interval": 900,
     "progress": False,
 }
+
+
+def settings_of(changes):
+    return {**CONFIG, **(changes or {})}
 
 
 class Crash(Exception):
@@ -41,14 +45,18 @@ class Toy:
         self.evaluated = []
         self.made = []
         self.loop = Loop(
-            config=from_mapping({**CONFIG, **(settings or {})}),
+            config=from_mapping(settings_of(settings)),
             folder=folder,
             record={"run_id": "1", "config": {}},
-            advance=self.advance,
+            phases=[Phase(settings_of(settings)["max_steps"], self.stretch)],
             evaluate=self.evaluate,
             template=(jnp.ones(3, jnp.float32), jnp.zeros((), jnp.int32)),
             started=0.0,
         )
+
+    def stretch(self, state, num_updates, stop):
+        state, metrics = self.advance(state, num_updates)
+        return Stretch(state, metrics, steps=num_updates, updates=num_updates)
 
     def advance(self, state, num_updates):
         call = next(self.calls)
@@ -102,7 +110,7 @@ def assert_same_run(folder, state, uninterrupted):
 
 def test_each_thing_happens_at_its_interval_and_at_the_end(uninterrupted):
     folder, state, progress, toy = uninterrupted
-    assert int(state[1]) == progress.update == 5_300
+    assert int(state[1]) == progress.step == 5_300
     assert toy.evaluated == [1_200, 2_400, 3_600, 4_800, 5_300]
     assert [int(row["update"]) for row in rows(folder, "metrics")] == [
         700, 1_400, 2_100, 2_800, 3_500, 4_200, 4_900, 5_300,
@@ -172,7 +180,7 @@ def test_a_finished_run_does_nothing_more(tmp_path):
     before = (tmp_path / "evaluations.csv").read_text()
     again = Toy(tmp_path, {"max_steps": 1_500}, fail_at=1)
     state, progress = again.loop.run()
-    assert progress.update == int(state[1]) == 1_500
+    assert progress.step == int(state[1]) == 1_500
     assert (again.evaluated, (tmp_path / "evaluations.csv").read_text()) == ([], before)
 
 
@@ -214,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
             metrics = {"loss": jnp.asarray(jnp.nan)}
         return state, metrics
 
-    object.__setattr__(toy.loop, "advance", broken)
+    toy.advance = broken
     with pytest.raises(
         UserError, match=r"loss not finite between updates 1,800 and 2,000"
     ) as caught:
@@ -284,7 +292,7 @@ def test_a_full_disk_is_one_clear_line(small_disk, capfd):
         return (jnp.asarray(numbers), state[1] + num_updates), {"loss": jnp.zeros(())}
 
     object.__setattr__(toy.loop, "template", (jnp.zeros(60_000), jnp.zeros((), jnp.int32)))
-    object.__setattr__(toy.loop, "advance", advance)
+    toy.advance = advance
     with pytest.raises(UserError, match=r"no space left to save update \d+"):
         toy.loop.run()
     assert "Traceback" not in "".join(capfd.readouterr())

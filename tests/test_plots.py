@@ -26,7 +26,7 @@ def row(update, score, return_mean=0.0):
 def figures(monkeypatch):
     """The figures that would have been saved."""
     saved = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))
     return saved
 
 
@@ -141,7 +141,7 @@ def test_files_are_pictures_with_the_walls_the_floor_and_the_values(tmp_path):
     # Of the 3.5 x 3.5 m shown, 7 m^2 are free, and a bin of each of the 7 cells has a value.
     count = {
         name: np.isclose(pixels, to_rgb(color), atol=0.01).all(axis=1).sum()
-        for name, color in (("wall", plots._INK), ("floor", plots._FLOOR))
+        for name, color in (("wall", plots.INK), ("floor", plots._FLOOR))
     }
     assert count["floor"] / count["wall"] == pytest.approx(
         7 * (1 - BIN**2) / (3.5**2 - 7), rel=0.05

@@ -86,6 +86,19 @@ def test_settings_are_compared_before_anything_is_loaded(tmp_path):
         folder.check_settings({**CONFIG, "expectile": 0.9})
 
 
+def test_a_run_begun_before_a_key_came_goes_on_with_the_keys_default(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.claim(CONFIG, DATASET, 10)
+    for same in ({"maze_walls": "data"}, {"top_episodes": 1.0}, {"hidden_dims": [256, 256]}):
+        with RunFolder(tmp_path) as folder:
+            folder.claim({**CONFIG, **same}, DATASET, 10)
+    with (
+        RunFolder(tmp_path) as folder,
+        pytest.raises(UserError, match=r"top_episodes 1\.0 -> 0\.1"),
+    ):
+        folder.check_settings({**CONFIG, "top_episodes": 0.1})
+
+
 def test_a_run_keeps_its_id_and_its_number_of_environments(tmp_path):
     with RunFolder(tmp_path) as folder:
         first = folder.claim(CONFIG, DATASET, 10)

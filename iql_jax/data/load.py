@@ -11,12 +11,13 @@ from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import Bounds, action_bounds, to_unit_box
-from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_metadata
+from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray, read_metadata
 from iql_jax.data.maze_task import maze_kind, set_up_maze
 from iql_jax.data.requirements import unmet_requirements
 from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
+from iql_jax.data.top_episodes import episode_returns, top_episodes, transitions_of
 from iql_jax.environment_specs import check_namespace, parse_spec
 from iql_jax.environments import EnvironmentRecipe, MazeTask
 from iql_jax.types import Transitions
@@ -35,6 +36,7 @@ class Dataset:
         recipe: how to build the evaluation environment; None where the dataset names none.
         reward_transform: what the rewards went through; apply it to new rewards as well.
         score_rule: how evaluation episodes are scored.
+        terminates: whether a termination in the environment ends the bootstrap, as in the data.
     """
 
     transitions: Transitions
@@ -42,6 +44,7 @@ class Dataset:
     recipe: EnvironmentRecipe | None
     reward_transform: RewardTransform
     score_rule: ScoreRule
+    terminates: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +59,7 @@ class _Steps:
     lengths: IntArray  # [E]
     observation_keys: tuple[str, ...]  # Of a Dict observation; empty for a Box.
     notes: tuple[str, ...]
+    at_goal: BoolArray | None = None  # [n], in a maze: whether the transition ends at the goal.
     maze: MazeTask | None = None
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Of the environment.
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -81,7 +85,7 @@ def load_dataset(config: Config) -> Dataset:
     Deterministic: the same files and the same config give the same bits.
 
     Args:
-        config: reads dataset, reward_transform, normalize_observations, maze_*,
+        config: reads dataset, top_episodes, reward_transform, normalize_observations, maze_*,
             trust_environment, eval_episodes and progress.
 
     Raises:
@@ -97,7 +101,8 @@ def load_dataset(config: Config) -> Dataset:
     if spec is None or kind is None:
         steps = _plain_steps(episodes, spec)
     else:
-        steps = _maze_steps(episodes, spec, _spec(metadata, "env_spec") or spec, config)
+        steps = _maze_steps(episodes, metadata, spec, config)
+    steps = _keep_top(steps, config.top_episodes)
     bounds = action_bounds(metadata)
     actions, action_notes = to_unit_box(steps.actions, bounds)
     transform = REWARD_TRANSFORMS[config.reward_transform](steps.rewards, steps.lengths)
@@ -147,7 +152,9 @@ def load_dataset(config: Config) -> Dataset:
     recipe = None
     if spec is not None:
         recipe = _recipe(config, metadata, steps, normalization, bounds)
-    return Dataset(transitions, record, recipe, transform, rule)
+    # A maze's episodes end at success, and what that means is the config's choice.
+    terminates = kind is None or config.maze_terminate_at_success
+    return Dataset(transitions, record, recipe, transform, rule, terminates)
 
 
 def _spec(metadata: dict[str, Any], *keys: str) -> EnvSpec | None:
@@ -185,17 +192,19 @@ def _plain_steps(episodes: FlatEpisodes, spec: EnvSpec | None) -> _Steps:
 
 
 def _maze_steps(
-    episodes: FlatEpisodes, evaluation: EnvSpec, collection: EnvSpec, config: Config
+    episodes: FlatEpisodes, metadata: dict[str, Any], evaluation: EnvSpec, config: Config
 ) -> _Steps:
     """Transitions of a maze dataset, with the config's semantics."""
     maze_data.check_maze_entries(episodes, evaluation)
     entries = episodes.observations
     setup = set_up_maze(
         evaluation,
-        collection,
+        _spec(metadata, "env_spec") or evaluation,
         positions=entries["achieved_goal"],
         observation_dim=entries["observation"].shape[1],
         goal=config.maze_goal,
+        walls=config.maze_walls,
+        rewarded_goal=metadata.get("rewarded_goal"),
     )
     found = maze_data.maze_transitions(
         episodes,
@@ -208,10 +217,11 @@ def _maze_steps(
         "maze_goal": config.maze_goal,
         "maze_terminate_at_success": config.maze_terminate_at_success,
         "maze_drop_after_success": config.maze_drop_after_success,
+        "maze_walls": config.maze_walls,
         "maze_map": [list(row) for row in setup.task.map.cells],
+        "positions_in_walls": setup.in_walls,
         "evaluation_goal": setup.task.goal and list(setup.task.goal),
         "maze_reward": "dense" if setup.dense else "sparse",
-        "transitions_at_goal": found.successes,
     }
     return _Steps(
         observations=found.observations,
@@ -222,10 +232,32 @@ def _maze_steps(
         lengths=found.lengths,
         observation_keys=found.observation_keys,
         notes=(*setup.notes, *found.notes),
+        at_goal=found.at_goal,
         maze=setup.task,
         kwargs=setup.kwargs,
         choices=choices,
     )
+
+
+def _keep_top(steps: _Steps, share: float) -> _Steps:
+    """The episodes of the highest return alone; what is kept goes on record."""
+    returns = episode_returns(steps.rewards, steps.lengths)
+    best = top_episodes(returns, share)
+    lowest = float(returns[best].min())
+    notes = steps.notes
+    if len(best) < len(returns):
+        row = transitions_of(best, steps.lengths)
+        fields = ("observations", "next_observations", "actions", "rewards", "masks", "at_goal")
+        arrays = {name: getattr(steps, name) for name in fields}
+        kept = {name: array[row] for name, array in arrays.items() if array is not None}
+        steps = dataclasses.replace(steps, lengths=steps.lengths[best], **kept)
+        share_kept = f"{len(best):,} of {len(returns):,} episodes"
+        notes = (*notes, f"the best {share_kept} are kept, with a return of {lowest:g} or more")
+    record = {"share": share, "episodes": len(best), "lowest_return": lowest}
+    choices: dict[str, Any] = {**steps.choices, "top_episodes": record}
+    if steps.at_goal is not None:
+        choices["transitions_at_goal"] = int(steps.at_goal.sum())
+    return dataclasses.replace(steps, notes=notes, choices=choices)
 
 
 def _normalization(observations: FloatArray) -> _Normalization:

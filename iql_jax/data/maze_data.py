@@ -46,7 +46,7 @@ class MazeTransitions:
         kept: [n] int64, their places in the dataset.
         lengths: [E] int64, transitions kept of each episode.
         observation_keys: the entries that make up an observation, in order.
-        successes: how many transitions end within the goal's radius.
+        at_goal: [n] bool: whether a transition ends within the goal's radius.
         notes: what the user should know.
     """
 
@@ -57,7 +57,7 @@ class MazeTransitions:
     kept: IntArray
     lengths: IntArray
     observation_keys: tuple[str, ...]
-    successes: int
+    at_goal: BoolArray
     notes: tuple[str, ...]
 
 
@@ -135,7 +135,7 @@ def maze_transitions(
         kept=kept,
         lengths=lengths,
         observation_keys=(*keys, "desired_goal") if goal == "episode" else keys,
-        successes=int(success[kept].sum()),
+        at_goal=success[kept],
         notes=tuple(notes),
     )
 

@@ -2,11 +2,16 @@
 
 The answer is in the dataset's metadata, with one trap: the walls of the evaluation maze need not
 be those of the maze in which the data were collected. (Minari's antmaze umaze is evaluated in the
-mirror image of its own maze, where no policy learned from it can succeed.) So the positions in the
-data are held against the evaluation maze's walls.
+mirror image of its own maze, where no policy learned from it can succeed.) What is done about it is
+the config's choice:
+
+- ``maze_walls='data'``: the positions in the data are held against the evaluation maze's walls, and
+  where they lie in them the collecting maze takes the evaluation maze's place.
+- ``maze_walls='evaluation'``: the evaluation maze as the metadata have it, whatever the data say.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +49,7 @@ class MazeSetup:
         task: the maze, and the fixed goal if it has one.
         kwargs: what to build the evaluation environment with, over its specification.
         dense: whether rewards are exp(-distance to the goal) instead of 1 within its radius.
+        in_walls: the share of the data's positions that lie in this maze's walls.
         notes: what the user should know about the choice.
     """
 
@@ -51,6 +57,7 @@ class MazeSetup:
     task: MazeTask
     kwargs: dict[str, Any]
     dense: bool
+    in_walls: float
     notes: tuple[str, ...]
 
 
@@ -79,12 +86,14 @@ def set_up_maze(
     positions: npt.NDArray[np.float32],
     observation_dim: int,
     goal: str,
+    walls: str = "data",
+    rewarded_goal: Sequence[float] | None = None,
 ) -> MazeSetup:
     """Decide on the maze and the goal of the evaluation.
 
-    Where the data lie in the evaluation maze's walls, the collecting maze takes its place: with
-    its own marks if it marks one goal, else with those of the evaluation maze, mirrored as its
-    walls are.
+    Where the data lie in the evaluation maze's walls, the collecting maze takes its place, unless
+    ``walls`` forbids it: with its own marks if it marks one goal, else with those of the evaluation
+    maze, mirrored as its walls are.
 
     Args:
         evaluation: the specification of the evaluation environment.
@@ -92,12 +101,18 @@ def set_up_maze(
         positions: [M, 2] metres, every position in the data.
         observation_dim: numbers in the entry 'observation' of the data.
         goal: the config's maze_goal: 'eval', 'episode' or 'stored'.
+        walls: the config's maze_walls: 'data' or 'evaluation'.
+        rewarded_goal: x and y in metres of the one goal that all stored rewards refer to, where the
+            metadata tell it; with ``goal`` 'stored' it is the evaluation's too.
 
     Raises:
-        UserError: if the data lie in walls of both mazes, or if ``goal`` is 'eval' and
-            the maze does not mark one goal.
+        UserError: if the data lie in walls of both mazes (and ``walls`` is 'data'), or if ``goal``
+            is 'eval' and the maze does not mark one goal.
     """
-    chosen, notes = _choose_map(maze_map(evaluation), maze_map(collection), positions)
+    if walls == "evaluation":
+        chosen, notes = _keep_map(maze_map(evaluation), positions)
+    else:
+        chosen, notes = _choose_map(maze_map(evaluation), maze_map(collection), positions)
     goals = chosen.cell_to_xy(chosen.marked("g"))
     if goal == "eval" and len(goals) != 1:
         raise UserError(
@@ -108,6 +123,8 @@ def set_up_maze(
     fixed = None
     if goal != "episode" and len(goals) == 1:
         fixed = (float(goals[0, 0]), float(goals[0, 1]))
+    if goal == "stored" and rewarded_goal is not None:
+        fixed = (float(rewarded_goal[0]), float(rewarded_goal[1]))
     kind = maze_kind(evaluation)
     assert kind is not None
     kwargs: dict[str, Any] = {
@@ -122,15 +139,29 @@ def set_up_maze(
         task=MazeTask(map=chosen, goal=fixed),
         kwargs=kwargs,
         dense=evaluation.kwargs.get("reward_type", "sparse") == "dense",
+        in_walls=share_in_walls(chosen, positions),
         notes=tuple(notes),
     )
+
+
+def share_in_walls(maze: MazeMap, positions: npt.NDArray[np.float32]) -> float:
+    """The share of positions [M, 2] that lie in walls of a maze, or outside it."""
+    return float(np.mean(~maze.is_free(positions)))
+
+
+def _keep_map(evaluation: MazeMap, positions: npt.NDArray[np.float32]) -> tuple[MazeMap, list[str]]:
+    share = 100 * share_in_walls(evaluation, positions)
+    return evaluation, [
+        f"{share:.3g} % of the data's positions lie in walls of the evaluation maze, which is "
+        "used all the same (config.maze_walls='evaluation')"
+    ]
 
 
 def _choose_map(
     evaluation: MazeMap, collection: MazeMap, positions: npt.NDArray[np.float32]
 ) -> tuple[MazeMap, list[str]]:
-    in_evaluation = float(np.mean(~evaluation.is_free(positions)))
-    in_collection = float(np.mean(~collection.is_free(positions)))
+    in_evaluation = share_in_walls(evaluation, positions)
+    in_collection = share_in_walls(collection, positions)
     if min(in_evaluation, in_collection) > _NOT_THIS_MAZE:
         raise UserError(
             f"{100 * in_evaluation:.1f} % of the data's positions lie in walls of the evaluation "

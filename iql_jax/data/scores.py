@@ -5,13 +5,16 @@ published constants for its own tasks.
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.errors import UserError
+
+Entry = TypeVar("Entry")
 
 D4RL_REFERENCES: dict[str, tuple[float, float]] = {
     "halfcheetah": (-280.178953, 12135.0),
@@ -21,15 +24,30 @@ D4RL_REFERENCES: dict[str, tuple[float, float]] = {
     "antmaze": (0.0, 1.0),
     "maze2d-open": (0.01, 20.66),
     "maze2d-umaze": (23.85, 161.86),
+    "maze2d-umaze-v0": (0.94, 62.6),
     "maze2d-medium": (13.13, 277.39),
+    "maze2d-medium-v0": (5.77, 85.14),
     "maze2d-large": (6.7, 273.99),
+    "maze2d-large-v0": (4.83, 191.99),
+    "maze2d-open-dense": (11.17817, 27.166538620695782),
+    "maze2d-umaze-dense": (68.537689, 193.66285642381482),
+    "maze2d-umaze-dense-v0": (23.249793, 81.78995240126592),
+    "maze2d-medium-dense": (44.264742, 297.4552547777125),
+    "maze2d-medium-dense-v0": (19.477620, 96.03474232952358),
+    "maze2d-large-dense": (30.569041, 303.4857382709002),
+    "maze2d-large-dense-v0": (27.388310, 215.09965671563742),
     "pen": (96.262799, 3076.8331017826877),
     "hammer": (-274.856578, 12794.134825156867),
     "door": (-56.512833, 2880.5693087298737),
     "relocate": (-6.425911, 4233.877797728884),
     "kitchen": (0.0, 4.0),
 }
-"""D4RL's (random, expert) returns by task (Fu et al. 2020, the repository's infos.py)."""
+"""D4RL's (random, expert) returns, by the beginning of its datasets' names (``named_entry``).
+
+They do not depend on who collected the data (random, medium, expert, human, play and so on) nor,
+but for Maze2D, on the version. From Fu et al. 2020; github.com/Farama-Foundation/D4RL,
+``d4rl/infos.py``, and ``d4rl/pointmaze/__init__.py`` for Maze2D's first version.
+"""
 
 _MINARI_GROUPS = ("pen", "hammer", "door", "relocate", "kitchen")
 """Folders of Minari's D4RL namespace whose environments kept D4RL's rewards.
@@ -78,6 +96,37 @@ def normalized_score(raw: float, ref_min: float, ref_max: float) -> float:
     if not ref_max > ref_min:
         raise UserError(f"reference scores must rise, not go from {ref_min} to {ref_max}")
     return 100.0 * (raw - ref_min) / (ref_max - ref_min)
+
+
+def d4rl_reference(name: str) -> tuple[float, float] | None:
+    """D4RL's (random, expert) returns for one of its datasets.
+
+    Args:
+        name: D4RL's name of it, such as 'hopper-medium-replay-v2'.
+    """
+    return named_entry(D4RL_REFERENCES, name)
+
+
+def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
+    """Look up the longest beginning of a D4RL name that a table has.
+
+    Of the words of 'maze2d-umaze-dense-v0', 'maze2d-umaze-dense' goes before 'maze2d-umaze'; and of
+    one beginning, the key with the version ('maze2d-umaze-dense-v0') before the one without.
+
+    Args:
+        table: by beginnings of names.
+        name: words with hyphens between them, a version last or none.
+    """
+    words, found, version = name.rpartition("-v")
+    if not found or not version.isdigit():
+        words, version = name, ""
+    parts = words.split("-")
+    for length in range(len(parts), 0, -1):
+        beginning = "-".join(parts[:length])
+        for key in (f"{beginning}-v{version}", beginning):
+            if key in table:
+                return table[key]
+    return None
 
 
 def score_rule(dataset_id: str, metadata: dict[str, Any], is_maze: bool) -> ScoreRule:
