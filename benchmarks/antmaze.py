@@ -1,0 +1,190 @@
+"""Success on the embedded AntMaze datasets: IQL, cloning, and cloning of the best tenth.
+
+    python benchmarks/antmaze.py --jobs=2 --updates=1000000 --out=antmaze.md --picture=antmaze.png
+
+Each run is ``train_offline.py --config=configs/antmaze.py``, the paper's settings, in a process and
+a folder of its own. BC is the same with --config.temperature=0, "10 % BC" besides with
+--config.top_episodes=0.1. Finished runs are not repeated and interrupted ones go on;
+--only_report runs nothing. The table (markdown) and the learning curves show what is finished.
+
+The numbers beside ours are on D4RL's data, which other ants walked, at 1M updates: the paper's on
+AntMaze-v0 (Kostrikov et al. 2021, arXiv 2110.06169, table 1), CORL's on AntMaze-v2 (the last scores
+of its IQL, README of github.com/corl-team/CORL).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+import curves
+import runs as bench
+
+PAPER = {
+    "umaze": 87.5,
+    "umaze-diverse": 62.2,
+    "medium-play": 71.2,
+    "medium-diverse": 70.0,
+    "large-play": 39.6,
+    "large-diverse": 47.5,
+}
+CORL = {
+    "umaze": 77.0,
+    "umaze-diverse": 54.3,
+    "medium-play": 65.8,
+    "medium-diverse": 73.8,
+    "large-play": 42.0,
+    "large-diverse": 30.3,
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "IQL": {},
+    "BC": {"temperature": 0.0},
+    "10%BC": {"temperature": 0.0, "top_episodes": 0.1},
+}
+
+_TASKS = flags.DEFINE_list("tasks", list(PAPER), "Tasks.")
+_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods to run.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
+_JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
+)
+_RUNS = flags.DEFINE_string("runs", "runs/antmaze_benchmark", "Folder of the runs.")
+_UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of an IQL run.", lower_bound=1)
+_BC_UPDATES = flags.DEFINE_integer(
+    "bc_updates", None, "Updates of a cloning run; by default as many.", lower_bound=1
+)
+_EVAL_INTERVAL = flags.DEFINE_integer(
+    "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
+)
+_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
+_PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
+_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
+
+flags.register_validator(
+    "tasks", lambda tasks: set(tasks) <= set(PAPER), f"tasks are {', '.join(PAPER)}"
+)
+flags.register_validator(
+    "methods", lambda methods: set(methods) <= set(METHODS), f"methods are {', '.join(METHODS)}"
+)
+
+
+def main(_: Sequence[str]) -> None:
+    """Run what is missing, then report what is there."""
+    failed = []
+    if not _ONLY_REPORT.value:
+        everything = [
+            run(method, task, seed)
+            for seed in range(_SEEDS.value)
+            for method in _METHODS.value
+            for task in _TASKS.value
+        ]
+        failed = bench.run_all(everything, _JOBS.value)
+    bench.publish(report(), _OUT.value)
+    if _PICTURE.value and (panels := finished_panels()):
+        curves.draw(Path(_PICTURE.value), panels, "IQL")
+    bench.finish(failed)
+
+
+def run(method: str, task: str, seed: int) -> bench.Run:
+    """One agent's training."""
+    updates = _UPDATES.value
+    if method != "IQL" and _BC_UPDATES.value is not None:
+        updates = _BC_UPDATES.value
+    return bench.Run(
+        folder=Path(_RUNS.value) / f"{method.replace('%', '').lower()}-{task}-seed{seed}",
+        config="configs/antmaze.py",
+        settings={
+            "dataset": f"iql/antmaze/{task}-v0",
+            "seed": seed,
+            "max_steps": updates,
+            "eval_interval": _EVAL_INTERVAL.value,
+            "eval_episodes": _EVAL_EPISODES.value,
+            **METHODS[method],
+        },
+    )
+
+
+def of_seeds(method: str, task: str) -> list[bench.Run]:
+    """The runs of one cell of the table."""
+    return [run(method, task, seed) for seed in range(_SEEDS.value)]
+
+
+def report() -> str:
+    """The table and what it means, in markdown."""
+    header = [
+        "task",
+        "updates",
+        "IQL, mean ± std",
+        "95 % interval",
+        "seeds",
+        "BC",
+        "10 % BC",
+        "paper",
+        "CORL",
+    ]
+    rows = []
+    for task in _TASKS.value:
+        iql, bc, top = (of_seeds(method, task) for method in METHODS)
+        scores = bench.scores(iql)
+        rows.append(
+            [
+                task,
+                bench.updates(iql),
+                bench.mean_std(scores),
+                bench.interval_text(scores),
+                bench.each(scores),
+                bench.mean_std(bench.scores(bc)),
+                bench.mean_std(bench.scores(top)),
+                f"{PAPER[task]:.1f}",
+                f"{CORL[task]:.1f}",
+            ]
+        )
+    return f"{bench.markdown(header, rows)}\n\n{footnote()}\n"
+
+
+def footnote() -> str:
+    """What the numbers of the table are, and which of them cannot be compared."""
+    everything = [run for method in METHODS for task in PAPER for run in of_seeds(method, task)]
+    finished = bench.summaries(everything)
+    episodes = " or ".join(str(n) for n in sorted({run["eval_episodes"] for run in finished}))
+    cloning = [
+        run for method in ("BC", "10%BC") for task in PAPER for run in of_seeds(method, task)
+    ]
+    cloned = f"; cloning at {bench.updates(cloning)} updates" if bench.summaries(cloning) else ""
+    return (
+        f"Success (%) at the last evaluation, {episodes or 'no'} episodes a seed, on the embedded "
+        f"data at the updates stated{cloned}. The actor's learning rate falls to 0 over a run's "
+        "own updates. The interval is Student's t over seeds, cut to [0, 100]. paper: Kostrikov et "
+        "al. 2021, table 1, D4RL's AntMaze-v0. CORL: the last scores of its IQL on D4RL's "
+        "AntMaze-v2. Both are on D4RL's data, collected with another ant, at 1M updates: they say "
+        f"what is usual, not what is to be expected here. {bench.NOT_RUN}: not run."
+    )
+
+
+def finished_panels() -> list[curves.Panel]:
+    """A panel for each task with a finished run of IQL."""
+    panels = []
+    for task in _TASKS.value:
+        updates, scores = curves.curve(of_seeds("IQL", task))
+        if not scores.size:
+            continue
+        cloned = {
+            label: bench.scores(of_seeds(method, task))
+            for method, label in (("BC", "BC, last"), ("10%BC", "10 % BC, last"))
+        }
+        panels.append(
+            curves.Panel(
+                title=task,
+                updates=updates,
+                scores=scores,
+                dashed=[(label, float(k.mean())) for label, k in cloned.items() if len(k)],
+                dotted=[("paper (D4RL's data)", PAPER[task])],
+            )
+        )
+    return panels
+
+
+if __name__ == "__main__":
+    app.run(main)

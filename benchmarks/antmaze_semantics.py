@@ -1,0 +1,190 @@
+"""What decides whether IQL learns from Minari's AntMaze: the reading of its rewards, or its walls.
+
+    python benchmarks/antmaze_semantics.py --jobs=2 --updates=1000000 --out=semantics.md
+
+Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
+succeeds on D4RL's AntMaze and fails on Minari's. The embedded datasets are collected as Minari's
+are: tasks that go on after the goal is reached, each episode with a goal of its own. Here the same
+transitions are read in every way:
+
+- rewards: 'stored' (the episode's goal, which the policy does not see), 'episode' (the same, and it
+  does) or 'eval' (recomputed for the one evaluation goal, as D4RL's are);
+- at the goal: the bootstrap 'ends' or 'goes on'. Rewards are r - 1, so at the goal the reward is 0
+  for as long as one stays: going on is a sound task as well. Evaluation ends at success in both;
+- walls: the evaluation maze has the data's walls or, for umaze, those of Minari's metadata, which
+  mirror them (see mirrored_umaze.py).
+
+Only relabelled rewards depend on the evaluation maze. Policies of the other two are trained once
+and evaluated in both mazes, after a check that their transitions are the same bits.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import runs as bench
+from elsewhere import elsewhere, evaluate_elsewhere
+from iql_jax import cli
+from iql_jax.metrics import read_table
+from mirrored_umaze import make_mirrored
+
+REWARDS = {
+    "stored": "as stored, goal hidden",
+    "episode": "as stored, goal observed",
+    "eval": "relabelled to the evaluation goal",
+}
+
+_TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
+_JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
+)
+_RUNS = flags.DEFINE_string("runs", "runs/antmaze_semantics", "Folder of the runs.")
+_UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of a run.", lower_bound=1)
+_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
+_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row of the table.
+
+    Attributes:
+        task: the maze and its data.
+        mirrored: whether evaluation is in Minari's mirrored maze.
+        goal: the config's maze_goal.
+        terminate: the config's maze_terminate_at_success.
+    """
+
+    task: str
+    mirrored: bool
+    goal: str
+    terminate: bool
+
+    @property
+    def shares_training(self) -> bool:
+        """Whether its policies are those of the data's walls, evaluated elsewhere."""
+        return self.mirrored and self.goal != "eval"
+
+
+def main(_: list[str]) -> None:
+    """Run what is missing, then print the table."""
+    failed = []
+    if not _ONLY_REPORT.value:
+        mirrored = {task: make_mirrored(task) for task in _TASKS.value if has_mirror(task)}
+        trained = [cell for cell in cells() if not cell.shares_training]
+        seeds = range(_SEEDS.value)
+        failed = bench.run_all([run(cell, seed) for seed in seeds for cell in trained], _JOBS.value)
+        for cell in tqdm([cell for cell in cells() if cell.shares_training], unit="mirrored cell"):
+            for seed in seeds:
+                evaluate_elsewhere(run(cell, seed), mirrored[cell.task])
+    bench.publish(report(), _OUT.value)
+    bench.finish(failed)
+
+
+def has_mirror(task: str) -> bool:
+    """Whether Minari evaluates a task in the mirror image of its data's maze."""
+    return task.startswith("umaze")
+
+
+def cells() -> list[Cell]:
+    """The rows of the table."""
+    return [
+        Cell(task, mirrored, goal, terminate)
+        for task in _TASKS.value
+        for mirrored in ((False, True) if has_mirror(task) else (False,))
+        for goal in REWARDS
+        for terminate in (False, True)
+    ]
+
+
+def run(cell: Cell, seed: int) -> bench.Run:
+    """The training that a cell's policy comes from."""
+    own = cell.mirrored and not cell.shares_training
+    maze = f"{cell.task}-mirrored" if own else cell.task
+    end = "ends" if cell.terminate else "goes_on"
+    namespace = "antmaze-mirrored" if own else "antmaze"
+    return bench.Run(
+        folder=Path(_RUNS.value) / f"{maze}-{cell.goal}-{end}-seed{seed}",
+        config="configs/antmaze.py",
+        settings={
+            "dataset": f"iql/{namespace}/{cell.task}-v0",
+            "seed": seed,
+            "max_steps": _UPDATES.value,
+            "eval_episodes": _EVAL_EPISODES.value,
+            "maze_goal": cell.goal,
+            "maze_terminate_at_success": cell.terminate,
+            "maze_walls": "evaluation" if own else "data",
+        },
+    )
+
+
+def report() -> str:
+    """The table and what it means, in markdown."""
+    header = [
+        "task",
+        "evaluation walls",
+        "rewards",
+        "at the goal",
+        "success (%), mean ± std",
+        "95 % interval",
+        "seeds",
+        "updates",
+        "transitions at the goal",
+        "positions in walls",
+        "mean V",
+    ]
+    return (
+        f"{bench.markdown(header, [row(cell) for cell in cells()])}\n\n"
+        "Success at the last evaluation, which ends an episode at the goal. Rewards are r - 1 "
+        "throughout. transitions at the goal: the share of the training data with reward 0 instead "
+        "of -1. positions in walls: the share of the data's positions that lie in walls of the "
+        "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, mean "
+        "of the seeds. mirrored: the maze of Minari's metadata (issue 304); policies with stored "
+        "rewards are those of the rows above, evaluated there. The interval is Student's t over "
+        f"seeds, cut to [0, 100]. {bench.NOT_RUN}: not run.\n"
+    )
+
+
+def row(cell: Cell) -> list[str]:
+    """One row of the table; what was not run is left open."""
+    seeds = [run(cell, seed) for seed in range(_SEEDS.value)]
+    finished = [trained for trained in seeds if trained.summary() is not None]
+    if cell.shares_training:
+        finished = [trained for trained in finished if elsewhere(trained)]
+        scores = np.array([elsewhere(trained)["score"] for trained in finished], dtype=np.float64)
+    else:
+        scores = bench.scores(finished)
+    walls = "mirrored" if cell.mirrored else "the data's"
+    return [
+        cell.task,
+        walls,
+        REWARDS[cell.goal],
+        "ends" if cell.terminate else "goes on",
+        bench.mean_std(scores),
+        bench.interval_text(scores),
+        bench.each(scores),
+        bench.updates(finished),
+        *(facts(cell, finished) if finished else [bench.NOT_RUN] * 3),
+    ]
+
+
+def facts(cell: Cell, finished: Sequence[bench.Run]) -> list[str]:
+    """Shares of transitions at the goal and of positions in walls, and the mean of V."""
+    data = finished[0].record()["dataset"]
+    place = elsewhere(finished[0]) if cell.shares_training else data["choices"]
+    values = [read_table(trained.folder / "metrics.csv")[-1]["v"] for trained in finished]
+    return [
+        f"{100 * data['choices']['transitions_at_goal'] / data['transitions']:.2f} %",
+        f"{100 * place['positions_in_walls']:.1f} %",
+        f"{np.mean(values):.1f}",
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main)

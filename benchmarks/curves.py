@@ -1,0 +1,122 @@
+"""Learning curves of several tasks in one picture: mean and spread over seeds."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+import runs as bench
+from iql_jax import plots
+
+INTERVAL = "95 % interval over seeds"
+RANGE = "lowest to highest seed (fewer than 3)"
+
+_COLUMNS = 3
+_PANEL = (3.1, 2.5)  # Inches.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panel:
+    """One task.
+
+    Attributes:
+        title: its name.
+        updates: [U], where it was evaluated.
+        scores: [K, U], of each seed.
+        dashed: labels and scores of flat lines to compare with, such as another method's.
+        dotted: labels and scores of numbers from elsewhere.
+    """
+
+    title: str
+    updates: npt.NDArray[np.int64]
+    scores: bench.FloatArray
+    dashed: Sequence[tuple[str, float]] = ()
+    dotted: Sequence[tuple[str, float]] = ()
+
+
+def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.FloatArray]:
+    """The evaluations of finished runs where all of them have one.
+
+    Returns:
+        The update counts [U] and each run's scores there [K, U].
+    """
+    finished = [run for run in seeds if run.summary() is not None]
+    tables = [{int(row["update"]): row["score"] for row in run.evaluations()} for run in finished]
+    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    scores = [[table[update] for update in common] for table in tables]
+    return np.array(common, np.int64), np.array(scores, np.float64).reshape(
+        len(tables), len(common)
+    )
+
+
+def spread(scores: bench.FloatArray) -> tuple[bench.FloatArray, bench.FloatArray, str]:
+    """What is shaded around the mean of scores [K, U]: lower and upper bounds [U], and its name.
+
+    From three seeds on the 95 % interval of the mean; for two their range; for one nothing.
+    """
+    if len(scores) < 3:
+        return scores.min(axis=0), scores.max(axis=0), RANGE
+    low, high = zip(*(bench.interval(column) for column in scores.T), strict=True)
+    return np.array(low), np.array(high), INTERVAL
+
+
+def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
+    """Draw one panel for each task.
+
+    Args:
+        path: where the PNG is written.
+        panels: the tasks that were run.
+        method: whose curves they are.
+    """
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(
+        figsize=(columns * _PANEL[0], rows * _PANEL[1] + 0.8), dpi=plots.DPI, layout="constrained"
+    )
+    grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    handles: dict[str, Artist] = {}
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw_panel(axes, panel, method)
+        labelled = axes.get_legend_handles_labels()[0]
+        handles |= {str(artist.get_label()): artist for artist in labelled}
+    figure.supylabel("success (%)", color=plots.INK, fontsize=10)
+    figure.legend(
+        handles=list(handles.values()),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        labelcolor=plots.INK,
+        fontsize=9,
+    )
+    plots.save(figure, path)
+
+
+def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
+    mean = panel.scores.mean(axis=0)
+    axes.plot(panel.updates, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean")
+    axes.plot(panel.updates[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
+    if len(panel.scores) > 1:
+        low, high, name = spread(panel.scores)
+        axes.fill_between(
+            panel.updates, low, high, color=plots.ACCENT, alpha=0.18, linewidth=0, label=name
+        )
+    for i, (label, score) in enumerate(panel.dashed):
+        dashes = (0, (5, 2)) if i == 0 else (0, (5, 2, 1, 2))
+        axes.axhline(score, color=plots.INK, linewidth=1.2, linestyle=dashes, label=label)
+    for label, score in panel.dotted:
+        axes.axhline(score, color=plots.MUTED, linewidth=1.0, linestyle=":", label=label)
+    axes.set_title(panel.title, loc="left", color=plots.INK, fontsize=10, fontweight="bold")
+    axes.set_xlabel("updates", color=plots.INK, fontsize=9)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 100)
+    plots.tidy(axes)

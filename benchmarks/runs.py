@@ -1,0 +1,270 @@
+"""Many runs of ``train_offline.py``: started side by side, resumed, and summed up in tables.
+
+What the benchmarks that train share. Each run is the command that anyone would start, in a process
+and a folder of its own. What the tables say is read from the folders: ``summary.json`` and
+``evaluations.csv`` of runs that are finished.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+from tqdm import tqdm
+
+from iql_jax.config import defaults
+from iql_jax.metrics import Row, read_table
+
+ROOT = Path(__file__).parent.parent
+
+NOT_RUN = "-"
+"""What a table shows where nothing was run."""
+
+_POLL_SECONDS = 0.5
+_SHOW_SECONDS = 10.0  # Between looks at how far the runs are.
+_LOG_LINES = 15  # Of a failed run.
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+        folder: its ``--workdir``; the log lies beside it.
+        config: its config file, relative to the repository.
+        settings: the keys that it overrides.
+    """
+
+    folder: Path
+    config: str
+    settings: Mapping[str, Any]
+
+    @property
+    def log(self) -> Path:
+        """What its processes have printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def command(self) -> list[str]:
+        """What starts it, or goes on with it."""
+        overrides = {**self.settings, "progress": False}
+        return [
+            sys.executable,
+            "train_offline.py",
+            f"--config={self.config}",
+            f"--workdir={self.folder.absolute()}",
+            *(f"--config.{key}={setting}" for key, setting in overrides.items()),
+        ]
+
+    def summary(self) -> dict[str, Any] | None:
+        """What it reports; None until it is finished."""
+        try:
+            return dict(json.loads((self.folder / "summary.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def record(self) -> dict[str, Any]:
+        """Its ``config.json``: settings, dataset, versions."""
+        return dict(json.loads((self.folder / "config.json").read_text()))
+
+    def evaluations(self) -> list[Row]:
+        """The rows of its ``evaluations.csv``."""
+        return read_table(self.folder / "evaluations.csv")
+
+    def is_finished(self) -> bool:
+        """Whether it is finished, and with these settings."""
+        if self.summary() is None:
+            return False
+        ran_with = {**defaults(), **self.record()["config"]}
+        return all(ran_with.get(key) == setting for key, setting in self.settings.items())
+
+    def share_done(self) -> float:
+        """How much of it is done, in [0, 1], by its last logged update."""
+        rows = read_table(self.folder / "metrics.csv")
+        if not rows:
+            return 0.0
+        return float(rows[-1]["update"] / self.record()["config"]["max_steps"])
+
+
+def run_all(
+    runs: Sequence[Run], jobs: int, command: Callable[[Run], list[str]] = Run.command
+) -> list[Run]:
+    """Train what is not trained yet; interrupted runs go on, and a failure stops no other run.
+
+    Ctrl-C and SIGTERM are passed on: the runs save themselves, and the same command goes on.
+
+    Args:
+        runs: in the order in which they start.
+        jobs: how many run at once, each on its share of the cores.
+        command: what to start for a run.
+
+    Returns:
+        The runs that failed.
+    """
+    waiting = [run for run in runs if not run.is_finished()]
+    # Where the system lets a process be kept to some cores, each job gets its own.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    free = [set(cores[job::jobs]) for job in range(jobs)]
+    running: dict[Run, tuple[subprocess.Popen[bytes], set[int]]] = {}
+    failed: list[Run] = []
+    done, shown = len(runs) - len(waiting), time.monotonic()
+    with (
+        _bar(len(runs), done) as bar,
+        _terminated_by_signals(),
+        _stopped_at_the_end(running),
+    ):
+        while waiting or running:
+            while waiting and free:
+                run, share = waiting.pop(0), free.pop(0)
+                running[run] = _start(run, command(run), share), share
+            time.sleep(_POLL_SECONDS)
+            for run, (process, share) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[run]
+                free.append(share)
+                done += 1
+                if process.returncode != 0:
+                    failed.append(run)
+            if not running or time.monotonic() - shown >= _SHOW_SECONDS:
+                bar.n = done + sum(run.share_done() for run in running)
+                bar.refresh()
+                shown = time.monotonic()
+    return failed
+
+
+def finish(failed: Sequence[Run]) -> None:
+    """End the program: with the logs of the runs that failed and status 1, if any did."""
+    for run in failed:
+        last_lines = run.log.read_text().splitlines()[-_LOG_LINES:]
+        print(f"\n{run.folder} failed; the end of {run.log}:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in last_lines), file=sys.stderr)
+    if failed:
+        sys.exit(1)
+
+
+def summaries(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The summaries of those that are finished."""
+    return [summary for run in runs if (summary := run.summary()) is not None]
+
+
+def scores(runs: Sequence[Run]) -> FloatArray:
+    """The last scores of those that are finished, [K]."""
+    return np.array([summary["score"] for summary in summaries(runs)], dtype=np.float64)
+
+
+def updates(runs: Sequence[Run]) -> str:
+    """After how many updates the finished ones ended, for a table."""
+    counts = sorted({int(summary["updates"]) for summary in summaries(runs)})
+    return " / ".join(f"{count:,}" for count in counts) or NOT_RUN
+
+
+def interval(scores: FloatArray) -> tuple[float, float]:
+    """The 95 % interval of the mean of a few seeds by Student's t, within [0, 100]."""
+    if len(scores) < 2 or np.ptp(scores) == 0:
+        return float(scores.mean()), float(scores.mean())
+    low, high = scipy.stats.t.interval(
+        0.95, len(scores) - 1, loc=scores.mean(), scale=scipy.stats.sem(scores)
+    )
+    return max(0.0, float(low)), min(100.0, float(high))
+
+
+def mean_std(scores: FloatArray) -> str:
+    """Mean and standard deviation over seeds, for a table; one seed has no deviation."""
+    if len(scores) == 0:
+        return NOT_RUN
+    deviation = f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.1f}{deviation}"
+
+
+def interval_text(scores: FloatArray) -> str:
+    """The interval, for a table; one seed has none."""
+    if len(scores) < 2:
+        return NOT_RUN
+    low, high = interval(scores)
+    return f"{low:.1f} to {high:.1f}"
+
+
+def each(scores: FloatArray) -> str:
+    """The seeds' scores, for a table."""
+    return ", ".join(f"{score:.0f}" for score in scores) or NOT_RUN
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "|" + "|".join(line) + "|" if line[0] == "---" else "| " + " | ".join(line) + " |"
+        for line in lines
+    )
+
+
+def publish(text: str, out: str) -> None:
+    """Print a report, and write it to a file if one is named."""
+    print(text)
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text)
+
+
+def _start(run: Run, command: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("a") as log:
+        # A session of its own: a Ctrl-C comes once, from here, and not from the terminal too.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    if cores:
+        # A process that has ended already, by a mistake in its settings, is no longer there.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, cores)
+    return process
+
+
+def _bar(total: int, done: int) -> "tqdm[Any]":
+    """Runs done, counting a run under way by its share, and the time left."""
+    return tqdm(
+        total=total,
+        initial=done,
+        bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]",
+    )
+
+
+@contextlib.contextmanager
+def _terminated_by_signals() -> Iterator[None]:
+    """Leave by an exception at SIGTERM, as at Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _stopped_at_the_end(
+    running: Mapping[Run, tuple[subprocess.Popen[bytes], set[int]]],
+) -> Iterator[None]:
+    """Leave no process behind: ask what still runs to save and end, and wait for it."""
+    try:
+        yield
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.wait()
