@@ -1,4 +1,6 @@
-"""The command line of the datasets: ``python -m iql_jax.data list | make | check | info``.
+"""The command line of the datasets: ``python -m iql_jax.data COMMAND``.
+
+The commands are list, make, check, info, import-d4rl and import-ogbench.
 
 Results go to standard output, everything else to standard error. The exit status is 0, or 1 where
 something failed or a check found a defect, or 2 where the command line is wrong.
@@ -6,19 +8,20 @@ something failed or a check found a defect, or 2 where the command line is wrong
 
 import argparse
 import difflib
+import functools
 import json
 import os
 import pathlib
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from iql_jax.collect import catalog
 from iql_jax.data.episodes import read_episodes, read_metadata
 from iql_jax.data.resolve import datasets_root, local_ids
 from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted, StopRequest
 
 _WIDTH = 100
 
@@ -39,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
+    except Interrupted as error:
+        onward = "; the same command goes on from there" if error.resumable else ""
+        print(f"{error}{onward}", file=sys.stderr)
+        return 128 + error.signum
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -74,6 +81,37 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("id", help="a Minari dataset id, such as D4RL/antmaze/umaze-v1")
         command.set_defaults(run=run)
+
+    d4rl = commands.add_parser("import-d4rl", help="turn an HDF5 file of D4RL's into a dataset")
+    d4rl.set_defaults(run=_import_d4rl)
+    d4rl.add_argument(
+        "--keep-timeouts",
+        action="store_true",
+        help="keep the transitions at time limits, which D4RL leaves out",
+    )
+    d4rl.add_argument(
+        "--time-limit",
+        type=int,
+        metavar="STEPS",
+        help="steps an episode, for files that mark no time limits (D4RL's)",
+    )
+    ogbench = commands.add_parser("import-ogbench", help="turn an .npz file of OGBench's into one")
+    ogbench.set_defaults(run=_import_ogbench)
+    ogbench.add_argument(
+        "--reward", choices=["zero"], help="store rewards of 0, where there are none to be had"
+    )
+    for command, example in (
+        (d4rl, "d4rl/hopper/medium-v2"),
+        (ogbench, "ogbench/antmaze-medium-navigate-v0"),
+    ):
+        command.add_argument("file", type=pathlib.Path, metavar="FILE")
+        command.add_argument(
+            "--id",
+            required=True,
+            help=f"the id to give it, which names the task, such as {example}",
+        )
+        command.add_argument("--force", action="store_true", help="replace a dataset of this id")
+
     for command in commands.choices.values():
         command.add_argument("--no-progress", action="store_true", help="show no progress bars")
     return parser
@@ -106,8 +144,6 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _make(options: argparse.Namespace) -> int:
-    # Like Ctrl-C: whatever is half made is removed on the way out.
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     existing = datasets_root() / options.id / "data" / "metadata.json"
     if options.id in catalog.EMBEDDED and existing.is_file() and not options.force:
         metadata = read_metadata(datasets_root() / options.id)
@@ -126,6 +162,41 @@ def _make(options: argparse.Namespace) -> int:
         force=options.force,
     )
     print(f"{options.id} is made: {path} ({_megabytes(path)})", file=sys.stderr)
+    return 0
+
+
+def _import_d4rl(options: argparse.Namespace) -> int:
+    from iql_jax.data.imports.d4rl import import_d4rl
+
+    return _import(
+        options,
+        functools.partial(
+            import_d4rl, keep_timeouts=options.keep_timeouts, time_limit=options.time_limit
+        ),
+    )
+
+
+def _import_ogbench(options: argparse.Namespace) -> int:
+    from iql_jax.data.imports.ogbench import import_ogbench
+
+    return _import(options, functools.partial(import_ogbench, reward=options.reward))
+
+
+def _import(options: argparse.Namespace, importer: Callable[..., pathlib.Path]) -> int:
+    try:
+        # Not by an exception out of the signal's handler: it may be lost in a library's callback.
+        with StopRequest() as stop:
+            path = importer(
+                options.file,
+                options.id,
+                force=options.force,
+                progress=not options.no_progress,
+                check=stop.check,
+            )
+    except Interrupted as error:
+        print(f"{error}: {options.id} is not imported", file=sys.stderr)
+        return 128 + error.signum
+    print(f"{options.id} is imported: {path} ({_megabytes(path)})", file=sys.stderr)
     return 0
 
 
@@ -222,10 +293,6 @@ def _megabytes(path: pathlib.Path) -> str:
 
 def _say(text: str) -> None:
     print(textwrap.fill(text, _WIDTH, subsequent_indent="    ", break_long_words=False))
-
-
-def _exit_on_signal(signum: int, frame: Any) -> NoReturn:
-    sys.exit(128 + signum)
 
 
 if __name__ == "__main__":

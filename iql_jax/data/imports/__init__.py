@@ -1,0 +1,1 @@
+"""Datasets of other formats, turned into local Minari datasets."""

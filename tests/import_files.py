@@ -1,0 +1,115 @@
+"""Small files in the formats of D4RL and OGBench, and D4RL's view of them in plain Python."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+
+
+def d4rl_arrays(rows=600, observation_dim=11, action_dim=3, seed=0, dtype=np.float32):
+    """Steps as D4RL stores them: each number random, but for a row's index in its reward."""
+    rng = np.random.default_rng(seed)
+    terminals = rng.uniform(size=rows) < 0.03
+    timeouts = np.zeros(rows, bool)
+    timeouts[49::50] = True
+    observations = rng.normal(size=(rows, observation_dim)).astype(dtype)
+    following = np.concatenate([observations[1:], observations[:1]])
+    ends = terminals | timeouts
+    following[ends] = rng.normal(size=(int(ends.sum()), observation_dim)).astype(dtype)
+    following[-1] = rng.normal(size=observation_dim)
+    return {
+        "observations": observations,
+        "next_observations": following,
+        "actions": rng.uniform(-1, 1, (rows, action_dim)).astype(dtype),
+        "rewards": (np.arange(rows) + rng.uniform(size=rows)).astype(dtype),
+        "terminals": terminals,
+        "timeouts": timeouts,
+    }
+
+
+def write_hdf5(path, arrays, **more):
+    """Write arrays by key; ``__`` in the name of a further one is a slash."""
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, compression="gzip")
+        for key, content in more.items():
+            file[key.replace("__", "/")] = content
+    return path
+
+
+@dataclasses.dataclass
+class View:
+    """D4RL's transitions: lists of rows."""
+
+    observations: list = dataclasses.field(default_factory=list)
+    actions: list = dataclasses.field(default_factory=list)
+    rewards: list = dataclasses.field(default_factory=list)
+    masks: list = dataclasses.field(default_factory=list)
+    next_observations: list = dataclasses.field(default_factory=list)
+    rows: list = dataclasses.field(default_factory=list)
+
+    def arrays(self):
+        fields = ("observations", "actions", "rewards", "masks", "next_observations")
+        return {field: np.array(getattr(self, field), np.float32) for field in fields}
+
+
+def d4rl_view(arrays, time_limit=1000):
+    """What ``d4rl.qlearning_dataset`` returns, one row at a time, without its Gym environment.
+
+    The next observation is the following row's, whatever the file stores.
+    """
+    view, step = View(), 0
+    for i in range(len(arrays["rewards"]) - 1):
+        at_limit = arrays["timeouts"][i] if "timeouts" in arrays else step == time_limit - 1
+        if at_limit:
+            step = 0
+            continue
+        if arrays["terminals"][i]:
+            step = 0
+        view.rows.append(i)
+        view.observations.append(arrays["observations"][i].astype(np.float32))
+        view.actions.append(arrays["actions"][i].astype(np.float32))
+        view.rewards.append(arrays["rewards"][i].astype(np.float32))
+        view.masks.append(1.0 - float(arrays["terminals"][i]))
+        view.next_observations.append(arrays["observations"][i + 1].astype(np.float32))
+        step += 1
+    return view
+
+
+def official_episodes(view):
+    """The lengths of IQL's trajectories: its code cuts at terminals, and where rows do not join."""
+    lengths = [0]
+    for i in range(len(view.rows)):
+        lengths[-1] += 1
+        if i + 1 < len(view.rows):
+            gap = np.linalg.norm(view.observations[i + 1] - view.next_observations[i])
+            if gap > 1e-6 or view.masks[i] == 0:
+                lengths.append(0)
+    return lengths
+
+
+def ogbench_arrays(trajectories=4, length=21, observation_dim=29, action_dim=8, seed=0):
+    """Trajectories as OGBench stores them: the last row of each has no transition."""
+    rng = np.random.default_rng(seed)
+    rows = trajectories * length
+    terminals = np.zeros(rows, bool)
+    terminals[length - 1 :: length] = True
+    observations = rng.normal(size=(rows, observation_dim)).astype(np.float32)
+    return {
+        "observations": observations,
+        "actions": rng.uniform(-1, 1, (rows, action_dim)).astype(np.float32),
+        "terminals": terminals,
+        "qpos": observations[:, :15].copy(),
+        "qvel": rng.normal(size=(rows, 14)).astype(np.float32),
+    }
+
+
+def ogbench_view(arrays):
+    """The transitions that ``ogbench.utils.load_dataset`` returns, one row at a time."""
+    found = {"observations": [], "actions": [], "next_observations": []}
+    for i in range(len(arrays["terminals"]) - 1):
+        if not arrays["terminals"][i]:
+            found["observations"].append(arrays["observations"][i])
+            found["actions"].append(arrays["actions"][i])
+            found["next_observations"].append(arrays["observations"][i + 1])
+    return {key: np.array(rows) for key, rows in found.items()}
