@@ -5,6 +5,11 @@ where it heads. Both symmetries are divided out before the network sees anything
 expressed in the body frame, and of the four equivalent body frames the one is taken whose x axis is
 nearest to the wanted direction. To the network every wanted direction thus lies within 45 degrees
 of straight ahead, and a turn by 90 degrees is a renaming of legs.
+
+What is not divided out is how far the body is turned from the axes of the world. The network sees
+it, and holds it near zero: a policy that learns from the data sees the world frame, and to it the
+gait of an ant that turns freely is as many gaits as there are headings. Policies cloned from such
+an ant stood still.
 """
 
 import pathlib
@@ -18,7 +23,7 @@ FloatArray = npt.NDArray[np.floating]
 
 OBSERVATION_DIM: Final = 27
 ACTION_DIM: Final = 8
-FEATURE_DIM: Final = 29
+FEATURE_DIM: Final = 31
 
 # Legs are numbered counter-clockwise from the one at +x, +y, as are the joints of the observation.
 # Seen along that order the ankles of the second and third leg turn about the opposite axis.
@@ -27,6 +32,7 @@ _ANKLE_SIGNS: Final = np.array([1.0, -1.0, -1.0, 1.0], dtype=np.float32)
 _MOTOR_SLOT_OF_LEG: Final = np.array([1, 2, 3, 0])
 _ANKLE_CENTER: Final = np.deg2rad(50.0)
 _FEATURE_LIMIT: Final = 5.0
+_HEADING_REACH: Final = 0.6  # Radians; at pi / 4 the phase would point both ways.
 
 PACKAGED_CONTROLLER: Final = pathlib.Path(__file__).with_name("ant_controller.npz")
 
@@ -50,7 +56,7 @@ def rotation_matrices(quaternions: FloatArray) -> Array:
 
 
 def canonical_features(
-    observations: FloatArray, directions: FloatArray
+    observations: FloatArray, directions: FloatArray, *, one_heading: bool = False
 ) -> tuple[Array, npt.NDArray[np.int64]]:
     """Compute what the network sees, and find the number of quarter turns that were divided out.
 
@@ -59,9 +65,11 @@ def canonical_features(
             orientation (w, x, y, z), 8 joint angles (rad), linear velocity (m/s, world frame),
             angular velocity (rad/s, body frame), 8 joint velocities (rad/s).
         directions: wanted unit directions in the world's x-y plane, shape [B, 2].
+        one_heading: whether the body shall be turned to the world's x axis, instead of the nearest
+            of the four axes.
 
     Returns:
-        Features of shape [B, 29], each of order one, and the quarter turns in 0..3, shape [B]:
+        Features of shape [B, 31], each of order one, and the quarter turns in 0..3, shape [B]:
         canonical leg j is leg (j + turns) % 4 of the ant.
     """
     observations = np.asarray(observations, dtype=np.float32)
@@ -97,10 +105,25 @@ def canonical_features(
             2.0 * (signs * angles[:, :, 1] - _ANKLE_CENTER),
             0.1 * velocities[:, :, 0],
             0.1 * signs * velocities[:, :, 1],
+            heading_phases(rotations, one_heading),
         ],
         axis=1,
     )
     return np.clip(features, -_FEATURE_LIMIT, _FEATURE_LIMIT).astype(np.float32), turns
+
+
+def heading_phases(rotations: FloatArray, one_heading: bool = False) -> Array:
+    """Compute sine and cosine of four times the headings, [B, 2]; (0, 1) is along an axis.
+
+    Args:
+        rotations: body-to-world rotations, shape [B, 3, 3].
+        one_heading: whether the x axis alone counts: headings beyond the reach of the four-fold
+            phase are then shown as the last one within it, so that the ant turns on towards x.
+    """
+    headings = np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
+    if one_heading:
+        headings = np.clip(headings, -_HEADING_REACH, _HEADING_REACH)
+    return np.stack([np.sin(4.0 * headings), np.cos(4.0 * headings)], axis=-1).astype(np.float32)
 
 
 def ant_actions(canonical_actions: FloatArray, turns: npt.NDArray[np.int64]) -> Array:
@@ -182,7 +205,7 @@ class AntController:
         return ant_actions(self.canonical_actions(features), turns)
 
     def canonical_actions(self, features: Array) -> Array:
-        """Compute canonical actions in [-1, 1], shape [B, 8], for features of shape [B, 29]."""
+        """Compute canonical actions in [-1, 1], shape [B, 8], for features of shape [B, 31]."""
         hidden = features
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = np.maximum(hidden @ weight + bias, 0.0)

@@ -33,6 +33,8 @@ class AntDirectionConfig:
         max_speed: speed along the direction (m/s) beyond which no more reward is earned.
         tilt_cost: cost per step and per unit that the up vector's height falls short of one, so
             that a step on the back costs twice this.
+        heading_cost: cost per step of a heading halfway between two axes of the world; less where
+            it is nearer to one, none on it.
         control_cost: cost per step of the squared action.
         fallen_start_share: share of the episodes that start in an arbitrary orientation.
         direction_steps: mean number of steps between new directions.
@@ -45,6 +47,7 @@ class AntDirectionConfig:
     action_noise: float = 0.2
     max_speed: float = 3.5
     tilt_cost: float = 2.0
+    heading_cost: float = 2.0
     control_cost: float = 0.02
     fallen_start_share: float = 0.15
     direction_steps: int = 100
@@ -56,9 +59,9 @@ class AntDirectionConfig:
 class AntDirectionEnv(gymnasium.Env[Array, Array]):
     """Rewards the ant for its speed along a direction, upright.
 
-    Observation: canonical features, shape [29]. Action: canonical action in [-1, 1], shape [8].
+    Observation: canonical features, shape [31]. Action: canonical action in [-1, 1], shape [8].
     Reward: min(speed along the direction in m/s, max_speed) times the height of the up vector where
-    positive, less the costs of tilt and control.
+    positive, less the costs of tilt, heading and control.
 
     A fall ends nothing by itself: lying costs reward in every step, and what a fall is worth
     follows from how fast the ant gets up. Episodes are cut (truncated, never terminated) when an
@@ -97,7 +100,7 @@ class AntDirectionEnv(gymnasium.Env[Array, Array]):
         return self._observe(), {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Apply an action under noise; ``info`` has ``speed`` (m/s) and ``upright`` in [-1, 1]."""
+        """Apply an action under noise; ``info`` has speed (m/s), upright and alignment."""
         config = self.config
         noise = self.np_random.normal(0.0, config.action_noise, ant_controller.ACTION_DIM)
         noisy = np.clip(action + noise, -1.0, 1.0)
@@ -111,6 +114,7 @@ class AntDirectionEnv(gymnasium.Env[Array, Array]):
         reward = (
             min(speed, config.max_speed) * max(upright, 0.0)
             - config.tilt_cost * (1.0 - upright)
+            - config.heading_cost * max(upright, 0.0) * 0.5 * (1.0 - self._alignment())
             - config.control_cost * float(np.sum(np.square(action)))
         )
         self._steps += 1
@@ -122,11 +126,17 @@ class AntDirectionEnv(gymnasium.Env[Array, Array]):
             self._turn()
         else:
             self._aim(self._planner)
-        return self._observe(), reward, False, truncated, {"speed": speed, "upright": upright}
+        info = {"speed": speed, "upright": upright, "alignment": self._alignment()}
+        return self._observe(), reward, False, truncated, info
 
     def close(self) -> None:
         """Free the simulation."""
         self._ant.close()
+
+    def _alignment(self) -> float:
+        """1 where the body's heading is along an axis of the world, -1 halfway between two."""
+        rotation = self._ant.data.body("torso").xmat.reshape(1, 3, 3)
+        return float(ant_controller.heading_phases(rotation)[0, 1])
 
     def _observe(self) -> Array:
         observation = np.concatenate([self._ant.data.qpos[2:], self._ant.data.qvel])

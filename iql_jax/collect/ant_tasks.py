@@ -23,7 +23,7 @@ SCALING = 4.0
 STATE_DIM = 29
 ACTION_DIM = 8
 
-DAMPING = 0.12
+DAMPING = 0.05
 """What the collecting policy takes off the torques, of the greatest per rad/s of their joints."""
 
 _ROWS_AT_ONCE = 4
@@ -165,6 +165,11 @@ class Ants:
         """Compute the heights of the torsos' up vectors, [B]: 1 upright, -1 on the back."""
         return rotation_matrices(self.states[:, 3:7])[:, 2, 2]
 
+    def headings(self) -> npt.NDArray[np.float32]:
+        """Compute the angles (rad) of the bodies' x axes to the world's, [B]."""
+        rotations = rotation_matrices(self.states[:, 3:7])
+        return np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
+
     def at_goal(self) -> npt.NDArray[np.bool_]:
         """Whether the ants are within the goal's radius, [B]."""
         offsets = self.states[:, :2] - self.goals
@@ -184,11 +189,12 @@ class Ants:
 def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
     """Compute the actions, [B, 8] in [-1, 1], of the collecting policy before noise.
 
-    The controller leads ants along their waypoints, at last to and fro through the goal. The joints
-    of upright ants are damped besides: under noise they are then hardly slower, and fall ten times
-    less often. One on its back gets up with undamped swings.
+    The controller leads ants along their waypoints, at last to and fro through the goal, always
+    turned to the world's x axis. The joints of upright ants are damped besides: they are then
+    hardly slower, fall less often, and keep their heading better. One on its back gets up with
+    undamped swings.
     """
-    features, turns = canonical_features(ants.states[:, 2:], ants.directions())
+    features, turns = canonical_features(ants.states[:, 2:], ants.directions(), one_heading=True)
     # Larger products are spread over threads, by which their last bits, too, would depend on the
     # number of cores; besides, the cores have enough to do.
     parts = range(0, len(features), _ROWS_AT_ONCE)

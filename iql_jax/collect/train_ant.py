@@ -52,8 +52,11 @@ class Evaluation:
         speed: mean speed along the direction (m/s) over all steps.
         falls_per_1000: how often the ant went over, per 1,000 steps.
         fallen_share: share of steps in which it lay.
+        alignment: mean over upright steps of the cosine of four times the heading: 1 along an axis
+            of the world, -1 halfway between two.
         recovery_share: share of the fallen starts from which it stood up within 100 steps.
-        score: what the best controller is chosen by: speed, less a cost of lying.
+        score: what the best controller is chosen by: speed, less costs of lying and of headings
+            between the axes.
     """
 
     env_steps: int
@@ -61,6 +64,7 @@ class Evaluation:
     speed: float
     falls_per_1000: float
     fallen_share: float
+    alignment: float
     recovery_share: float
     score: float
 
@@ -101,11 +105,12 @@ def extract_controller(model: SAC) -> AntController:
 
 def run_controller(
     controller: AntController, *, fallen: bool, steps: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Run a controller in ``NUM_ENVS`` environments side by side.
 
     Returns:
-        Speed along the direction (m/s) and height of the up vector, both [steps, NUM_ENVS].
+        Speed along the direction (m/s), height of the up vector and alignment with the axes of the
+        world, each [steps, NUM_ENVS].
     """
     envs = [
         AntDirectionEnv(dataclasses.replace(config, episode_steps=steps + 1, fallen_steps=None))
@@ -116,30 +121,36 @@ def run_controller(
     )
     speeds = np.zeros((steps, NUM_ENVS))
     uprights = np.zeros((steps, NUM_ENVS))
+    alignments = np.zeros((steps, NUM_ENVS))
     for step in range(steps):
         actions = controller.canonical_actions(features)
         for i, env in enumerate(envs):
             features[i], _, _, _, info = env.step(actions[i])
             speeds[step, i], uprights[step, i] = info["speed"], info["upright"]
+            alignments[step, i] = info["alignment"]
     for env in envs:
         env.close()
-    return speeds, uprights
+    return speeds, uprights, alignments
 
 
 def evaluate(controller: AntController, *, env_steps: int, hours: float, seed: int) -> Evaluation:
     """Measure a controller from standing starts, and from fallen ones for its recovery."""
-    speeds, uprights = run_controller(controller, fallen=False, steps=EVALUATION_STEPS, seed=seed)
+    speeds, uprights, alignments = run_controller(
+        controller, fallen=False, steps=EVALUATION_STEPS, seed=seed
+    )
     fallen = uprights < 0.0
+    alignment = float(alignments[~fallen].mean())
     falls = int(np.sum(fallen[1:] & ~fallen[:-1]))
-    _, recoveries = run_controller(controller, fallen=True, steps=RECOVERY_STEPS, seed=seed)
+    _, recoveries, _ = run_controller(controller, fallen=True, steps=RECOVERY_STEPS, seed=seed)
     return Evaluation(
         env_steps=env_steps,
         hours=hours,
         speed=float(speeds.mean()),
         falls_per_1000=1000.0 * falls / speeds.size,
         fallen_share=float(fallen.mean()),
+        alignment=alignment,
         recovery_share=float(np.mean(recoveries[-1] > 0.7)),
-        score=float(speeds.mean() - 5.0 * fallen.mean()),
+        score=float(speeds.mean() - 5.0 * fallen.mean() - (1.0 - alignment)),
     )
 
 
