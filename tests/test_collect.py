@@ -1,5 +1,6 @@
 """The packaged makers: planner, PointMaze collection, storage and catalog."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -7,14 +8,17 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 import minari
 import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.collect import catalog, point_tasks, pointmaze, storage, workers
+from iql_jax.collect import catalog, collecting, point_tasks, pointmaze, storage, workers
+from iql_jax.collect.plan import ScoreRun
 from iql_jax.collect.planner import UNREACHABLE, MazePlanner
+from iql_jax.collect.workspace import open_workspace
 from iql_jax.errors import UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
@@ -130,15 +134,16 @@ class TestController:
         assert controller.action([-1.0, 1.0, 0.0, 0.0])[0] == 1.0
 
     def test_without_noise_it_reaches_every_goal_of_the_large_maze(self):
-        run = pointmaze.ScoreRun("large", seed=3, index=0, planned=True)
-        returns = [pointmaze.score_run(dataclasses.replace(run, index=i)) for i in range(10)]
-        assert min(returns) > 300  # Of 800 steps; the longest way takes under 500.
+        run = ScoreRun("large", seed=3, first_episode=0, episodes=10, planned=True)
+        returns = pointmaze.score_run(run).values
+        assert returns.shape == (10,)
+        assert returns.min() > 300  # Of 800 steps; the longest way takes under 500.
 
 
 class TestCollect:
     @pytest.fixture
     def episodes(self):
-        pointmaze.collect(ID, task="umaze", steps=2500, seed=1, progress=False, score_episodes=2)
+        catalog.make(ID, steps=2500, seed=1, progress=False, score_episodes=2)
         return list(minari.load_dataset(ID))
 
     def test_lengths(self, episodes):
@@ -219,20 +224,22 @@ class TestCollect:
 
     def test_the_planner_beats_the_random_policy_in_every_task(self):
         for task in point_tasks.TASKS:
-            worst, best = pointmaze.reference_scores(
-                task, seed=0, episodes=3, workers=1, progress=False
-            )
+            run = ScoreRun(task, seed=0, first_episode=0, episodes=3, planned=True)
+            best = pointmaze.score_run(run).values.mean()
+            worst = pointmaze.score_run(dataclasses.replace(run, planned=False)).values.mean()
             assert worst < best / 2
+
+    def test_the_randomness_of_a_score_is_its_episodes_own(self):
+        run = ScoreRun("umaze", seed=0, first_episode=0, episodes=3, planned=False)
+        last = dataclasses.replace(run, first_episode=2, episodes=1)
+        assert pointmaze.score_run(run).values[2] == pointmaze.score_run(last).values[0]
 
     def test_content_depends_on_the_seed_and_not_on_the_processes(self):
         made = {}
         for name, seed, processes in [("a", 0, 1), ("b", 0, 2), ("c", 7, 1)]:
             made[name] = f"test/{name}-v0"
-            pointmaze.collect(
-                made[name],
-                task="umaze",
-                steps=1500,
-                seed=seed,
+            collecting.collect(
+                pointmaze.plan(made[name], task="umaze", steps=1500, seed=seed),
                 progress=False,
                 workers=processes,
                 score_episodes=1,
@@ -318,21 +325,27 @@ class TestCatalog:
 
 
 class TestStorage:
+    @contextlib.contextmanager
     def _new(self, dataset_id="test/it-v0", expected_bytes=1000):
         env = point_tasks.build_environment("umaze")
-        return storage.new_dataset(
-            dataset_id,
-            env_spec=point_tasks.collecting_spec("umaze"),
-            observation_space=env.observation_space,
-            action_space=env.action_space,
-            expected_bytes=expected_bytes,
-        )
+        with (
+            open_workspace(dataset_id, "digest") as workspace,
+            storage.new_dataset(
+                dataset_id,
+                workspace.folder,
+                env_spec=point_tasks.collecting_spec("umaze"),
+                observation_space=env.observation_space,
+                action_space=env.action_space,
+                expected_bytes=expected_bytes,
+            ) as data,
+        ):
+            yield data
 
     def _leftovers(self, folder):
         return [path for path in folder.rglob("*") if path.is_file()]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
-    def test_nothing_remains_of_an_interrupted_dataset(self, error, datasets_folder):
+    def test_nothing_remains_of_a_dataset_that_was_just_begun(self, error, datasets_folder):
         def interrupted():
             with self._new() as data:
                 (data.data_path / "half").write_text("made")
@@ -344,7 +357,7 @@ class TestStorage:
 
     def test_an_interrupted_replacement_leaves_the_old_one(self, monkeypatch):
         catalog.make(ID, steps=300, progress=False, score_episodes=1)
-        monkeypatch.setattr(pointmaze, "reference_scores", lambda *_, **__: sys.exit(1))
+        monkeypatch.setattr(pointmaze, "score_run", lambda _: sys.exit(1))
         with pytest.raises(SystemExit):
             catalog.make(ID, steps=400, progress=False, force=True)
         assert minari.load_dataset(ID).total_steps == 300
@@ -393,12 +406,12 @@ class TestStorage:
 
     def test_the_bound_on_the_size_holds(self):
         shard = pointmaze.Shard("umaze", seed=0, index=0, steps=3000)
-        episodes = pointmaze._episodes(pointmaze.collect_shard(shard))
+        episodes = pointmaze.cut_episodes(pointmaze.collect_shard(shard))
         with self._new() as data:
             storage.add_episodes(data, episodes)
             size = (data.data_path / "main_data.hdf5").stat().st_size
         assert size <= sum(map(storage._stored_bytes, episodes)) <= 2 * size
-        assert size <= 3000 * pointmaze._BYTES_PER_STEP
+        assert size <= 3000 * pointmaze._FILE_BYTES
 
 
 def _double(number):
@@ -411,6 +424,10 @@ def _die(number):
     return number
 
 
+def _sleep(seconds):
+    time.sleep(seconds)
+
+
 class TestWorkers:
     @pytest.mark.parametrize("processes", [1, 2])
     def test_results_come_in_order(self, processes):
@@ -419,3 +436,10 @@ class TestWorkers:
     def test_a_killed_process_is_said(self):
         with pytest.raises(UserError, match="process was killed"):
             list(workers.run_in_order(_die, range(4), 2))
+
+    def test_tasks_under_way_are_left_where_the_iteration_is(self):
+        results = workers.run_in_order(_sleep, [0, 600, 600, 600, 600], 2)
+        next(results)
+        start = time.monotonic()
+        results.close()
+        assert time.monotonic() - start < 60

@@ -266,7 +266,7 @@ class TestCollect:
 
     def test_the_bound_on_the_size_holds(self, made):
         size = (made / "data" / "main_data.hdf5").stat().st_size
-        assert size <= STEPS * antmaze._BYTES_PER_STEP
+        assert size <= STEPS * antmaze._FILE_BYTES
 
     def test_the_check_finds_no_defect(self, made):
         findings = check_dataset(made, progress=False)

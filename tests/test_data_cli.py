@@ -21,9 +21,7 @@ ID = "iql/pointmaze/umaze-v0"
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    yield tmp_path / "datasets"
-    # `make` takes SIGTERM over.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return tmp_path / "datasets"
 
 
 def _make_small(steps=600):
@@ -88,22 +86,31 @@ class TestMake:
         assert ID in error
 
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_a_signal_leaves_nothing_behind(self, folder, signum, status):
+    def test_a_signal_leaves_nothing_but_what_is_finished(self, folder, signum, status):
         process = subprocess.Popen(
-            [sys.executable, "-m", "iql_jax.data", "make", ID, "--steps", "5000000"],
+            [sys.executable, "-m", "iql_jax.data", "make", ID, "--steps", "49999", "--no-progress"],
             stderr=subprocess.PIPE,
             start_new_session=True,
             text=True,
         )
         deadline = time.monotonic() + 60
-        while not list(folder.glob(".iql_jax-making-*/new/data/main_data.hdf5")):
+        while not list(folder.glob(".iql_jax-making-*/parts-*/*.npz")):
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.02)
         os.killpg(process.pid, signum)
         _, error = process.communicate(timeout=60)
         assert process.returncode == status
-        assert [path for path in folder.rglob("*") if path.is_file()] == []
-        assert "Traceback" not in error
+        left = [path for path in folder.rglob("*") if path.is_file()]
+        assert left
+        assert {path.suffix if "parts-" in str(path) else path.name for path in left} == {
+            ".npz",
+            "lock",
+        }
+        assert error.count("\n") == 1
+        assert f"stopped by {signal.Signals(signum).name}: " in error
+        assert error.endswith(
+            f" of 49,999 steps of {ID} are made and kept; the same command goes on from there\n"
+        )
 
 
 class TestCheck:

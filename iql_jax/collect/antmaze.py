@@ -11,14 +11,11 @@ is left to get up again.
 
 import dataclasses
 import hashlib
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from minari.data_collector import EpisodeBuffer
-from tqdm import tqdm
 
-from iql_jax import __version__
 from iql_jax.collect.ant_controller import PACKAGED_CONTROLLER
 from iql_jax.collect.ant_tasks import (
     ACTION_DIM,
@@ -33,18 +30,16 @@ from iql_jax.collect.ant_tasks import (
     load_controller,
     steer,
 )
-from iql_jax.collect.reproducibility import package_versions, randomness
-from iql_jax.collect.storage import add_episodes, new_dataset
-from iql_jax.collect.workers import run_in_order
+from iql_jax.collect.plan import Plan, Returns, ScoreRun
+from iql_jax.collect.reproducibility import COLLECTING, SCORING, randomness
 from iql_jax.maze import GOAL_RADIUS
-from iql_jax.processes import available_cores
 
 ACTION_NOISE = 0.2
 
 _SIDE_BY_SIDE = 16  # Ants in a process: the controller then takes a tenth of the time.
-_STEPS_WORTH_PROCESSES = 10_000
-_BYTES_PER_STEP = 660  # In the file; the most is in umaze, whose episodes are the shortest.
-_STREAM_COLLECT, _STREAM_SCORE = 0, 1
+# Bounds on what a step takes; the most is in umaze, whose episodes are the shortest.
+_FILE_BYTES = 660
+_PART_BYTES = 270
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +60,11 @@ class Shard:
     episodes: int
     steps: int
 
+    @property
+    def transitions(self) -> int:
+        """Steps of all episodes together."""
+        return self.episodes * self.steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
@@ -81,73 +81,54 @@ class Recording:
     goals: npt.NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
-class ScoreRun:
-    """Episodes in the evaluation environment, for the reference scores.
-
-    Attributes:
-        task: a key of ``ant_tasks.TASKS``.
-        seed: the dataset's.
-        first_episode: the number of the first episode.
-        episodes: the number of episodes.
-        planned: whether the collecting policy acts, without noise, or uniformly random actions.
-    """
-
-    task: str
-    seed: int
-    first_episode: int
-    episodes: int
-    planned: bool
-
-
-def collect(
-    dataset_id: str,
-    *,
-    task: str,
-    steps: int,
-    seed: int,
-    progress: bool = True,
-    workers: int | None = None,
-    score_episodes: int = 100,
-) -> None:
-    """Collect a dataset and store it in Minari's local folder, in place of one of the same id.
-
-    The content is a function of the task, the number of steps, the seed and the number of episodes
-    for the reference scores, whatever the number of processes.
+def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Recording]:
+    """Plan a dataset.
 
     Args:
         dataset_id: the id to store it under.
         task: a key of ``ant_tasks.TASKS``.
         steps: the number of transitions; at least 1.
         seed: at least 0.
-        progress: whether to show progress bars.
-        workers: the number of processes; None takes all cores where that is worth their start.
-        score_episodes: episodes to average over for each reference score, as Minari computes them.
-
-    Raises:
-        UserError: if the disk is full or the folder cannot be written.
     """
-    if workers is None:
-        workers = available_cores() if steps >= _STEPS_WORTH_PROCESSES else 1
     env = build_environment(task)
-    with new_dataset(
-        dataset_id,
+    where = (
+        "from the evaluation's start to its goal"
+        if TASKS[task].fixed
+        else "from a random start to a random goal"
+    )
+    return Plan(
+        dataset_id=dataset_id,
+        task=task,
+        steps=steps,
+        seed=seed,
         env_spec=collecting_spec(task),
+        eval_env_spec=evaluation_spec(task),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        expected_bytes=steps * _BYTES_PER_STEP,
-    ) as storage:
-        shards = plan_shards(task, steps, seed)
-        with tqdm(total=steps, unit="step", desc=dataset_id, disable=not progress) as bar:
-            for recording in run_in_order(collect_shard, shards, workers):
-                add_episodes(storage, _episodes(recording))
-                bar.update(recording.actions.shape[0] * recording.actions.shape[1])
-        worst, best = reference_scores(
-            task, seed=seed, episodes=score_episodes, workers=workers, progress=progress
-        )
-        metadata = _metadata(dataset_id, task, steps, seed)
-        scores = {"ref_min_score": worst, "ref_max_score": best}
-        storage.update_metadata(metadata | scores | {"num_episodes_average_score": score_episodes})
+        shards=plan_shards(task, steps, seed),
+        collect_shard=collect_shard,
+        recording=Recording,
+        episodes=cut_episodes,
+        score_run=score_run,
+        episodes_per_score_run=_SIDE_BY_SIDE,
+        file_bytes=_FILE_BYTES,
+        part_bytes=_PART_BYTES,
+        steps_worth_processes=10_000,
+        algorithm="waypoints on shortest paths, SAC ant controller",
+        description=(
+            f"An ant walks {where} in {TASKS[task].env_id}, along waypoints on a shortest path, "
+            f"with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
+            f"nothing: the ant stays around it, with reward 1 in every step within {GOAL_RADIUS} "
+            f"m, until the episode is truncated after {_time_limit(task)} steps. The procedure is "
+            f"that of Minari's D4RL/antmaze/{task}-v1, with another ant controller, and with an "
+            "evaluation in the data's own walls."
+        ),
+        choices={
+            "action_noise": ACTION_NOISE,
+            "damping": DAMPING,
+            "controller": hashlib.sha256(PACKAGED_CONTROLLER.read_bytes()).hexdigest()[:16],
+        },
+    )
 
 
 def plan_shards(task: str, steps: int, seed: int) -> list[Shard]:
@@ -173,7 +154,7 @@ def collect_shard(shard: Shard) -> Recording:
     states = np.empty((shard.steps + 1, shard.episodes, STATE_DIM))
     actions = np.empty((shard.steps, shard.episodes, ACTION_DIM), dtype=np.float32)
     for i in range(shard.episodes):
-        reset_seed, generator = randomness(shard.seed, _STREAM_COLLECT, shard.first_episode + i)
+        reset_seed, generator = randomness(shard.seed, COLLECTING, shard.first_episode + i)
         ants.reset(i, reset_seed)
         noise[:, i] = generator.normal(scale=ACTION_NOISE, size=(shard.steps, ACTION_DIM))
     states[0] = ants.states
@@ -184,40 +165,14 @@ def collect_shard(shard: Shard) -> Recording:
     return Recording(states, actions, ants.goals)
 
 
-def reference_scores(
-    task: str, *, seed: int, episodes: int, workers: int, progress: bool
-) -> tuple[float, float]:
-    """Average the returns of a random and of the collecting policy in the evaluation environment.
-
-    Minari defines the reference scores so. The task goes on at the goal until the time limit, so a
-    return counts the steps spent there.
-
-    Returns:
-        The average return of the random policy and that of the collecting policy without noise.
-    """
-    runs = [
-        ScoreRun(task, seed, first, min(_SIDE_BY_SIDE, episodes - first), planned)
-        for planned in (False, True)
-        for first in range(0, episodes, _SIDE_BY_SIDE)
-    ]
-    returns: dict[bool, list[float]] = {False: [], True: []}
-    with tqdm(
-        total=2 * episodes, unit="episode", desc="reference scores", disable=not progress
-    ) as bar:
-        for run, found in zip(runs, run_in_order(score_run, runs, workers), strict=True):
-            returns[run.planned] += found.tolist()
-            bar.update(run.episodes)
-    return float(np.mean(returns[False])), float(np.mean(returns[True]))
-
-
-def score_run(run: ScoreRun) -> npt.NDArray[np.float64]:
-    """Sum the rewards of evaluation episodes: [episodes]."""
+def score_run(run: ScoreRun) -> Returns:
+    """Walk ants in the evaluation environment, side by side."""
     env = build_environment(run.task, evaluation=True)
     ants = Ants(env, build_planner(run.task), run.episodes)
     controller = load_controller()
     generators = []
     for i in range(run.episodes):
-        reset_seed, generator = randomness(run.seed, _STREAM_SCORE, run.first_episode + i)
+        reset_seed, generator = randomness(run.seed, SCORING, run.first_episode + i)
         ants.reset(i, reset_seed)
         generators.append(generator)
     returns = np.zeros(run.episodes)
@@ -229,7 +184,7 @@ def score_run(run: ScoreRun) -> npt.NDArray[np.float64]:
             actions = np.stack(drawn).astype(np.float32)
         ants.step(actions)
         returns += ants.at_goal()
-    return returns
+    return Returns(returns)
 
 
 def _time_limit(task: str) -> int:
@@ -238,7 +193,7 @@ def _time_limit(task: str) -> int:
     return limit
 
 
-def _episodes(recording: Recording) -> list[EpisodeBuffer]:
+def cut_episodes(recording: Recording) -> list[EpisodeBuffer]:
     """Bring the episodes of a recording into Minari's form."""
     length = len(recording.actions)
     episodes = []
@@ -266,38 +221,3 @@ def _episodes(recording: Recording) -> list[EpisodeBuffer]:
         )
         episodes.append(episode)
     return episodes
-
-
-def _metadata(dataset_id: str, task: str, steps: int, seed: int) -> dict[str, Any]:
-    versions = package_versions()
-    where = (
-        "from the evaluation's start to its goal"
-        if TASKS[task].fixed
-        else "from a random start to a random goal"
-    )
-    return {
-        "dataset_id": dataset_id,
-        "eval_env_spec": evaluation_spec(task).to_json(),
-        "algorithm_name": "waypoints on shortest paths, SAC ant controller",
-        "author": {"iql_jax"},
-        "code_permalink": f"iql_jax {__version__}: iql_jax/collect/antmaze.py",
-        "description": (
-            f"An ant walks {where} in {TASKS[task].env_id}, along waypoints on a shortest path, "
-            f"with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
-            f"nothing: the ant stays around it, with reward 1 in every step within {GOAL_RADIUS} "
-            f"m, until the episode is truncated after {_time_limit(task)} steps. The procedure is "
-            f"that of Minari's D4RL/antmaze/{task}-v1, with another ant controller, and with an "
-            "evaluation in the data's own walls. Made by: python -m iql_jax.data make "
-            f"{dataset_id} --steps {steps} --seed {seed}"
-        ),
-        "minari_version": versions["minari"],
-        "requirements": ["gymnasium-robotics>=1.3", "mujoco>=3.0"],
-        "collection": {
-            "steps": steps,
-            "seed": seed,
-            "action_noise": ACTION_NOISE,
-            "damping": DAMPING,
-            "controller": hashlib.sha256(PACKAGED_CONTROLLER.read_bytes()).hexdigest()[:16],
-            "versions": versions,
-        },
-    }

@@ -3,13 +3,16 @@
 Light to import: a maker's own imports (MuJoCo, Gymnasium) wait until it is used.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import pathlib
+import threading
 from typing import Any
 
 from iql_jax.errors import UserError
+from iql_jax.interrupts import StopRequest
 
 FULL_STEPS = 1_000_000
 """The size of an embedded dataset unless its maker is told otherwise, as of those it stands for."""
@@ -21,8 +24,8 @@ class Maker:
 
     Attributes:
         twin_of: the Minari dataset that this one stands in for where that cannot be downloaded.
-        module: the module whose ``collect(id, steps=, seed=, progress=, **arguments)`` makes it.
-        arguments: further arguments of ``collect``.
+        module: the module whose ``plan(id, steps=, seed=, **arguments)`` says how.
+        arguments: further arguments of ``plan``.
         description: what it is, in one line.
     """
 
@@ -80,7 +83,7 @@ def make(
     progress: bool = True,
     *,
     force: bool = False,
-    **arguments: Any,
+    score_episodes: int = 100,
 ) -> pathlib.Path:
     """Make an embedded dataset in Minari's local folder, unless it is there already.
 
@@ -90,13 +93,14 @@ def make(
         seed: what the content depends on, besides the steps.
         progress: whether to show progress bars.
         force: whether to make it again where it exists.
-        **arguments: passed on to the maker.
+        score_episodes: episodes to average over for each reference score.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        UserError: if the id is unknown, a number is out of range or the disk is full.
+        UserError: if the id is unknown or a number is out of range, and as ``collecting.collect``.
+        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
     """
     if dataset_id not in EMBEDDED:
         close = difflib.get_close_matches(dataset_id, EMBEDDED, n=3)
@@ -104,14 +108,29 @@ def make(
         raise UserError(f"no maker for the dataset {dataset_id!r}; there are makers for: {names}")
     if steps < 1 or seed < 0:
         raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
-    from minari.storage import get_dataset_path
+    with _stop_request() as stop:
+        # Signals are noted from here on: an exception may get lost while these are imported.
+        from minari.storage import get_dataset_path
 
-    from iql_jax.collect.storage import is_complete
+        from iql_jax.collect.storage import is_complete
 
-    if force or not is_complete(dataset_id):
-        maker = EMBEDDED[dataset_id]
-        collect = importlib.import_module(maker.module).collect
-        collect(
-            dataset_id, steps=steps, seed=seed, progress=progress, **maker.arguments, **arguments
-        )
-    return pathlib.Path(get_dataset_path(dataset_id))
+        if force or not is_complete(dataset_id):
+            from iql_jax.collect.collecting import collect
+
+            maker = EMBEDDED[dataset_id]
+            plan = importlib.import_module(maker.module).plan
+            stop.check()
+            collect(
+                plan(dataset_id, steps=steps, seed=seed, **maker.arguments),
+                progress=progress,
+                score_episodes=score_episodes,
+                check=stop.check,
+            )
+        stop.check()
+        return pathlib.Path(get_dataset_path(dataset_id))
+
+
+def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
+    """Note Ctrl-C and SIGTERM where they come: in the main thread."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return StopRequest() if is_main else contextlib.nullcontext(StopRequest())

@@ -10,14 +10,12 @@ memory (see ``planner``).
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from minari.data_collector import EpisodeBuffer
-from tqdm import tqdm
 
-from iql_jax import __version__
+from iql_jax.collect.plan import Plan, Returns, ScoreRun
 from iql_jax.collect.point_tasks import (
     TASKS,
     PointController,
@@ -27,19 +25,16 @@ from iql_jax.collect.point_tasks import (
     collecting_spec,
     evaluation_spec,
 )
-from iql_jax.collect.reproducibility import package_versions, randomness
-from iql_jax.collect.storage import add_episodes, new_dataset
-from iql_jax.collect.workers import run_in_order
+from iql_jax.collect.reproducibility import COLLECTING, SCORING, randomness
 from iql_jax.maze import GOAL_RADIUS
-from iql_jax.processes import available_cores
 
 ACTION_NOISE = 0.5
 
 _MAX_SHARDS = 100
 _MIN_SHARD_STEPS = 500
-_STEPS_WORTH_PROCESSES = 20_000
-_BYTES_PER_STEP = 700  # In the file; the most is in umaze, whose episodes are the shortest.
-_STREAM_COLLECT, _STREAM_SCORE = 0, 1
+# Bounds on what a step takes; the most is in umaze, whose episodes are the shortest.
+_FILE_BYTES = 700
+_PART_BYTES = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +45,11 @@ class Shard:
     seed: int
     index: int
     steps: int
+
+    @property
+    def transitions(self) -> int:
+        """The steps."""
+        return self.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,64 +73,45 @@ class Recording:
     lengths: npt.NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True)
-class ScoreRun:
-    """One episode in the evaluation environment, for the reference scores."""
-
-    task: str
-    seed: int
-    index: int
-    planned: bool  # By the planner without noise; otherwise by uniformly random actions.
-
-
-def collect(
-    dataset_id: str,
-    *,
-    task: str,
-    steps: int,
-    seed: int,
-    progress: bool = True,
-    workers: int | None = None,
-    score_episodes: int = 100,
-) -> None:
-    """Collect a dataset and store it in Minari's local folder, in place of one of the same id.
-
-    The content is a function of the task, the number of steps, the seed and the number of episodes
-    for the reference scores, whatever the number of processes.
+def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Recording]:
+    """Plan a dataset.
 
     Args:
         dataset_id: the id to store it under.
         task: a key of ``point_tasks.TASKS``.
         steps: the number of transitions; at least 1.
         seed: at least 0.
-        progress: whether to show progress bars.
-        workers: the number of processes; None takes all cores where that is worth their start.
-        score_episodes: episodes to average over for each reference score, as Minari computes them.
-
-    Raises:
-        UserError: if the disk is full or the folder cannot be written.
     """
-    if workers is None:
-        workers = available_cores() if steps >= _STEPS_WORTH_PROCESSES else 1
     env = build_environment(task)
-    with new_dataset(
-        dataset_id,
+    return Plan(
+        dataset_id=dataset_id,
+        task=task,
+        steps=steps,
+        seed=seed,
         env_spec=collecting_spec(task),
+        eval_env_spec=evaluation_spec(task),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        expected_bytes=steps * _BYTES_PER_STEP,
-    ) as storage:
-        shards = plan_shards(task, steps, seed)
-        with tqdm(total=steps, unit="step", desc=dataset_id, disable=not progress) as bar:
-            for recording in run_in_order(collect_shard, shards, workers):
-                add_episodes(storage, _episodes(recording))
-                bar.update(len(recording.rewards))
-        worst, best = reference_scores(
-            task, seed=seed, episodes=score_episodes, workers=workers, progress=progress
-        )
-        metadata = _metadata(dataset_id, task, steps, seed)
-        scores = {"ref_min_score": worst, "ref_max_score": best}
-        storage.update_metadata(metadata | scores | {"num_episodes_average_score": score_episodes})
+        shards=plan_shards(task, steps, seed),
+        collect_shard=collect_shard,
+        recording=Recording,
+        episodes=cut_episodes,
+        score_run=score_run,
+        episodes_per_score_run=10,
+        file_bytes=_FILE_BYTES,
+        part_bytes=_PART_BYTES,
+        steps_worth_processes=20_000,
+        algorithm="waypoints on shortest paths, PD controller",
+        description=(
+            f"A ball is driven from one random goal to the next in {TASKS[task].env_id}, by a PD "
+            "controller that follows waypoints on a shortest path, with Gaussian action noise of "
+            f"standard deviation {ACTION_NOISE}. An episode ends, truncated, at the step that "
+            f"comes within {GOAL_RADIUS} m of its goal. The procedure is that of Minari's "
+            f"D4RL/pointmaze/{task}-v2, except that each episode holds one goal from its first "
+            "observation on."
+        ),
+        choices={"action_noise": ACTION_NOISE},
+    )
 
 
 def plan_shards(task: str, steps: int, seed: int) -> list[Shard]:
@@ -144,7 +125,7 @@ def collect_shard(shard: Shard) -> Recording:
     """Drive the ball from goal to goal for the steps of one shard."""
     env = build_environment(shard.task)
     controller = PointController(build_planner(shard.task))
-    reset_seed, generator = randomness(shard.seed, _STREAM_COLLECT, shard.index)
+    reset_seed, generator = randomness(shard.seed, COLLECTING, shard.index)
     noise = generator.normal(scale=ACTION_NOISE, size=(shard.steps, 2)).tolist()
     states = np.empty((shard.steps + 1, 4))
     actions = np.empty((shard.steps, 2), dtype=np.float32)
@@ -171,37 +152,18 @@ def collect_shard(shard: Shard) -> Recording:
     return Recording(states, actions, rewards, successes, np.array(goals[: len(lengths)]), lengths)
 
 
-def reference_scores(
-    task: str, *, seed: int, episodes: int, workers: int, progress: bool
-) -> tuple[float, float]:
-    """Average the returns of a random policy and of the planner in the evaluation environment.
-
-    Minari defines the reference scores so. The task goes on at the goal until the time limit, so a
-    return counts the steps spent there.
-
-    Returns:
-        The average return of the random policy and that of the planner.
-    """
-    runs = [ScoreRun(task, seed, i, planned) for planned in (False, True) for i in range(episodes)]
-    returns = list(
-        tqdm(
-            run_in_order(score_run, runs, workers),
-            total=len(runs),
-            unit="episode",
-            desc="reference scores",
-            disable=not progress,
-        )
-    )
-    return float(np.mean(returns[:episodes])), float(np.mean(returns[episodes:]))
+def score_run(run: ScoreRun) -> Returns:
+    """Drive the ball in the evaluation environment, one episode after another."""
+    episodes = range(run.first_episode, run.first_episode + run.episodes)
+    return Returns(np.array([_score_episode(run, episode) for episode in episodes]))
 
 
-def score_run(run: ScoreRun) -> float:
-    """Return the sum of the rewards of one evaluation episode."""
+def _score_episode(run: ScoreRun, episode: int) -> float:
     env = build_environment(run.task, evaluation=True)
     limit = evaluation_spec(run.task).max_episode_steps
     assert limit is not None
     controller = PointController(build_planner(run.task))
-    reset_seed, generator = randomness(run.seed, _STREAM_SCORE, run.index)
+    reset_seed, generator = randomness(run.seed, SCORING, episode)
     random_actions = generator.uniform(-1.0, 1.0, size=(limit, 2)).astype(np.float32)
     observation, _ = env.reset(seed=reset_seed)
     controller.head_for(env.goal)
@@ -217,7 +179,7 @@ def score_run(run: ScoreRun) -> float:
     return total
 
 
-def _episodes(recording: Recording) -> list[EpisodeBuffer]:
+def cut_episodes(recording: Recording) -> list[EpisodeBuffer]:
     """Cut a recording into Minari's episodes."""
     episodes = []
     ends = np.cumsum(recording.lengths)
@@ -245,31 +207,3 @@ def _episodes(recording: Recording) -> list[EpisodeBuffer]:
         )
         episodes.append(episode)
     return episodes
-
-
-def _metadata(dataset_id: str, task: str, steps: int, seed: int) -> dict[str, Any]:
-    versions = package_versions()
-    return {
-        "dataset_id": dataset_id,
-        "eval_env_spec": evaluation_spec(task).to_json(),
-        "algorithm_name": "waypoints on shortest paths, PD controller",
-        "author": {"iql_jax"},
-        "code_permalink": f"iql_jax {__version__}: iql_jax/collect/pointmaze.py",
-        "description": (
-            f"A ball is driven from one random goal to the next in {TASKS[task].env_id}, by a PD "
-            "controller that follows waypoints on a shortest path, with Gaussian action noise of "
-            f"standard deviation {ACTION_NOISE}. An episode ends, truncated, at the step that "
-            f"comes within {GOAL_RADIUS} m of its goal. The procedure is that of Minari's "
-            f"D4RL/pointmaze/{task}-v2, except that each episode holds one goal from its first "
-            f"observation on. Made by: python -m iql_jax.data make {dataset_id} "
-            f"--steps {steps} --seed {seed}"
-        ),
-        "minari_version": versions["minari"],
-        "requirements": ["gymnasium-robotics>=1.3", "mujoco>=3.0"],
-        "collection": {
-            "steps": steps,
-            "seed": seed,
-            "action_noise": ACTION_NOISE,
-            "versions": versions,
-        },
-    }

@@ -6,6 +6,9 @@ import numpy as np
 
 from iql_jax import __version__
 
+COLLECTING, SCORING = 0, 1
+"""The streams of randomness: for the data, and for the reference scores."""
+
 _PACKAGES = ("gymnasium", "gymnasium-robotics", "minari", "mujoco", "numpy")
 
 
@@ -14,7 +17,7 @@ def randomness(seed: int, stream: int, index: int) -> tuple[int, np.random.Gener
 
     Args:
         seed: the dataset's.
-        stream: what it is for.
+        stream: ``COLLECTING`` or ``SCORING``.
         index: the shard, lane or episode.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(stream, index))

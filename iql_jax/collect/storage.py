@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import pathlib
 import shutil
@@ -23,6 +24,7 @@ from iql_jax.errors import UserError
 BYTES_PER_ARRAY = 4096
 """What HDF5 adds, at most, to each array that Minari stores in it."""
 
+_METADATA_BYTES = 1_000_000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,6 +36,7 @@ def is_complete(dataset_id: str) -> bool:
 @contextlib.contextmanager
 def new_dataset(
     dataset_id: str,
+    folder: pathlib.Path,
     *,
     env_spec: EnvSpec,
     observation_space: gym.Space[Any],
@@ -42,56 +45,53 @@ def new_dataset(
 ) -> Iterator[MinariStorage]:
     """Open the storage of a new dataset, and put it in place once the block has ended well.
 
-    The data are written to a hidden folder beside the final one (Minari's listings skip those).
-    If the block raises, nothing remains. A dataset that already has the id is replaced at the end.
+    A dataset that already has the id is replaced at the end.
 
     Args:
         dataset_id: the dataset's id.
+        folder: where the data are written before (see ``workspace``), and where a dataset that is
+            replaced is put; whoever opened it removes them.
         env_spec: the environment that the data come from.
         observation_space: the space of the observations.
         action_space: the space of the actions.
-        expected_bytes: how large it will be; where there is no such room, nothing is begun.
+        expected_bytes: how much will be written; where there is no such room, nothing is begun.
 
     Yields:
         Minari's storage; fill it with ``add_episodes`` and ``update_metadata``.
 
     Raises:
-        UserError: if the disk is full or the folder cannot be written.
+        UserError: if the disk is full.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            root = get_dataset_path()  # Makes the folder.
-            hidden = tempfile.TemporaryDirectory(prefix=".iql_jax-making-", dir=root)
-            making = pathlib.Path(stack.enter_context(hidden))
-        except OSError as error:
-            raise UserError(
-                f"cannot write to Minari's folder of datasets ({error}); "
-                "set MINARI_DATASETS_PATH to a folder you may write"
-            ) from error
-        _require_room(making, expected_bytes)
-        (making / "new").mkdir()
+    with no_room_as_user_error(expected_bytes), tempfile.TemporaryFile(dir=folder) as file:
+        _allocate(file.fileno(), expected_bytes)
+    with no_room_as_user_error(_METADATA_BYTES):
+        (folder / "new").mkdir()
         storage = MinariStorage.new(
-            making / "new" / "data",
+            folder / "new" / "data",
             observation_space=observation_space,
             action_space=action_space,
             env_spec=env_spec,
             data_format="hdf5",
         )
+        storage.update_episodes([])  # Makes an HDF5 file of an empty one.
         yield storage
-        _put_in_place(dataset_id, making / "new", making / "old")
+        _put_in_place(dataset_id, folder / "new", folder / "old")
 
 
 def add_episodes(storage: MinariStorage, episodes: Sequence[EpisodeBuffer]) -> None:
     """Append episodes to a dataset, after making sure that the disk has room for them.
 
-    HDF5 may end the process with a segmentation fault when a write fails; so it must not come
-    to that.
+    HDF5 may end the process with a segmentation fault when a write fails; so its file is lengthened
+    first. It cuts off what it has not used.
 
     Raises:
         UserError: if there is no room.
     """
-    _require_room(storage.data_path, sum(_stored_bytes(episode) for episode in episodes))
-    storage.update_episodes(episodes)
+    size = sum(_stored_bytes(episode) for episode in episodes)
+    with no_room_as_user_error(size):
+        with open(storage.data_path / "main_data.hdf5", "r+b") as file:
+            _allocate(file.fileno(), size)
+        storage.update_episodes(episodes)
 
 
 def _stored_bytes(episode: EpisodeBuffer) -> int:
@@ -108,22 +108,28 @@ def _stored_bytes(episode: EpisodeBuffer) -> int:
     return sum(array.nbytes + BYTES_PER_ARRAY for array in arrays)
 
 
-def _require_room(folder: pathlib.Path, size: int) -> None:
-    """Raise a UserError unless a file of this size can be written in the folder.
+def _allocate(descriptor: int, size: int) -> None:
+    """Lengthen an open file by bytes that then have their place on the disk.
 
     Only the attempt counts quotas and limits on file sizes too.
     """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, size)
+    elif shutil.disk_usage(descriptor).free < size:  # macOS.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def no_room_as_user_error(size: int) -> Iterator[None]:
+    """Raise a UserError where a block that writes this many bytes fails for want of room."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            elif shutil.disk_usage(folder).free < size:  # macOS.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        megabytes = math.ceil(size / 1e6)
         raise UserError(
-            f"no space left to make the dataset in {get_dataset_path()}: {size / 1e6:,.0f} MB more "
+            f"no space left to make the dataset in {get_dataset_path()}: {megabytes:,} MB more "
             f"are needed ({error.strerror}); free some, or set MINARI_DATASETS_PATH to another disk"
         ) from error
 

@@ -8,8 +8,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import TypeVar
@@ -21,37 +21,60 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+_CHECK_SECONDS = 0.2
+
+
+def never_stop() -> None:
+    """Let the work go on: what to check where nothing asks for a stop."""
+
+
 def run_in_order(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
-) -> Iterator[Result]:
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    check: Callable[[], None] = never_stop,
+) -> Generator[Result, None, None]:
     """Run a function on every task and yield the results in the order of the tasks.
 
     Args:
         function: what to run; importable by name, as are its argument and result.
         tasks: its arguments.
         workers: the number of processes; 1 runs everything in this one.
+        check: called several times a second while processes are waited for, and before each task
+            in this process; it stops the work by raising.
 
     Yields:
-        The results. When the iteration is left early, tasks that have not begun are dropped and
-        the processes end.
+        The results. When the iteration is left early the processes end at once, in the middle of
+        their tasks.
 
     Raises:
         UserError: if a process is killed.
     """
     if workers == 1:
-        yield from map(function, tasks)
+        for task in tasks:
+            check()
+            yield function(task)
         return
+    check()
     executor = ProcessPoolExecutor(
         max_workers=min(workers, len(tasks)),
         mp_context=multiprocessing.get_context(start_method()),
         initializer=_start_worker,
     )
+    others = set(multiprocessing.active_children())
     try:
         with _interrupts_deferred():  # The processes are started here.
-            results = executor.map(function, tasks)
-        yield from results
+            futures = [executor.submit(function, task) for task in tasks]
+        for future in futures:
+            while not wait([future], timeout=_CHECK_SECONDS).done:
+                check()
+            yield future.result()
     except BrokenProcessPool as error:
         raise UserError("a worker process was killed; was there too little memory?") from error
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
