@@ -34,8 +34,8 @@ def evaluate_elsewhere(trained: bench.Run, dataset_id: str) -> None:
     there = load_dataset(dataclasses.replace(settings, dataset=dataset_id, maze_walls="evaluation"))
     check_same_data(trained.folder, record, there.record)
     check_same_transitions(here, there)
-    state = load_state(trained.folder, settings, here)
-    update, episodes = int(state.step), settings.eval_episodes
+    state, update = load_state(trained.folder, settings, here)
+    episodes = settings.eval_episodes
     with (
         StopRequest() as stop,
         RunEvaluation(settings, there, episodes, record["num_envs"]) as evaluation,

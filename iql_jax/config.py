@@ -221,7 +221,7 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
 
 def from_record(settings: Mapping[str, Any]) -> Config:
     """The settings of a run's ``config.json``, of whichever kind the run was."""
-    kind = FinetuneConfig if set(FinetuneConfig.__annotations__) <= set(settings) else Config
+    kind = FinetuneConfig if "num_pretraining_steps" in settings else Config
     return from_mapping(settings, kind)
 
 

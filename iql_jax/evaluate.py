@@ -44,18 +44,17 @@ def main(_: list[str]) -> None:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
     dataset = load_dataset(settings)
     check_same_data(folder, record, dataset.record)
-    state = load_state(folder, settings, dataset)
-    update = int(state.step)
+    state, step = load_state(folder, settings, dataset)
     num_envs = default_num_envs(episodes, settings.eval_envs)
     if episodes == settings.eval_episodes:
         num_envs = record["num_envs"]
     with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
-        result = evaluation.episodes(state, update, episodes, stop)
-    say(f"{folder} at update {update:,}, {episodes} episodes of {dataset.record['id']}:")
+        result = evaluation.episodes(state, step, episodes, stop)
+    say(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")
     for name, number in describe(result, dataset).items():
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
-        film(state, dataset, evaluation_seed(settings, update), Path(_VIDEO.value))
+        film(state, dataset, evaluation_seed(settings, step), Path(_VIDEO.value))
 
 
 def film(state: IQLState, dataset: Dataset, seed: int, path: Path) -> None:

@@ -59,6 +59,7 @@ class Table:
         """Rewrite the file without later or torn rows; kept rows keep their very text."""
         lines = self._path.read_text().splitlines(keepends=True)
         if not lines or not lines[0].endswith("\n"):
+            self._path.unlink()
             return
         columns = lines[0].strip().split(",")
         complete = [
@@ -68,6 +69,7 @@ class Table:
         ]
         kept = [line for line in complete if int(line.split(",")[0]) <= last_step]
         if not kept:
+            self._path.unlink()
             return
         self._columns = columns
         partial = self._path.with_suffix(".partial")

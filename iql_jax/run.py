@@ -101,8 +101,8 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
     )
 
 
-def load_state(folder: Path, settings: Config, dataset: Dataset) -> IQLState:
-    """The newest saved state of a run.
+def load_state(folder: Path, settings: Config, dataset: Dataset) -> tuple[IQLState, int]:
+    """The newest saved state of a run, and the run's step there.
 
     Raises:
         UserError: If there is none that can be read.
@@ -114,7 +114,9 @@ def load_state(folder: Path, settings: Config, dataset: Dataset) -> IQLState:
         restored = checkpoints.restore_newest(initial_state(settings, dataset))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")
-    return restored[0]
+    state, progress = restored
+    # Runs saved before there were phases had no other steps than updates.
+    return state, progress.get("step", int(state.step))
 
 
 def offline_phase(run: Run, state: IQLState, num_updates: int) -> Phase[IQLState]:

@@ -325,7 +325,7 @@ def _process_errors() -> Iterator[None]:
     except (EOFError, ConnectionError) as error:
         raise UserError(
             "an environment's process ended without a word (killed, or out of memory?); "
-            "try fewer environments at once (eval_envs)"
+            "try fewer environments at once (eval_envs, num_envs)"
         ) from error
 
 

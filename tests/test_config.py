@@ -3,7 +3,14 @@ import dataclasses
 import ml_collections
 import pytest
 
-from iql_jax.config import Config, base_config, from_mapping
+from iql_jax.config import (
+    Config,
+    FinetuneConfig,
+    base_config,
+    finetune_config,
+    from_mapping,
+    from_record,
+)
 from iql_jax.errors import UserError
 
 
@@ -109,3 +116,103 @@ def test_config_files_have_the_papers_settings(name, expected):
     ) == expected
     if name != "pointmaze":
         assert config.max_steps == 1_000_000
+
+
+# Fine-tuning.
+
+FINETUNE = {"dataset": "a/b-v0", "num_envs": 4}
+
+
+def test_fine_tuning_has_the_papers_protocol_by_default():
+    config = from_mapping({"dataset": "a/b-v0"}, FinetuneConfig)
+    assert config.num_pretraining_steps == config.max_steps == 1_000_000
+    assert config.replay_buffer_size == 2_000_000
+    assert config.init_dataset_size == config.start_steps == 0
+    assert config.offline_ratio == -1
+    assert config.updates_per_step == config.num_envs == 1
+    assert config.opt_decay_schedule == "none"
+    assert config.offline_run == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"num_pretraining_step": 1}, ["did you mean 'num_pretraining_steps'"]),
+        ({"max_steps": 0}, ["max_steps", "at least 1"]),
+        ({"num_pretraining_steps": -1}, ["num_pretraining_steps", "0 or more"]),
+        ({"init_dataset_size": -5}, ["init_dataset_size", "0 or more"]),
+        ({"replay_buffer_size": 0}, ["replay_buffer_size", "at least 1"]),
+        ({"updates_per_step": 0}, ["updates_per_step", "at least 1"]),
+        ({"num_envs": 0}, ["num_envs", "at least 1"]),
+        ({"start_steps": -1}, ["start_steps", "0 or more"]),
+        ({"offline_ratio": 1.01}, ["offline_ratio", "[0, 1]", "-1"]),
+        ({"offline_ratio": -0.5}, ["offline_ratio", "[0, 1]", "-1"]),
+        ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
+        ({"opt_decay_schedule": "cosine"}, ["opt_decay_schedule", "'none'"]),
+        ({"max_steps": 1_001}, ["max_steps is 1001", "num_envs (4)"]),
+        ({"log_interval": 1_002}, ["log_interval", "num_envs (4)"]),
+        ({"eval_interval": 1_003}, ["eval_interval", "num_envs (4)"]),
+        ({"checkpoint_interval": 1_001}, ["checkpoint_interval", "num_envs (4)"]),
+        ({"expectile": 1.5}, ["expectile", "(0, 1)"]),
+    ],
+)
+def test_wrong_settings_of_fine_tuning_are_one_clear_line(settings, parts):
+    with pytest.raises(UserError) as caught:
+        from_mapping({**FINETUNE, **settings}, FinetuneConfig)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_an_offline_run_has_no_keys_of_fine_tuning():
+    with pytest.raises(UserError, match="unknown config key 'num_envs'"):
+        from_mapping({"dataset": "a/b-v0", "num_envs": 1})
+
+
+@pytest.mark.parametrize("share", [-1, 0, 0.5, 1])
+def test_shares_of_the_dataset(share):
+    config = from_mapping({**FINETUNE, "offline_ratio": share}, FinetuneConfig)
+    assert config.offline_ratio == share
+    assert isinstance(config.offline_ratio, float)
+
+
+def test_what_the_official_fine_tuning_configs_write_is_understood():
+    settings = {"dataset": "a/b-v0", "init_dataset_size": None, "opt_decay_schedule": None}
+    config = from_mapping(settings, FinetuneConfig)
+    assert (config.init_dataset_size, config.opt_decay_schedule) == (0, "none")
+
+
+@pytest.mark.parametrize("kind", [Config, FinetuneConfig])
+def test_a_record_says_of_which_kind_its_run_was(kind):
+    config = from_mapping({"dataset": "a/b-v0", "seed": 3}, kind)
+    assert from_record(config.to_dict()) == config
+    # Also one that was begun before the newest keys came.
+    record = config.to_dict()
+    del record["top_episodes"]
+    record.pop("start_steps", None)
+    assert from_record(record) == config
+
+
+@pytest.mark.parametrize("name", ["antmaze", "adroit", "pointmaze"])
+def test_config_files_of_fine_tuning_are_those_of_their_domain(name):
+    module = __import__(f"configs.{name}_finetune", fromlist=["get_config"])
+    offline = __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+    settings = module.get_config()
+    assert set(settings) == {field.name for field in dataclasses.fields(FinetuneConfig)}
+    config = from_mapping(settings.to_dict(), FinetuneConfig)
+    for key in ("dataset", "expectile", "temperature", "reward_transform", "dropout_rate"):
+        assert getattr(config, key) == offline[key]
+    assert config.opt_decay_schedule == "none"
+    if name == "pointmaze":
+        assert (config.num_pretraining_steps, config.max_steps) == (20_000, 50_000)
+    else:
+        assert (config.num_pretraining_steps, config.max_steps) == (1_000_000, 1_000_000)
+
+
+def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
+    offline = base_config()
+    offline.max_steps, offline.expectile = 7, 0.8
+    settings = finetune_config(offline)
+    assert (settings.max_steps, settings.expectile) == (1_000_000, 0.8)
+    assert settings.opt_decay_schedule == "none"

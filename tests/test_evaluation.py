@@ -18,6 +18,7 @@ from iql_jax.environments import EnvironmentRecipe, make_environment
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Evaluator, default_num_envs, episode_seed
 from iql_jax.processes import available_cores
+from iql_jax.shards import ShardedEnvironments
 
 EPISODES = 12
 SEED = 7
@@ -195,6 +196,22 @@ def test_environments_are_spread_over_the_processes():
     pids = {trajectory[0, 0] for trajectory in result.trajectories}
     assert len(pids) == 2
     assert np.float32(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_terminations_are_told_from_time_limits(processes):
+    lengths = direct(4)[1]
+    assert {length % 2 for length in lengths} == {0, 1}
+    envs = ShardedEnvironments(Lottery, 4, processes)
+    envs.start({i: (i, episode_seed(SEED, i)) for i in range(4)})
+    for step in range(1, max(lengths) + 1):
+        record = envs.step(np.ones((4, 1), np.float32))
+        for i, length in enumerate(lengths):
+            if step <= length:
+                assert record["ended"][i] == (step == length)
+                assert record["terminated"][i] == (step == length and length % 2 == 0)
+    assert record["terminated"].dtype == record["ended"].dtype == np.bool_
+    envs.close()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

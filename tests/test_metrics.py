@@ -32,8 +32,21 @@ def test_reopening_forgets_later_and_torn_rows(tmp_path):
 
 def test_reopening_before_the_first_row_starts_again(tmp_path):
     Table(tmp_path / "t.csv", 0).append(10, {"loss": 1.0})
-    Table(tmp_path / "t.csv", 5).append(10, {"other": 2.0})
+    table = Table(tmp_path / "t.csv", 5)
+    assert read_table(tmp_path / "t.csv") == []  # At once, and not with the next row.
+    table.append(10, {"other": 2.0})
     assert read_table(tmp_path / "t.csv") == [{"update": 10.0, "other": 2.0}]
+
+
+def test_a_table_that_was_cut_short_in_its_first_line_starts_again(tmp_path):
+    (tmp_path / "t.csv").write_text("update,lo")
+    Table(tmp_path / "t.csv", 5).append(10, {"loss": 2.0})
+    assert read_table(tmp_path / "t.csv") == [{"update": 10.0, "loss": 2.0}]
+
+
+def test_the_first_column_is_what_a_step_is_called(tmp_path):
+    Table(tmp_path / "t.csv", 0, unit="step").append(10, {"loss": 2.0})
+    assert (tmp_path / "t.csv").read_text().startswith("step,loss\n10,2.0\n")
 
 
 def test_a_missing_table_has_no_rows(tmp_path):

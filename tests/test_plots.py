@@ -88,6 +88,28 @@ def test_a_score_of_zero_is_a_score(figures, tmp_path):
     assert axes.get_ylabel() == "score"
 
 
+def test_the_boundary_between_two_phases_is_marked(figures, tmp_path):
+    rows = [{"step": step, "score": step / 100} for step in (1000, 2000, 3000, 5000)]
+    plots.learning_curve(tmp_path / "x.png", rows, "success (%)", "title", boundary=2000)
+    (axes,) = figures[0].axes
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1000, 2000, 3000, 5000])
+    assert axes.get_xlabel() == "steps"
+    (boundary,) = [line for line in axes.lines if set(line.get_xdata()) == {2000}]
+    assert boundary.get_linestyle() == "--"
+    words = {text.get_text(): text for text in axes.texts}
+    assert {"offline updates", "environment steps"} < set(words)
+    assert words["offline updates"].get_ha() == "right"
+    assert words["environment steps"].get_ha() == "left"
+    assert all(words[side].xy[0] == 2000 for side in ("offline updates", "environment steps"))
+
+
+def test_without_a_boundary_steps_are_updates(figures, tmp_path):
+    plots.learning_curve(tmp_path / "x.png", [row(10, 1.0)], "score", "title")
+    (axes,) = figures[0].axes
+    assert axes.get_xlabel() == "updates"
+    assert [text.get_text() for text in axes.texts] == ["1.0"]
+
+
 def test_a_learning_curve_needs_evaluations(tmp_path):
     with pytest.raises(ValueError, match="no evaluations"):
         plots.learning_curve(tmp_path / "x.png", [], "score", "title")

@@ -1,0 +1,141 @@
+"""A fine-tuning run from config to summary: what ``train_finetune.py`` does."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from iql_jax import report
+from iql_jax.config import FinetuneConfig, from_record
+from iql_jax.console import say
+from iql_jax.data.load import Dataset
+from iql_jax.errors import UserError
+from iql_jax.interrupts import StopRequest
+from iql_jax.learner import IQLState
+from iql_jax.loop import Loop
+from iql_jax.metrics import read_table
+from iql_jax.online import Online
+from iql_jax.run import Run, initial_state, load_state, offline_phase, open_run
+from iql_jax.run_folder import DEFAULTS, check_same_data, read_record
+from iql_jax.streams import Stream, stream_seed
+
+# Settings that decide what an agent is and what it was shown: a run that goes on from another's
+# must share them.
+_SHARED = (
+    "hidden_dims",
+    "dataset",
+    "reward_transform",
+    "normalize_observations",
+    "maze_goal",
+    "maze_terminate_at_success",
+    "maze_drop_after_success",
+    "maze_walls",
+    "top_episodes",
+)
+
+
+def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
+    """Train offline, then online; on a folder with a part of this run, go on with it.
+
+    Args:
+        config: The settings.
+        workdir: The run's folder; see the README for what it holds afterwards.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        UserError: On anything that the user can mend.
+        Interrupted: After SIGINT or SIGTERM, with the state saved.
+    """
+    with open_run(config, workdir) as run:
+        run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
+        state = initial_state(config, run.dataset)
+        boundary = config.num_pretraining_steps
+        if config.offline_run:
+            state, boundary = _offline_agent(run, Path(config.offline_run), state)
+        with Online(config, run.dataset, workdir, boundary) as online:
+            phases = [online.phase()]
+            if not config.offline_run and boundary > 0:
+                phases.insert(0, offline_phase(run, state, boundary))
+
+            def evaluate(state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
+                assert run.evaluation is not None
+                return online.add_regret(run.evaluation(state, step, stop))
+
+            loop = Loop(
+                config=config,
+                folder=workdir,
+                record=run.record,
+                phases=phases,
+                evaluate=None if run.evaluation is None else evaluate,
+                template=state,
+                started=run.started,
+                extra=online,
+                tables=("episodes",),
+                unit="step",
+                first_step=boundary if config.offline_run else 0,
+            )
+            state, progress = loop.run()
+            evaluations = read_table(workdir / "evaluations.csv")
+            counters = online.interaction.counters
+            more = {
+                "offline_score": next(
+                    (row["score"] for row in evaluations if row["step"] == boundary), None
+                ),
+                "regret": evaluations[-1]["regret"] if evaluations else None,
+                "env_steps": counters.env_steps,
+                "episodes": counters.episodes_ended,
+            }
+            return report.finish(run, state, progress, more, boundary=boundary)
+
+
+def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
+    """The dataset with ``init_dataset_size`` transitions, drawn at random without replacement."""
+    size = config.init_dataset_size
+    if size == 0:
+        return dataset
+    if size > dataset.transitions.size:
+        raise UserError(
+            f"config.init_dataset_size is {size:,}, but {dataset.record['id']} has "
+            f"{dataset.transitions.size:,} transitions; 0 uses all"
+        )
+    generator = np.random.default_rng(stream_seed(config.seed, Stream.SUBSET))
+    rows = generator.permutation(dataset.transitions.size)[:size]
+    transitions = jax.tree.map(lambda x: np.ascontiguousarray(x[rows]), dataset.transitions)
+    return dataclasses.replace(dataset, transitions=transitions)
+
+
+def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState, int]:
+    """The agent of a finished offline run under this run's hyperparameters, and its update count.
+
+    Raises:
+        UserError: If that run is of another kind, or did not come to its end.
+    """
+    record = read_record(folder)
+    theirs, ours = {**DEFAULTS, **record["config"]}, run.record["config"]
+    changed = [
+        f"{key} {theirs[key]!r} -> {ours[key]!r}" for key in _SHARED if theirs[key] != ours[key]
+    ]
+    if changed:
+        raise UserError(
+            f"config.offline_run {folder} has other settings ({', '.join(changed)}); give this run "
+            "the same"
+        )
+    check_same_data(folder, record, run.record["dataset"])
+    if not (folder / "summary.json").exists():
+        raise UserError(
+            f"config.offline_run {folder} is not finished; finish it, or let this run train "
+            "offline itself (--config.num_pretraining_steps)"
+        )
+    state, step = load_state(folder, from_record(record["config"]), run.dataset)
+    say(f"going on from {folder} at step {step:,}")
+    state = state.replace(
+        hyperparameters=template.hyperparameters,
+        use_dropout=template.use_dropout,
+        # Of both: runs of several seeds may go on from one.
+        key=jax.random.fold_in(state.key, run.config.seed),
+    )
+    return state, step

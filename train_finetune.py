@@ -1,0 +1,32 @@
+"""Train an IQL agent offline, then fine-tune it in the environment.
+
+    python train_finetune.py --config=configs/antmaze_finetune.py --workdir=runs/ant_finetune
+
+Any key of the config can be overridden: --config.offline_run=runs/ant starts from a finished
+offline run. The same command on the same folder goes on where it stopped.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from iql_jax import cli
+from iql_jax.config import FinetuneConfig
+from iql_jax.finetune import train_finetune
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run. By default runs/DATASET/finetune_seed_SEED."
+)
+
+
+def main(_: list[str]) -> None:
+    """Wire the flags to a fine-tuning run."""
+    config = cli.read_config(_CONFIG.value, FinetuneConfig)
+    name = f"{config.dataset.replace('/', '-')}/finetune_seed_{config.seed}"
+    train_finetune(config, Path(_WORKDIR.value or f"runs/{name}"))
+
+
+if __name__ == "__main__":
+    cli.run(main)
