@@ -251,6 +251,14 @@ def test_parts_of_other_versions_are_removed(monkeypatch, collected):
     assert collected == [0, 1, 2, 3, 4, 5]
 
 
+def test_parts_of_other_code_are_removed(monkeypatch, collected):
+    _interrupt_after(3)
+    collected.clear()
+    monkeypatch.setattr(collecting, "code_digest", lambda: "another")
+    MAKE()
+    assert collected == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_dead_processes_left_is_swept(root):
     _interrupt_after(1)
     (other,) = _hidden(root)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from iql_jax import __version__
 from iql_jax.collect.parts import is_sound, read_part, write_part
 from iql_jax.collect.plan import Plan, Returns, ScoreRun
-from iql_jax.collect.reproducibility import package_versions
+from iql_jax.collect.reproducibility import code_digest, package_versions
 from iql_jax.collect.storage import add_episodes, new_dataset
 from iql_jax.collect.workers import never_stop, run_in_order
 from iql_jax.collect.workspace import open_workspace
@@ -113,7 +113,7 @@ def _make(
             expected_bytes=plan.steps * plan.file_bytes
             + (plan.steps - steps_kept) * plan.part_bytes,
         ) as storage,
-        contextlib.closing(run_in_order(_do, missing, workers, check)) as done,
+        run_in_order(_do, missing, workers, check) as done,
     ):
         with _bar(shards, kept, "step", plan.dataset_id, progress) as bar:
             for recording in _results(shards, kept, done, bar):
@@ -195,7 +195,7 @@ def _reference_scores(returns: dict[bool, list[float]]) -> dict[str, Any]:
 
 def _digest(plan: Plan[Any, Any], runs: list[ScoreRun]) -> str:
     """Sum up all that determines the content of the parts."""
-    content = [_metadata(plan)["collection"], repr(plan.shards), repr(runs)]
+    content = [_metadata(plan)["collection"], repr(plan.shards), repr(runs), code_digest()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

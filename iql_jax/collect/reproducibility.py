@@ -1,6 +1,8 @@
 """Where the randomness of collected data comes from, and what they were made with."""
 
+import hashlib
 import importlib.metadata
+import pathlib
 
 import numpy as np
 
@@ -27,3 +29,10 @@ def randomness(seed: int, stream: int, index: int) -> tuple[int, np.random.Gener
 def package_versions() -> dict[str, str]:
     """The versions that the content of a dataset may depend on."""
     return {"iql_jax": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def code_digest() -> str:
+    """Sum up the code that makes data: between two releases it changes under one version."""
+    folder = pathlib.Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), folder.parent / "maze.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

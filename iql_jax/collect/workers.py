@@ -8,8 +8,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import TypeVar
@@ -28,32 +28,32 @@ def never_stop() -> None:
     """Let the work go on: what to check where nothing asks for a stop."""
 
 
+@contextlib.contextmanager
 def run_in_order(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     workers: int,
     check: Callable[[], None] = never_stop,
-) -> Generator[Result, None, None]:
-    """Run a function on every task and yield the results in the order of the tasks.
+) -> Iterator[Iterator[Result]]:
+    """Run a function on every task, for a block that iterates over the results.
 
     Args:
         function: what to run; importable by name, as are its argument and result.
         tasks: its arguments.
-        workers: the number of processes; 1 runs everything in this one.
+        workers: the number of processes, which begin at once; 1 runs each task in this one, when
+            its result is asked for.
         check: called several times a second while processes are waited for, and before each task
             in this process; it stops the work by raising.
 
     Yields:
-        The results. When the iteration is left early the processes end at once, in the middle of
-        their tasks.
+        The results in the order of the tasks. When the block is left early the processes end at
+        once, in the middle of their tasks.
 
     Raises:
         UserError: if a process is killed.
     """
-    if workers == 1:
-        for task in tasks:
-            check()
-            yield function(task)
+    if workers == 1 or not tasks:
+        yield _run_here(function, tasks, check)
         return
     check()
     executor = ProcessPoolExecutor(
@@ -62,21 +62,34 @@ def run_in_order(
         initializer=_start_worker,
     )
     others = set(multiprocessing.active_children())
+    futures: list[Future[Result]] = []
     try:
         with _interrupts_deferred():  # The processes are started here.
-            futures = [executor.submit(function, task) for task in tasks]
-        for future in futures:
-            while not wait([future], timeout=_CHECK_SECONDS).done:
-                check()
-            yield future.result()
+            futures += [executor.submit(function, task) for task in tasks]
+        yield _results(futures, check)
     except BrokenProcessPool as error:
+        check()  # A signal to the whole group of processes kills them.
         raise UserError("a worker process was killed; was there too little memory?") from error
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
     finally:
+        if not all(future.done() for future in futures):
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_here(
+    function: Callable[[Task], Result], tasks: Sequence[Task], check: Callable[[], None]
+) -> Iterator[Result]:
+    for task in tasks:
+        check()
+        yield function(task)
+
+
+def _results(futures: Sequence[Future[Result]], check: Callable[[], None]) -> Iterator[Result]:
+    for future in futures:
+        while not wait([future], timeout=_CHECK_SECONDS).done:
+            check()
+        yield future.result()
 
 
 @contextlib.contextmanager
