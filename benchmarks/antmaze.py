@@ -177,7 +177,7 @@ def finished_panels() -> list[curves.Panel]:
         panels.append(
             curves.Panel(
                 title=task,
-                updates=updates,
+                steps=updates,
                 scores=scores,
                 dashed=[(label, float(k.mean())) for label, k in cloned.items() if len(k)],
                 dotted=[("paper (D4RL's data)", PAPER[task])],

@@ -19,6 +19,7 @@ RANGE = "lowest to highest seed (fewer than 3)"
 
 _COLUMNS = 3
 _PANEL = (3.1, 2.5)  # Inches.
+_ONLY_PANEL = (6.4, 3.2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,29 +28,31 @@ class Panel:
 
     Attributes:
         title: its name.
-        updates: [U], where it was evaluated.
+        steps: [U], where it was evaluated: updates, or the steps of fine-tuning.
         scores: [K, U], of each seed.
         dashed: labels and scores of flat lines to compare with, such as another method's.
         dotted: labels and scores of numbers from elsewhere.
+        boundary: the step at which fine-tuning began; None for offline runs.
     """
 
     title: str
-    updates: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
     scores: bench.FloatArray
     dashed: Sequence[tuple[str, float]] = ()
     dotted: Sequence[tuple[str, float]] = ()
+    boundary: int | None = None
 
 
 def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.FloatArray]:
     """The evaluations of finished runs where all of them have one.
 
     Returns:
-        The update counts [U] and each run's scores there [K, U].
+        The steps [U] and each run's scores there [K, U].
     """
     finished = [run for run in seeds if run.summary() is not None]
-    tables = [{int(row["update"]): row["score"] for row in run.evaluations()} for run in finished]
+    tables = [{bench.step_of(row): row["score"] for row in run.evaluations()} for run in finished]
     common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
-    scores = [[table[update] for update in common] for table in tables]
+    scores = [[table[step] for step in common] for table in tables]
     return np.array(common, np.int64), np.array(scores, np.float64).reshape(
         len(tables), len(common)
     )
@@ -76,8 +79,9 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
     """
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
+    width, height = _ONLY_PANEL if len(panels) == 1 else _PANEL
     figure = Figure(
-        figsize=(columns * _PANEL[0], rows * _PANEL[1] + 0.8), dpi=plots.DPI, layout="constrained"
+        figsize=(columns * width, rows * height + 0.8), dpi=plots.DPI, layout="constrained"
     )
     grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for axes in grid[len(panels) :]:
@@ -101,12 +105,12 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
 
 def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     mean = panel.scores.mean(axis=0)
-    axes.plot(panel.updates, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean")
-    axes.plot(panel.updates[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
+    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean")
+    axes.plot(panel.steps[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
     if len(panel.scores) > 1:
         low, high, name = spread(panel.scores)
         axes.fill_between(
-            panel.updates, low, high, color=plots.ACCENT, alpha=0.18, linewidth=0, label=name
+            panel.steps, low, high, color=plots.ACCENT, alpha=0.18, linewidth=0, label=name
         )
     for i, (label, score) in enumerate(panel.dashed):
         dashes = (0, (5, 2)) if i == 0 else (0, (5, 2, 1, 2))
@@ -114,7 +118,10 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     for label, score in panel.dotted:
         axes.axhline(score, color=plots.MUTED, linewidth=1.0, linestyle=":", label=label)
     axes.set_title(panel.title, loc="left", color=plots.INK, fontsize=10, fontweight="bold")
-    axes.set_xlabel("updates", color=plots.INK, fontsize=9)
+    if panel.boundary is not None:
+        plots.mark_boundary(axes, panel.boundary, names=("offline", "online"))
+    label = "updates" if panel.boundary is None else "updates, then environment steps"
+    axes.set_xlabel(label, color=plots.INK, fontsize=9)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlim(left=0)

@@ -1,4 +1,4 @@
-"""Many runs of ``train_offline.py``: started side by side, resumed, and summed up in tables.
+"""Many runs of an entry point: started side by side, resumed, and summed up in tables.
 
 What the benchmarks that train share. Each run is the command that anyone would start, in a process
 and a folder of its own. What the tables say is read from the folders: ``summary.json`` and
@@ -45,11 +45,13 @@ class Run:
         folder: its ``--workdir``; the log lies beside it.
         config: its config file, relative to the repository.
         settings: the keys that it overrides.
+        script: the entry point.
     """
 
     folder: Path
     config: str
     settings: Mapping[str, Any]
+    script: str = "train_offline.py"
 
     @property
     def log(self) -> Path:
@@ -61,7 +63,7 @@ class Run:
         overrides = {**self.settings, "progress": False}
         return [
             sys.executable,
-            "train_offline.py",
+            self.script,
             f"--config={self.config}",
             f"--workdir={self.folder.absolute()}",
             *(f"--config.{key}={setting}" for key, setting in overrides.items()),
@@ -90,11 +92,30 @@ class Run:
         return all(ran_with.get(key) == setting for key, setting in self.settings.items())
 
     def share_done(self) -> float:
-        """How much of it is done, in [0, 1], by its last logged update."""
+        """How much of it is done, in [0, 1], by its last logged step."""
         rows = read_table(self.folder / "metrics.csv")
         if not rows:
             return 0.0
-        return float(rows[-1]["update"] / self.record()["config"]["max_steps"])
+        settings = self.record()["config"]
+        done, steps = step_of(rows[-1]), settings["max_steps"]
+        if settings.get("offline_run"):  # Its steps are counted from that run's last on.
+            done -= boundary(settings)
+        else:
+            steps += settings.get("num_pretraining_steps", 0)
+        return done / steps
+
+
+def step_of(row: Row) -> int:
+    """The step of a table's row, by whatever name its kind of run has for it."""
+    return int(next(iter(row.values())))
+
+
+def boundary(settings: Mapping[str, Any]) -> int:
+    """The step at which a fine-tuning run with these settings begins with the environment."""
+    if not settings["offline_run"]:
+        return int(settings["num_pretraining_steps"])
+    summary = Path(settings["offline_run"]) / "summary.json"
+    return int(json.loads(summary.read_text())["updates"])
 
 
 def run_all(

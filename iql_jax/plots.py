@@ -88,15 +88,17 @@ def learning_curve(
     axes.margins(x=0.03, y=0.12)
     axes.set_xlim(left=0)
     if boundary is not None:
-        _mark_boundary(axes, boundary)
+        mark_boundary(axes, boundary)
     tidy(axes)
     save(figure, path)
 
 
-def _mark_boundary(axes: Axes, boundary: int) -> None:
-    """Separate the offline updates of a curve from the environment steps."""
+def mark_boundary(
+    axes: Axes, boundary: int, names: tuple[str, str] = ("offline updates", "environment steps")
+) -> None:
+    """Separate the two phases of a curve of fine-tuning, and name them."""
     axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
-    for text, offset, side in (("offline updates", -6, "right"), ("environment steps", 6, "left")):
+    for text, offset, side in ((names[0], -6, "right"), (names[1], 6, "left")):
         axes.annotate(
             text,
             (boundary, 1.0),

@@ -1,0 +1,280 @@
+"""Fine-tuning on the embedded mazes: success before and after, and the speed of the online phase.
+
+    python benchmarks/finetune.py --task=pointmaze-medium --jobs=2 --picture=curve.png
+    python benchmarks/finetune.py --task=antmaze-umaze \
+        --offline_runs='runs/antmaze_benchmark/iql-umaze-seed{seed}' --steps=300000
+    python benchmarks/finetune.py --task=antmaze-umaze --speed
+
+Each run is ``train_finetune.py`` with the task's config, in a process and a folder of its own. With
+--offline_runs it goes on from the finished offline run that the pattern names for its seed,
+otherwise it trains offline itself. Finished runs are not repeated and interrupted ones go on;
+--only_report runs nothing. The table (markdown) and the mean curve show what is finished.
+
+--speed trains nothing to its end. Each repeat times the environment alone, stepped with random
+actions in a plain loop, and then runs ``train_finetune.py`` without evaluations: the updates a
+second of its offline phase are the updates alone, the environment steps a second of its online
+phase are compared with the smaller of the two. Only what one repeat timed is compared, and the
+medians over the repeats are told: a machine's speed drifts. Run it on a quiet machine.
+
+The numbers beside ours are on D4RL's data, which other ants walked, at 1M offline updates and 1M
+environment steps: the paper's (Kostrikov et al. 2021, arXiv 2110.06169, the table of online
+fine-tuning, AntMaze-v0), CORL's of its IQL on AntMaze-v2 (README of github.com/corl-team/CORL).
+"""
+
+import dataclasses
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+import curves
+import runs as bench
+from iql_jax.config import Config
+from iql_jax.data.load import load_dataset
+from iql_jax.environments import EnvironmentRecipe, make_environment
+from iql_jax.metrics import Row, read_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is fine-tuned on.
+
+    Attributes:
+        config: the config file, relative to the repository.
+        dataset: the dataset's id.
+        target: the success (%) that is hoped for.
+        elsewhere: success before and after fine-tuning, by who reports it.
+    """
+
+    config: str
+    dataset: str
+    target: float
+    elsewhere: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+
+ANTMAZE = "configs/antmaze_finetune.py"
+TASKS = {
+    "pointmaze-medium": Task("configs/pointmaze_finetune.py", "iql/pointmaze/medium-v0", 99.0),
+    "antmaze-umaze": Task(
+        ANTMAZE, "iql/antmaze/umaze-v0", 96.0, {"paper": (86.7, 96.0), "CORL": (77.0, 96.5)}
+    ),
+    "antmaze-medium-play": Task(
+        ANTMAZE, "iql/antmaze/medium-play-v0", 95.0, {"paper": (72.0, 95.0), "CORL": (71.75, 89.75)}
+    ),
+}
+
+_TASK = flags.DEFINE_enum("task", "pointmaze-medium", list(TASKS), "What to fine-tune on.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
+_JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
+)
+_RUNS = flags.DEFINE_string("runs", "runs/finetune_benchmark", "Folder of the runs.")
+_OFFLINE_RUNS = flags.DEFINE_string(
+    "offline_runs", "", "Folders of finished offline runs to go on from; {seed} is the seed's."
+)
+_UPDATES = flags.DEFINE_integer("updates", None, "Offline updates; by default the config's.")
+_STEPS = flags.DEFINE_integer("steps", None, "Environment steps; by default the config's.")
+_EVAL_INTERVAL = flags.DEFINE_integer("eval_interval", None, "By default the config's.")
+_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", None, "By default the config's.")
+_CHECKPOINT_INTERVAL = flags.DEFINE_integer("checkpoint_interval", None, "By default the config's.")
+_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
+_PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve to.")
+_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
+_SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
+_TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
+
+
+def main(_: Sequence[str]) -> None:
+    """Run what is missing and report what is there, or time."""
+    task = TASKS[_TASK.value]
+    if _SPEED.value:
+        bench.publish(time_phases(task), _OUT.value)
+        return
+    seeds = [run(task, seed) for seed in range(_SEEDS.value)]
+    failed = [] if _ONLY_REPORT.value else bench.run_all(seeds, _JOBS.value)
+    if bench.summaries(seeds):
+        bench.publish(report(task, seeds), _OUT.value)
+        if _PICTURE.value:
+            curves.draw(Path(_PICTURE.value), [panel(task, seeds)], "IQL")
+    bench.finish(failed)
+
+
+class FinetuneRun(bench.Run):
+    """A run of ``train_finetune.py``."""
+
+    def evaluations(self) -> list[Row]:
+        """Of both phases, also where the first is another run's."""
+        settings = self.record()["config"]
+        before: list[Row] = []
+        if settings["offline_run"]:
+            # The last of them is done once more at the beginning of the second phase.
+            before = read_table(Path(settings["offline_run"]) / "evaluations.csv")[:-1]
+        return [*before, *super().evaluations()]
+
+
+def run(task: Task, seed: int) -> FinetuneRun:
+    """One agent's training."""
+    given = {
+        "num_pretraining_steps": _UPDATES.value,
+        "max_steps": _STEPS.value,
+        "eval_interval": _EVAL_INTERVAL.value,
+        "eval_episodes": _EVAL_EPISODES.value,
+        "checkpoint_interval": _CHECKPOINT_INTERVAL.value,
+    }
+    settings: dict[str, Any] = {key: number for key, number in given.items() if number is not None}
+    if _OFFLINE_RUNS.value:
+        settings["offline_run"] = str(Path(_OFFLINE_RUNS.value.format(seed=seed)).absolute())
+    return FinetuneRun(
+        folder=Path(_RUNS.value) / f"{_TASK.value}-seed{seed}",
+        config=task.config,
+        settings={"dataset": task.dataset, "seed": seed, **settings},
+        script="train_finetune.py",
+    )
+
+
+# Success.
+
+
+def report(task: Task, seeds: Sequence[bench.Run]) -> str:
+    """Success before and after fine-tuning, in markdown."""
+    summaries, shown = bench.summaries(seeds), panel(task, seeds)
+    before, after = numbers(summaries, "offline_score"), bench.scores(seeds)
+    best = int(np.argmax(shown.scores.mean(axis=0)))
+    rows = [
+        ["offline updates", f"{shown.boundary or 0:,}"],
+        ["success after them (%), mean ± std", f"{bench.mean_std(before)} ({bench.each(before)})"],
+        ["environment steps", f"{summaries[0]['env_steps']:,}"],
+        ["success after them (%), mean ± std", f"{bench.mean_std(after)} ({bench.each(after)})"],
+        ["95 % interval", bench.interval_text(after)],
+        ["best mean, and where", f"{shown.scores.mean(axis=0)[best]:.1f} {where(shown, best)}"],
+        [f"mean of {task.target:g} % or more from", reached(task, shown)],
+        ["regret of the evaluations", f"{numbers(summaries, 'regret').mean():.3f}"],
+        ["minutes of the slowest run", f"{numbers(summaries, 'wall_seconds').max() / 60:.1f}"],
+    ]
+    rows += [
+        [f"{name}, D4RL's data", f"{first:g} -> {last:g}"]
+        for name, (first, last) in task.elsewhere.items()
+    ]
+    header = [_TASK.value, f"seeds 0 to {len(summaries) - 1}"]
+    return (
+        f"{bench.markdown(header, rows)}\n\n"
+        f"Success of {summaries[0]['eval_episodes']} evaluation episodes a seed. The interval is "
+        "Student's t over seeds, cut to [0, 100]. Regret is CORL's: the mean of 1 - success over "
+        "the evaluations of the second phase.\n"
+    )
+
+
+def numbers(summaries: Sequence[dict[str, Any]], name: str) -> bench.FloatArray:
+    """One entry of all summaries, [K]."""
+    return np.array([summary[name] for summary in summaries], dtype=np.float64)
+
+
+def panel(task: Task, seeds: Sequence[bench.Run]) -> curves.Panel:
+    """The curve of the finished runs."""
+    finished = next(run for run in seeds if run.summary() is not None)
+    steps, scores = curves.curve(seeds)
+    return curves.Panel(
+        title=_TASK.value,
+        steps=steps,
+        scores=scores,
+        dotted=[(f"{name} (D4RL's data)", last) for name, (_, last) in task.elsewhere.items()],
+        boundary=bench.boundary(finished.record()["config"]),
+    )
+
+
+def where(shown: curves.Panel, index: int) -> str:
+    """The place of an evaluation in the two phases."""
+    step, boundary = int(shown.steps[index]), shown.boundary or 0
+    if step <= boundary:
+        return f"after {step:,} offline updates"
+    return f"after {step - boundary:,} environment steps"
+
+
+def reached(task: Task, shown: curves.Panel) -> str:
+    """From which evaluation on the seeds' mean stays at the target."""
+    below = np.flatnonzero(shown.scores.mean(axis=0) < task.target)
+    first = 0 if not len(below) else int(below[-1]) + 1
+    return where(shown, first) if first < len(shown.steps) else "never"
+
+
+# Speed.
+
+
+def time_phases(task: Task) -> str:
+    """Time everything in turn; the table in markdown."""
+    recipe = load_dataset(Config(dataset=task.dataset, progress=False)).recipe
+    assert recipe is not None
+    repeats = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
+            alone = time_environment(recipe)
+            updates, steps = time_run(task, Path(scratch) / f"run{repeat}")
+            repeats.append({"updates": updates, "environment": alone, "steps": steps})
+    rates = {name: [rate[name] for rate in repeats] for name in repeats[0]}
+    shares = [rate["steps"] / min(rate["updates"], rate["environment"]) for rate in repeats]
+    rows = [
+        ["updates alone", spread(rates["updates"], ",.0f")],
+        ["the environment alone", spread(rates["environment"], ",.0f")],
+        ["environment steps of the online phase, one update each", spread(rates["steps"], ",.0f")],
+        ["share of the smaller of the two", spread(shares, ".2f")],
+    ]
+    header = [f"{_TASK.value}, a second", f"median of {len(repeats)} (lowest to highest)"]
+    return f"{bench.markdown(header, rows)}\n"
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median and range, for a table."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def time_environment(recipe: EnvironmentRecipe) -> float:
+    """Steps a second of the bare environment under random actions, resets included."""
+    env = make_environment(recipe)
+    actions = np.random.default_rng(0).uniform(
+        -1, 1, (_TIMED.value, *(env.action_space.shape or ()))
+    )
+    env.reset(seed=0)
+    started = time.perf_counter()
+    for action in actions.astype(np.float32):
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    seconds = time.perf_counter() - started
+    env.close()
+    return len(actions) / seconds
+
+
+def time_run(task: Task, folder: Path) -> tuple[float, float]:
+    """Updates a second of the offline phase, and environment steps a second of the online one."""
+    interval = max(1, _TIMED.value // 5)
+    settings = {
+        "dataset": task.dataset,
+        "num_pretraining_steps": _TIMED.value + interval,
+        "max_steps": _TIMED.value + interval,
+        "log_interval": interval,
+        "eval_episodes": 0,
+    }
+    timed = FinetuneRun(folder, task.config, settings, "train_finetune.py")
+    process = subprocess.run(
+        timed.command(), cwd=bench.ROOT, capture_output=True, text=True, check=False
+    )
+    if process.returncode != 0:
+        sys.exit(f"train_finetune.py failed:\n{process.stderr}")
+    rows = read_table(folder / "metrics.csv")
+    # The first interval of each phase warms up.
+    updates = [row["updates_per_second"] for row in rows if row["env_steps_per_second"] is None]
+    steps = [row["env_steps_per_second"] for row in rows if row["env_steps_per_second"] is not None]
+    return statistics.harmonic_mean(updates[1:]), statistics.harmonic_mean(steps[1:])
+
+
+if __name__ == "__main__":
+    app.run(main)
