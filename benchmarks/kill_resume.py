@@ -8,10 +8,8 @@ At the end every array of the final checkpoint must be the same bits, and ``metr
 ``evaluations.csv`` the same rows but for the columns of time. The exit status is 1 if they differ.
 """
 
-import csv
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +23,11 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
+import sessions
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_record
 from iql_jax.data.load import load_dataset
 from iql_jax.run import initial_state
-
-ROOT = Path(__file__).parent.parent
-TIMED = ("wall_seconds", "eval_seconds", "updates_per_second")
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 20_000, "Updates of the run.", lower_bound=1)
@@ -44,7 +40,7 @@ def main(_: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
         started = time.perf_counter()
-        finish(whole)
+        sessions.finish(command(whole))
         session = time.perf_counter() - started
         print(f"undisturbed: {session:.0f} s", flush=True)
 
@@ -52,12 +48,13 @@ def main(_: Sequence[str]) -> None:
         reached = []
         for _ in tqdm(range(_KILLS.value), unit="kill"):
             # Short enough, on average, that the last kill comes before the run's end.
-            kill_after(killed, moments.uniform(0.0, 2.0 * session / _KILLS.value + 10.0))
+            seconds = moments.uniform(0.0, 2.0 * session / _KILLS.value + 10.0)
+            sessions.kill_after(command(killed), seconds)
             reached.append(last_update(killed))
             if (killed / "summary.json").exists():
                 sys.exit("the run ended before the last kill: raise --updates")
         print(f"killed {_KILLS.value} times; updates logged by then: {reached}")
-        finish(killed)
+        sessions.finish(command(killed))
         differences = [*compare_states(whole, killed), *compare_tables(whole, killed)]
     for difference in differences:
         print(difference)
@@ -65,10 +62,9 @@ def main(_: Sequence[str]) -> None:
     sys.exit(1 if differences else 0)
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    """Start, or resume, the run."""
-    command = [
-        sys.executable,
+def command(folder: Path) -> list[str]:
+    """What starts, or resumes, the run."""
+    return [
         "train_offline.py",
         "--config=configs/pointmaze.py",
         f"--workdir={folder}",
@@ -79,39 +75,12 @@ def start(folder: Path) -> subprocess.Popen[str]:
         "--config.checkpoint_interval=500",
         "--config.progress=False",
     ]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
-def finish(folder: Path) -> None:
-    """Run to the end."""
-    process = start(folder)
-    errors = process.communicate()[1]
-    if process.returncode != 0:
-        sys.exit(f"the run failed:\n{errors}")
-
-
-def kill_after(folder: Path, seconds: float) -> None:
-    """Start the run and kill it."""
-    with start(folder) as process:
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def last_update(folder: Path) -> int:
     """The update count of the last complete row of metrics.csv."""
-    rows = read_rows(folder / "metrics.csv") if (folder / "metrics.csv").exists() else []
+    rows = sessions.read_rows(folder / "metrics.csv")
     return int(rows[-1]["update"]) if rows else 0
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table without the columns of time."""
-    with path.open(newline="") as file:
-        return [
-            {name: cell for name, cell in row.items() if name not in TIMED}
-            for row in csv.DictReader(file)
-        ]
 
 
 def compare_tables(whole: Path, killed: Path) -> list[str]:
@@ -119,7 +88,7 @@ def compare_tables(whole: Path, killed: Path) -> list[str]:
     return [
         f"{name} differs"
         for name in ("metrics.csv", "evaluations.csv")
-        if read_rows(whole / name) != read_rows(killed / name)
+        if sessions.read_rows(whole / name) != sessions.read_rows(killed / name)
     ]
 
 

@@ -257,6 +257,9 @@ def learn(
     """
     buffer = replay_buffer.add(buffer, transitions)
 
+    # A loop also for the one update that there usually is: where it is written out instead, XLA's
+    # compiler for CPUs merges the store with what reads the batch, and then copies whole columns of
+    # the buffer at each call, ten times slower.
     def body(_: Array, carry: tuple[IQLState, Metrics]) -> tuple[IQLState, Metrics]:
         state, sums = carry
         state, metrics = _update_once(state, buffer, batch_size, num_offline)

@@ -1,0 +1,45 @@
+"""Sessions of one run, each in a process of its own: killed, or brought to their end."""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
+
+
+def start(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start, or resume, the run."""
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def finish(command: Sequence[str]) -> str:
+    """Run to the end, or end the program if that fails; what it said."""
+    process = start(command)
+    said = process.communicate()[1]
+    if process.returncode != 0:
+        sys.exit(f"the run failed:\n{said}")
+    return said
+
+
+def kill_after(command: Sequence[str], seconds: float) -> str:
+    """Start the run and kill it; what it said until then."""
+    with start(command) as process:
+        try:
+            return process.communicate(timeout=seconds)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.communicate()[1]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table without the columns of time; none if there is no table yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {name: cell for name, cell in row.items() if name not in TIMED}
+            for row in csv.DictReader(file)
+        ]
