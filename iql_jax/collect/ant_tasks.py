@@ -115,7 +115,10 @@ class Ants:
     """B ants, each alone in its own copy of one maze, stepped side by side.
 
     A step computes what the environment's own step does to the state, and nothing else: no
-    contact forces, no rewards of the open-ground ant. The environment draws the starts and goals.
+    contact forces, no rewards of the open-ground ant. The environment draws the starts, and the
+    cells of the goals. Goals lie in the middle of their cells, as the evaluation's does: those
+    of the environment lie up to a metre beside it, and from ants that waited there for most of the
+    data policies learned to wait there too, in sight of the evaluation's goal.
 
     Args:
         env: an AntMaze environment without wrappers. Its own state changes at resets.
@@ -141,7 +144,8 @@ class Ants:
         """Start a new episode of one ant."""
         observation, _ = self._env.reset(seed=seed)
         mujoco.mj_copyData(self._data[index], self._env.model, self._env.data)
-        self.goals[index] = observation["desired_goal"]
+        maze = self._planner.maze
+        self.goals[index] = maze.cell_to_xy(maze.xy_to_cell(observation["desired_goal"]))
         self._waypoints[index] = self._planner.waypoint_table(self.goals[index])
         self._read(index)
 

@@ -4,8 +4,9 @@ The procedure is theirs: an ant walks along waypoints to a goal that neither end
 moves, under Gaussian action noise, and stays around it until the time limit truncates the episode.
 In umaze every episode has the evaluation's start and goal; elsewhere each draws its own.
 
-What steers the ant is this package's: a controller of directions above damped joints (see
-``ant_tasks.steer``), and waypoints without memory (see ``planner``). An ant that falls on its back
+Goals lie in the middle of their cells (see ``ant_tasks.Ants``). What steers the ant is this
+package's: a controller of directions above damped joints (see ``ant_tasks.steer``), and waypoints
+without memory (see ``planner``). An ant that falls on its back
 is left to get up again.
 """
 
@@ -120,11 +121,12 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
             f"with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
             f"nothing: the ant stays around it, with reward 1 in every step within {GOAL_RADIUS} "
             f"m, until the episode is truncated after {_time_limit(task)} steps. The procedure is "
-            f"that of Minari's D4RL/antmaze/{task}-v1, with another ant controller, and with an "
-            "evaluation in the data's own walls."
+            f"that of Minari's D4RL/antmaze/{task}-v1, with another ant controller, with goals in "
+            "the middle of their cells, and with an evaluation in the data's own walls."
         ),
         choices={
             "action_noise": ACTION_NOISE,
+            "goal_noise": 0.0,
             "damping": DAMPING,
             "controller": hashlib.sha256(PACKAGED_CONTROLLER.read_bytes()).hexdigest()[:16],
         },
