@@ -372,6 +372,26 @@ class TestShards:
         np.testing.assert_array_equal(one.goals[0], three.goals[2])
         np.testing.assert_allclose(one.actions[:, 0], three.actions[:, 2], atol=1e-4)
 
+    def test_an_episode_of_a_lying_ant_is_walked_again(self, monkeypatch):
+        shard = antmaze.Shard("umaze", 0, 0, episodes=3, steps=5)
+        first = antmaze.collect_shard(shard)
+        verdicts = [[False, True, False], [False, True, False], [False, False, False]]
+        monkeypatch.setattr(antmaze, "_lies", lambda states: np.array(verdicts.pop(0)))
+        again = antmaze.collect_shard(shard)
+        assert not verdicts
+        for field in ("states", "actions"):
+            kept, old = getattr(again, field), getattr(first, field)
+            np.testing.assert_array_equal(kept[:, [0, 2]], old[:, [0, 2]])
+            assert (kept[:, 1] != old[:, 1]).any(axis=-1).all()
+
+    def test_who_lies(self):
+        states = np.zeros((30, 4, 29))
+        states[..., 3:7] = UPRIGHT
+        states[-9:, 0, 3:7] = ON_ITS_BACK
+        states[3:13, 1, 3:7] = ON_ITS_BACK
+        states[::3, 2, 3:7] = ON_ITS_BACK
+        assert antmaze._lies(states).tolist() == [False, True, True, False]
+
     def test_it_does_not_import_jax(self):
         code = (
             "import sys, iql_jax.collect.antmaze as a;"
