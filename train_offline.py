@@ -1,9 +1,10 @@
-"""Train an IQL agent offline.
+"""Train an IQL agent offline, or a population of agents.
 
     python train_offline.py --config=configs/pointmaze.py --workdir=runs/pointmaze
 
 Any key of the config can be overridden: --config.seed=1 --config.expectile=0.8. The same command on
-the same folder goes on where it stopped.
+the same folder goes on where it stopped. --config.num_seeds=8 trains eight seeds together;
+--sweep=configs/sweeps/pointmaze.py trains what that file overrides in the config.
 """
 
 from pathlib import Path
@@ -11,21 +12,56 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from iql_jax import cli
+from iql_jax import cli, hosts
 from iql_jax.config import Config
+from iql_jax.errors import UserError
 from iql_jax.offline import train_offline
+from iql_jax.offline_sweep import Engine, in_this_process, train_sweep
+from iql_jax.ray_engine import ray_engine
+from iql_jax.sweep import members_of, read_sweep
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run. By default runs/DATASET/seed_SEED."
+    "workdir",
+    None,
+    "Folder of the run or runs. By default runs/DATASET/seed_SEED, seeds_SEED or the sweep's name.",
 )
+_SWEEP = flags.DEFINE_string("sweep", None, "Sweep file; see configs/sweeps/.")
+_ENGINE = flags.DEFINE_enum(
+    "engine", "local", ["local", "ray"], "Where populations are trained: here, or as Ray tasks."
+)
+_TASK_CPUS = flags.DEFINE_float("task_cpus", 1.0, "Cores of a Ray task.", lower_bound=0.0)
+_TASK_GPUS = flags.DEFINE_float("task_gpus", 0.0, "GPUs of a Ray task.", lower_bound=0.0)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "This is one of several processes that train a population together."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, if not found.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many, with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which this is, with --coordinator.")
 
 
 def main(_: list[str]) -> None:
-    """Wire the flags to an offline run."""
+    """Wire the flags to an offline run, or to several."""
     config = cli.read_config(_CONFIG.value, Config)
-    workdir = _WORKDIR.value or f"runs/{config.dataset.replace('/', '-')}/seed_{config.seed}"
-    train_offline(config, Path(workdir))
+    runs = f"runs/{config.dataset.replace('/', '-')}"
+    if _SWEEP.value is None and config.num_seeds == 1:
+        if _DISTRIBUTED.value or _ENGINE.value != "local":
+            raise UserError(
+                "--distributed and --engine are for populations; give --config.num_seeds or --sweep"
+            )
+        train_offline(config, Path(_WORKDIR.value or f"{runs}/seed_{config.seed}"))
+        return
+    if _DISTRIBUTED.value and _ENGINE.value != "local":
+        raise UserError("--distributed and --engine=ray exclude each other; give one of them")
+    overrides = [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value))
+    name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
+    members = members_of(config, overrides)
+    engine: Engine = in_this_process
+    if _ENGINE.value == "ray":
+        engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
+    if _DISTRIBUTED.value:
+        hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    train_sweep(members, Path(_WORKDIR.value or f"{runs}/{name}"), config.population_size, engine)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""Updates a second of ``train_offline.py`` at AntMaze size, beside a peer's training loop.
+"""Updates a second at AntMaze size: one run, populations, and other implementations beside them.
 
-    python benchmarks/throughput.py [--unifloral=CHECKOUT] [--repeats=5] [--json=FILE]
+    python benchmarks/throughput.py --repeats=5 --populations=1,4,16,64,256 \
+        --peers=CHECKOUTS --json=throughput.json --picture=throughput.png
 
 Sizes are AntMaze's: observations 29, actions 8, batch 256, hidden layers 256 x 256, 1M transitions
-(made up: only their shapes matter). Ours is the figure that ``train_offline.py`` itself prints, in
-a fresh process, evaluation off. The peer is unifloral (github.com/EmptyJackson/unifloral), whose
-``lax.scan`` of 2,500 updates with the data on the device is timed in a fresh process too, warm;
-its environment and logging packages are replaced by empty modules, for its loop does not use them
-(distrax must be installed). The two run in turn, and the medians of the repeats are compared.
+(made up: only their shapes matter), sampling included, evaluation excluded. Every timing is taken
+in a fresh process, warm; all contenders take their turn in each repeat, and medians over the
+repeats are compared. The package's own figures are those of the programs that ``train_offline.py``
+runs. Only jax, flax, optax and absl-py are needed, and what the peers in the folder CHECKOUTS need
+(see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
 
-The limit is the rate at which this machine's matrix product (2048 x 2048, float32) would do one
-update's 594 MFLOP.
+The limit is the rate at which this device's matrix product (2048 x 2048, float32, at JAX's default
+precision) would do the products of one update, 594 MFLOP.
 """
 
 import json
 import os
+import platform
+import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,130 +32,141 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-ROOT = Path(__file__).parent.parent
+import peers
+from iql_jax.compilation import compile_program
+from iql_jax.learner import create_state, update_n
+from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
+from iql_jax.types import Transitions
 
-OBSERVATION_DIM, ACTION_DIM, BATCH = 29, 8, 256
-TRANSITIONS = 1_000_000
-FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; see the README.
-SCAN = 2_500
+FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 
-_UNIFLORAL = flags.DEFINE_string("unifloral", "", "A checkout of unifloral to time beside ours.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each.", lower_bound=1)
-_UPDATES = flags.DEFINE_integer("updates", 10_000, "Updates in a timed run.", lower_bound=1)
+_PEERS = flags.DEFINE_string("peers", "", "Folder of other implementations' checkouts.")
+_POPULATIONS = flags.DEFINE_list("populations", ["1"], "Sizes of populations to time.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
+_UPDATES = flags.DEFINE_integer("updates", 5_000, "Updates in a timing, of all members together.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
-_ONLY = flags.DEFINE_enum("only", None, ["unifloral", "matmul"], "Internal: time one, here.")
+_PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw them to.")
+_ONLY = flags.DEFINE_string("only", "", "Internal: time one contender in this process.")
+
+Figures = dict[str, float]
 
 
 def main(_: Sequence[str]) -> None:
-    """Time everything in turn and print the medians."""
-    if _ONLY.value == "unifloral":
-        print(json.dumps(time_unifloral()))
+    """Time everything in turn, and tell the medians."""
+    if _ONLY.value:
+        print(json.dumps(measure(_ONLY.value)))
         return
-    if _ONLY.value == "matmul":
-        print(json.dumps(time_matmul()))
-        return
-    contenders = ["iql_jax", *(["unifloral"] if _UNIFLORAL.value else [])]
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = {
-            **os.environ,
-            "MINARI_DATASETS_PATH": f"{scratch}/datasets",
-            "IQL_JAX_CACHE": f"{scratch}/cache",
-        }
-        write_dataset(Path(scratch) / "datasets" / "benchmark" / "antmaze-size-v0")
-        for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
-            for name in contenders:
-                if name == "iql_jax":
-                    rate = run_ours(Path(scratch) / f"run{repeat}", environment)
-                else:
-                    rate = run_self("unifloral")
-                rates[name].append(rate)
-        matmul = run_self("matmul")
-    medians = {name: statistics.median(rate) for name, rate in rates.items()}
-    report(medians, rates, matmul)
-
-
-def report(medians: dict[str, float], rates: dict[str, list[float]], matmul: float) -> None:
-    """Print the table, and write the JSON where asked."""
-    limit = matmul / FLOP_PER_UPDATE
-    print(f"device: {jax.devices()[0].device_kind}, {os.cpu_count()} cores; jax {jax.__version__}")
-    print(f"matrix product: {matmul / 1e9:.0f} GFLOP/s, a limit of {limit:.0f} updates/s")
-    for name, median in medians.items():
-        low, high = min(rates[name]), max(rates[name])
-        print(
-            f"{name:>10}: median {median:.0f} updates/s ({low:.0f} to {high:.0f}), "
-            f"{100 * median / limit:.0f} % of the limit"
-        )
-    if "unifloral" in medians:
-        print(f"ours / unifloral: {medians['iql_jax'] / medians['unifloral']:.2f}")
+    contenders = ["one run", *(f"population of {size}" for size in _POPULATIONS.value)]
+    if _PEERS.value:
+        contenders += [name for name in peers.PEERS if (Path(_PEERS.value) / name).is_dir()]
+    contenders.append("matrix product")
+    figures: dict[str, list[Figures]] = {name: [] for name in contenders}
+    turns = [name for _ in range(_REPEATS.value) for name in contenders]
+    for name in tqdm(turns, unit="timing"):
+        figures[name].append(in_fresh_process(name))
+    result = summarize(figures)
+    print(table(result))
     if _JSON.value:
-        figures = {"medians": medians, "rates": rates, "matmul_flops": matmul}
-        Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
+        Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
+    if _PICTURE.value:
+        draw(result, Path(_PICTURE.value))
 
 
-def write_dataset(folder: Path) -> None:
-    """A Minari dataset of random numbers in AntMaze's shapes: 1,000 episodes of 1,000 steps."""
-    import gymnasium as gym
-    from minari.data_collector import EpisodeBuffer
-    from minari.dataset.minari_storage import MinariStorage
-
-    rng = np.random.default_rng(0)
-    steps, episodes = 1_000, TRANSITIONS // 1_000
-    space = gym.spaces.Box(-np.inf, np.inf, (OBSERVATION_DIM,), np.float32)
-    folder.joinpath("data").mkdir(parents=True)
-    storage = MinariStorage.new(
-        folder / "data",
-        observation_space=space,
-        action_space=gym.spaces.Box(-1, 1, (ACTION_DIM,), np.float32),
-        data_format="hdf5",
-    )
-    storage.update_metadata({"dataset_id": "benchmark/antmaze-size-v0", "minari_version": "0.5.4"})
-    ends = np.arange(steps) == steps - 1
-    storage.update_episodes(
-        EpisodeBuffer(
-            id=episode,
-            observations=rng.standard_normal((steps + 1, OBSERVATION_DIM), np.float32),
-            actions=rng.uniform(-1, 1, (steps, ACTION_DIM)).astype(np.float32),
-            rewards=-np.ones(steps),
-            terminations=np.zeros(steps, bool),
-            truncations=ends,
-        )
-        for episode in range(episodes)
-    )
-
-
-def run_ours(workdir: Path, environment: dict[str, str]) -> float:
-    """The updates a second that ``train_offline.py`` prints."""
-    command = [
-        sys.executable,
-        "train_offline.py",
-        "--config=configs/antmaze.py",
-        f"--workdir={workdir}",
-        "--config.dataset=benchmark/antmaze-size-v0",
-        f"--config.max_steps={_UPDATES.value}",
-        "--config.eval_episodes=0",
-        "--config.progress=False",
-    ]
-    process = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if process.returncode != 0:
-        sys.exit(f"train_offline.py failed:\n{process.stderr}")
-    summary = json.loads((workdir / "summary.json").read_text())
-    return float(summary["updates_per_second"])
-
-
-def run_self(only: str) -> float:
-    """Time something in a fresh process of this file."""
-    command = [sys.executable, "-W", "ignore", __file__, f"--only={only}"]
-    command += [f"--unifloral={_UNIFLORAL.value}", f"--updates={_UPDATES.value}"]
+def in_fresh_process(name: str) -> Figures:
+    """Time one contender with nothing else in its process."""
+    command = [sys.executable, "-W", "ignore", __file__, f"--only={name}"]
+    command += [f"--peers={_PEERS.value}", f"--updates={_UPDATES.value}"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0:
-        sys.exit(f"timing {only} failed:\n{process.stderr}")
-    return float(json.loads(process.stdout.splitlines()[-1]))
+        sys.exit(f"timing {name} failed:\n{process.stderr}")
+    figures: Figures = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
-def time_matmul() -> float:
+def measure(name: str) -> Figures:
+    """Time a contender here."""
+    if name == "matrix product":
+        return {"rate": product_flops() / FLOP_PER_UPDATE}
+    if name in peers.PEERS:
+        return {"rate": peers.PEERS[name](Path(_PEERS.value) / name, _UPDATES.value)}
+    figures = time_one() if name == "one run" else time_population(int(name.split()[-1]))
+    return figures | {"memory_bytes": memory_in_use()}
+
+
+def time_one() -> Figures:
+    """One run, in the program of ``train_offline.py``."""
+    state, transitions = new_state(0), jax.device_put(made_up_transitions())
+    start = time.perf_counter()
+    count = jnp.zeros((), jnp.int32)
+    lowered = update_n.lower(state, transitions, count, batch_size=peers.BATCH)
+    program = compile_program(lowered)
+    compile_seconds = time.perf_counter() - start
+
+    def train(count: int) -> None:
+        nonlocal state
+        state, metrics = program(state, transitions, jnp.asarray(count, jnp.int32))
+        jax.block_until_ready((state, metrics))
+
+    return {
+        "rate": peers.rate(train, _UPDATES.value, warm_up=50),
+        "compile_seconds": compile_seconds,
+    }
+
+
+def time_population(size: int) -> Figures:
+    """A population, in the program of ``train_offline.py --config.num_seeds``."""
+    placement = Placement.of(size)
+    population = placement.spread(stack([new_state(seed) for seed in range(size)]))
+    transitions = placement.replicate(made_up_transitions())
+
+    start = time.perf_counter()
+    lowered = update_population_n.lower(
+        population,
+        transitions,
+        jnp.zeros((), jnp.int32),
+        batch_size=peers.BATCH,
+        mesh=placement.mesh,
+        in_turn=maps_in_turn(),
+    )
+    program = compile_program(lowered)
+    compile_seconds = time.perf_counter() - start
+
+    def train(count: int) -> None:
+        nonlocal population
+        population, metrics = program(population, transitions, jnp.asarray(count, jnp.int32))
+        jax.block_until_ready((population, metrics))
+
+    each = max(20, _UPDATES.value // size)
+    return {
+        "rate": size * peers.rate(train, each, warm_up=5),
+        "compile_seconds": compile_seconds,
+    }
+
+
+def new_state(seed: int) -> Any:
+    """A learner with the paper's settings for AntMaze."""
+    return create_state(
+        jax.random.key(seed),
+        peers.OBSERVATION_DIM,
+        peers.ACTION_DIM,
+        expectile=0.9,
+        temperature=10.0,
+    )
+
+
+def made_up_transitions() -> Transitions:
+    """The peers' transitions, under our names."""
+    data = peers.made_up_transitions()
+    return Transitions(
+        observations=data["observations"],
+        actions=data["actions"],
+        rewards=data["rewards"],
+        masks=1.0 - data["terminals"],
+        next_observations=data["next_observations"],
+    )
+
+
+def product_flops() -> float:
     """Floating-point operations a second of a large float32 matrix product."""
     size = 2_048
     a = jnp.ones((size, size)) * 1.1
@@ -168,49 +180,92 @@ def time_matmul() -> float:
     return 2.0 * size**3 / statistics.median(seconds)
 
 
-def time_unifloral() -> float:
-    """Updates a second of unifloral's own train step in its own scan."""
-    for name in ("d4rl", "gym", "wandb", "tyro"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.path.insert(0, str(Path(_UNIFLORAL.value) / "algorithms"))
-    import iql as unifloral  # The checkout's algorithms/iql.py.
+def memory_in_use() -> float:
+    """The most bytes that were in use: on the device, or of the process where it is the CPU."""
+    statistics_of_device = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics_of_device.get("peak_bytes_in_use")
+    return float(peak or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
-    keys = jax.random.split(jax.random.key(0), 4)
-    dataset = unifloral.Transition(
-        obs=jax.random.normal(keys[0], (TRANSITIONS, OBSERVATION_DIM)),
-        action=jax.random.uniform(keys[1], (TRANSITIONS, ACTION_DIM), minval=-1),
-        reward=-jnp.ones(TRANSITIONS),
-        next_obs=jax.random.normal(keys[2], (TRANSITIONS, OBSERVATION_DIM)),
-        done=jnp.zeros(TRANSITIONS),
-    )
-    args = unifloral.Args(batch_size=BATCH)
-    mean, std = dataset.obs.mean(axis=0), dataset.obs.std(axis=0)
-    observation, action = jnp.zeros(OBSERVATION_DIM), jnp.zeros(ACTION_DIM)
-    actor = unifloral.TanhGaussianActor(ACTION_DIM, mean, std)
-    critic = unifloral.DualQNetwork(mean, std)
-    value = unifloral.StateValueFunction(mean, std)
 
-    def create(network: Any, *inputs: Any) -> Any:
-        return unifloral.create_train_state(args, keys[3], network, inputs)
+def summarize(figures: dict[str, list[Figures]]) -> dict[str, Any]:
+    """Medians over the repeats, the machine, and the versions."""
+    contenders: dict[str, dict[str, Any]] = {}
+    for name, repeats in figures.items():
+        rates = [repeat["rate"] for repeat in repeats]
+        contenders[name] = {"rates": rates} | {
+            key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]
+        }
+    limit = contenders.pop("matrix product")["rate"]
+    for contender in contenders.values():
+        contender["flops"] = contender["rate"] * FLOP_PER_UPDATE
+        contender["share_of_limit"] = contender["rate"] / limit
+    return {
+        "device": device_name(),
+        "devices": len(jax.devices()),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "product_flops": limit * FLOP_PER_UPDATE,
+        "contenders": contenders,
+    }
 
-    state = unifloral.AgentTrainState(
-        actor=create(actor, observation),
-        dual_q=create(critic, observation, action),
-        dual_q_target=create(critic, observation, action),
-        value=create(value, observation),
-    )
-    step = unifloral.make_train_step(args, actor.apply, critic.apply, value.apply, dataset)
-    carry = (keys[3], state)
 
-    # As its main program does: a scan at top level, which JAX compiles once and then reuses.
-    carry, _ = jax.lax.scan(step, carry, None, SCAN)
-    jax.block_until_ready(carry)
-    scans = max(1, _UPDATES.value // SCAN)
-    start = time.perf_counter()
-    for _ in range(scans):
-        carry, _ = jax.lax.scan(step, carry, None, SCAN)
-    jax.block_until_ready(carry)
-    return scans * SCAN / (time.perf_counter() - start)
+def device_name() -> str:
+    """What computes; the processor's own name where that is the CPU."""
+    if jax.default_backend() == "cpu" and Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.processor()
+    return jax.devices()[0].device_kind
+
+
+def table(result: dict[str, Any]) -> str:
+    """A markdown table, and how one run compares with each peer."""
+    lines = [
+        f"{result['device']}, {result['cores']} cores; Python {result['python']}, "
+        f"jax {result['jax']}; matrix product {result['product_flops'] / 1e9:,.0f} GFLOP/s",
+        "",
+        "| | updates/s | low to high | GFLOP/s | of the limit | compiled in | memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in result["contenders"].items():
+        compiled, memory = figures.get("compile_seconds"), figures.get("memory_bytes")
+        lines.append(
+            f"| {name} | {figures['rate']:,.0f} | {min(figures['rates']):,.0f} to "
+            f"{max(figures['rates']):,.0f} | {figures['flops'] / 1e9:,.0f} | "
+            f"{figures['share_of_limit']:.0%} | {f'{compiled:.1f} s' if compiled else ''} | "
+            f"{f'{memory / 1e9:.2f} GB' if memory else ''} |"
+        )
+    ours = result["contenders"]["one run"]["rate"]
+    ratios = [
+        f"{ours / result['contenders'][name]['rate']:.2f} x {name}"
+        for name in peers.PEERS
+        if name in result["contenders"]
+    ]
+    return "\n".join([*lines, *(["", "One run is " + ", ".join(ratios) + "."] if ratios else [])])
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Bars of the medians, with the repeats as points and the limit as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    contenders = result["contenders"]
+    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(contenders)), layout="constrained")
+    for row, (name, figures) in enumerate(contenders.items()):
+        color = "tab:gray" if name in peers.PEERS else "tab:blue"
+        axes.barh(row, figures["rate"], color=color, alpha=0.7)
+        axes.plot(figures["rates"], np.full(len(figures["rates"]), row), "k.", markersize=3)
+    limit = result["product_flops"] / FLOP_PER_UPDATE
+    axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the matrix product")
+    axes.set_yticks(range(len(contenders)), list(contenders))
+    axes.invert_yaxis()
+    axes.set_xlabel("updates/s")
+    axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

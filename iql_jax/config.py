@@ -24,6 +24,8 @@ class Config:
 
     # The run.
     seed: int = 42
+    num_seeds: int = 1  # From two on: a population of seed, seed + 1, ..., a run for each.
+    population_size: int = 0  # Runs trained at once; 0: all that are alike in structure.
     max_steps: int = 1_000_000
     dataset: str = ""  # A Minari dataset id, such as 'D4RL/antmaze/umaze-v1'.
 
@@ -40,6 +42,13 @@ class Config:
     tau: float = 0.005  # Share of the new critics in the target critics at each update.
     dropout_rate: float = 0.0  # In the actor's hidden layers; 0 leaves dropout out.
     opt_decay_schedule: str = "cosine"  # Of the actor's learning rate: 'cosine' or 'none'.
+
+    # Other objectives and extractions than IQL's; see iql_jax/objectives.py and extractions.py.
+    objective: str = "iql"  # 'iql', 'sarsa', 'expectile_sarsa' or 'q_learning'.
+    extraction: str = "awr"  # 'awr', 'ddpgbc' or 'bc'.
+    bc_alpha: float = 0.3  # Of 'ddpgbc': the weight of staying with the data.
+    max_actions: int = 10  # Of 'q_learning': how many continuous actions the maximum is over.
+    max_over: str = "policy"  # Of 'q_learning': what draws them, 'policy' or 'uniform'.
 
     # The data.
     reward_transform: str = "none"  # 'none', 'minus_one' or 'return_range'.
@@ -107,6 +116,11 @@ class FinetuneConfig(Config):
     def __post_init__(self) -> None:
         """Refuse values outside their range, or that do not go together."""
         super().__post_init__()
+        if self.num_seeds > 1:
+            raise UserError(
+                f"config.num_seeds is {self.num_seeds}, but fine-tuning trains one seed at a "
+                "time; run this command once for each --config.seed"
+            )
         keys = ["max_steps", "log_interval", "eval_interval", "checkpoint_interval"]
         for key in keys:
             if getattr(self, key) % self.num_envs:
@@ -114,6 +128,11 @@ class FinetuneConfig(Config):
                     f"config.{key} is {getattr(self, key)}, not a multiple of config.num_envs "
                     f"({self.num_envs}), by which environment steps are counted"
                 )
+        if self.objective in ("sarsa", "expectile_sarsa"):
+            raise UserError(
+                f"config.objective={self.objective!r} needs the action after each transition, "
+                "which fine-tuning's replay buffer does not hold; use 'iql' or 'q_learning'"
+            )
         if self.opt_decay_schedule == "cosine":
             raise UserError(
                 "config.opt_decay_schedule='cosine' would end the actor's learning before "
@@ -136,6 +155,8 @@ def _non_negative(number: float) -> bool:
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "seed": (lambda n: 0 <= n < 2**32, "in [0, 2**32)"),
+    "num_seeds": (_positive, "at least 1"),
+    "population_size": (_non_negative, "0 or more"),
     "max_steps": (_positive, "at least 1"),
     "batch_size": (_positive, "at least 1"),
     "actor_lr": (_positive, "a positive rate"),
@@ -147,6 +168,8 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_weight": (_positive, "positive"),
     "tau": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "dropout_rate": (lambda n: 0 <= n < 1, "in [0, 1)"),
+    "bc_alpha": (_non_negative, "0 or more"),
+    "max_actions": (_positive, "at least 1"),
     "top_episodes": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "eval_interval": (_positive, "at least 1"),
     "eval_episodes": (_non_negative, "0 or more"),
@@ -163,6 +186,9 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "opt_decay_schedule": ("cosine", "none"),
+    "objective": ("iql", "sarsa", "expectile_sarsa", "q_learning"),
+    "extraction": ("awr", "ddpgbc", "bc"),
+    "max_over": ("policy", "uniform"),
     "reward_transform": ("none", "minus_one", "return_range"),
     "maze_goal": ("eval", "episode", "stored"),
     "maze_walls": ("data", "evaluation"),

@@ -52,6 +52,8 @@ class EnvironmentRecipe:
             None where the dataset's actions lie in [-1, 1] already.
         action_high: [action_dim] float32, likewise for 1.
         requirements: the packages that the dataset's metadata ask for, pip-style.
+        discrete_start: the first of the environment's actions where they are integers, of which the
+            dataset's are one-hot vectors; None where they are continuous.
     """
 
     spec: str
@@ -66,14 +68,15 @@ class EnvironmentRecipe:
     action_low: npt.NDArray[np.float32] | None = None
     action_high: npt.NDArray[np.float32] | None = None
     requirements: tuple[str, ...] = ()
+    discrete_start: int | None = None
 
 
 def make_environment(recipe: EnvironmentRecipe, render_mode: str | None = None) -> gym.Env:
     """Build the evaluation environment.
 
     Its observations are float32 [observation_dim] in the very layout (and normalisation) of the
-    dataset's; its actions lie in [-1, 1]. A maze ends its episode at success and reports it as
-    ``info['success']``.
+    dataset's; its actions lie in [-1, 1], or are one-hot where they are discrete. A maze ends its
+    episode at success and reports it as ``info['success']``.
 
     Args:
         recipe: what to build.
@@ -123,6 +126,9 @@ def check_spaces(recipe: EnvironmentRecipe, env: gym.Env) -> None:
             f"(entries: {', '.join(recipe.observation_keys) or 'all'})"
         )
     space = env.action_space
+    if recipe.discrete_start is not None or isinstance(space, gym.spaces.Discrete):
+        _check_discrete(recipe, space, name)
+        return
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise UserError(f"environment {name} has actions {space}; only vectors are supported")
     if recipe.action_dim not in (None, space.shape[0]):
@@ -136,6 +142,18 @@ def check_spaces(recipe: EnvironmentRecipe, env: gym.Env) -> None:
         raise UserError(
             f"the dataset's actions lie in [{low}, {high}], but those of its environment {name} in "
             f"[{space.low}, {space.high}]"
+        )
+
+
+def _check_discrete(recipe: EnvironmentRecipe, space: gym.Space, name: str) -> None:
+    """Refuse a space other than the dataset's where one of them is discrete."""
+    expected = None
+    if recipe.discrete_start is not None and recipe.action_dim is not None:
+        expected = gym.spaces.Discrete(recipe.action_dim, start=recipe.discrete_start)
+    if space != expected:
+        raise UserError(
+            f"the dataset's actions are {expected or 'continuous'}, but those of its environment "
+            f"{name} are {space}"
         )
 
 
@@ -184,7 +202,12 @@ class DatasetLayout(gym.Wrapper):
         spaces = [_entry(env.observation_space, key, name) for key in self._keys or ("",)]
         dim = sum(int(np.prod(space.shape)) for space in spaces)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (dim,), np.float32)
-        self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
+        self._start = recipe.discrete_start
+        if isinstance(env.action_space, gym.spaces.Discrete):
+            shape: tuple[int, ...] = (int(env.action_space.n),)
+            self.action_space = gym.spaces.Box(0.0, 1.0, shape, np.float32)
+        else:
+            self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -196,8 +219,13 @@ class DatasetLayout(gym.Wrapper):
     def step(
         self, action: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Step with an action in [-1, 1]; the observation is float32 [observation_dim]."""
+        """Step with an action in [-1, 1], or one-hot; the observation is float32 [observation_dim].
+
+        The environment gets its own kind: in its range, or an integer.
+        """
         action = np.asarray(action, dtype=np.float32)
+        if self._start is not None:
+            action = self._start + np.argmax(action, keepdims=True)[0]
         if self._low is not None and self._high is not None:
             action = self._low + (action + 1) / 2 * (self._high - self._low)
         observation, reward, terminated, truncated, info = self.env.step(action)

@@ -6,11 +6,14 @@ from (seed, i) alone, and every episode that was started runs to its end. So exa
 *finish* count), and the result does not depend on how many environments there are. (To the bit,
 this needs a policy that computes a row alike in batches of any size; compiled matrix products may
 round differently.)
+
+The policies of a population are evaluated side by side, each with episodes and environments of its
+own.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -60,16 +63,17 @@ def episode_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
 
 
-def default_num_envs(episodes: int, requested: int) -> int:
+def default_num_envs(episodes: int, requested: int, policies: int = 1) -> int:
     """How many environments to step at once.
 
     Args:
         episodes: how many episodes an evaluation has.
         requested: the user's choice; 0 chooses from the number of cores.
+        policies: how many are evaluated side by side.
 
     Returns:
-        As many as there are episodes, if the cores carry them; otherwise as few as need no more
-        rounds, since episodes often have one length.
+        For each policy, as many as there are episodes, if the cores carry them; otherwise as few as
+        need no more rounds, since episodes often have one length.
 
     Raises:
         UserError: if a negative number is requested.
@@ -78,7 +82,7 @@ def default_num_envs(episodes: int, requested: int) -> int:
         raise UserError(f"eval_envs must be 0 (automatic) or positive, not {requested}")
     if requested or not episodes:
         return min(requested, episodes)
-    rounds = -(-episodes // (ENVS_PER_CORE * available_cores()))
+    rounds = -(-episodes // max(1, ENVS_PER_CORE * available_cores() // policies))
     return -(-episodes // rounds)
 
 
@@ -106,7 +110,7 @@ class Evaluator:
     def run(
         self, act: Act, episodes: int, seed: int, record: int = 0, progress: bool = False
     ) -> EvaluationResult:
-        """Run episodes to their ends.
+        """Run episodes of one policy to their ends.
 
         A failure or an interrupt closes the evaluator, for its environments are then in no state
         to go on from.
@@ -123,21 +127,58 @@ class Evaluator:
             UserError: if an environment fails, or if an observation, reward or action is not
                 finite.
         """
+        (result,) = self.run_side_by_side(act, episodes, [seed], record, progress)
+        assert result is not None
+        return result
+
+    def run_side_by_side(
+        self,
+        act: Act,
+        episodes: int,
+        seeds: Sequence[int | None],
+        record: int = 0,
+        progress: bool = False,
+    ) -> list[EvaluationResult | None]:
+        """Run the same number of episodes of several policies, in equal shares of the environments.
+
+        Args:
+            act: the policies: the observations of a policy's environments follow those of the
+                policy's before.
+            episodes: see ``run``; of each policy.
+            seeds: of each policy's evaluation, which has the very episodes that ``run`` gives this
+                seed; None for a policy that has no episodes.
+            record: see ``run``.
+            progress: see ``run``.
+
+        Returns:
+            Each policy's result; None where there were no episodes.
+        """
         if episodes < 1:
             raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
         if self._envs.closed:
             raise ValueError("the evaluator is closed")
+        if self._envs.num_envs % len(seeds):
+            raise ValueError(
+                f"{len(seeds)} policies cannot share {self._envs.num_envs} environments evenly"
+            )
         started = time.perf_counter()
-        tally = _Tally(episodes, record)
+        share = self._envs.num_envs // len(seeds)
+        tallies = [
+            _Tally(episodes, record, seed, slice(i * share, (i + 1) * share))
+            for i, seed in enumerate(seeds)
+            if seed is not None
+        ]
+        total = episodes * len(tallies)
         try:
             with tqdm(
-                total=episodes, desc="evaluation", unit="episode", leave=False, disable=not progress
+                total=total, desc="evaluation", unit="episode", leave=False, disable=not progress
             ) as bar:
-                self._run(act, seed, tally, bar)
+                self._run(act, tallies, bar)
         except BaseException:
             self._envs.close(force=True)
             raise
-        return tally.result(time.perf_counter() - started)
+        results = iter([tally.result(time.perf_counter() - started) for tally in tallies])
+        return [None if seed is None else next(results) for seed in seeds]
 
     def close(self) -> None:
         """End the environments and their processes; may be called again."""
@@ -149,34 +190,41 @@ class Evaluator:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._envs.close(force=error is not None)
 
-    def _run(self, act: Act, seed: int, tally: "_Tally", bar: "tqdm[None]") -> None:
+    def _run(self, act: Act, tallies: Sequence["_Tally"], bar: "tqdm[None]") -> None:
+        if not tallies:
+            return
         episode_of = np.full(self._envs.num_envs, _IDLE)
-        observations = self._start(episode_of, seed, tally)
+        observations = self._start(episode_of, tallies)
         while (episode_of != _IDLE).any():
-            step = self._envs.step(self._actions(act, observations, episode_of, tally))
-            tally.add(episode_of, step)
+            step = self._envs.step(self._actions(act, observations, episode_of, tallies))
+            for tally in tallies:
+                mine = tally.envs
+                tally.add(episode_of[mine], {name: rows[mine] for name, rows in step.items()})
             observations = step["observations"]
             ended = (episode_of != _IDLE) & step["ended"]
             if ended.any():
                 episode_of[ended] = _IDLE
                 bar.update(int(ended.sum()))
-                if tally.started < tally.episodes:
-                    observations = self._start(episode_of, seed, tally)
+                if any(tally.started < tally.episodes for tally in tallies):
+                    observations = self._start(episode_of, tallies)
 
     def _start(
-        self, episode_of: npt.NDArray[np.int64], seed: int, tally: "_Tally"
+        self, episode_of: npt.NDArray[np.int64], tallies: Sequence["_Tally"]
     ) -> npt.NDArray[np.float32]:
-        """Give the next episodes to idle environments."""
-        idle = np.flatnonzero(episode_of == _IDLE)[: tally.episodes - tally.started]
-        episodes = tally.started + np.arange(len(idle))
-        episode_of[idle] = episodes
-        observations = self._envs.start(
-            {
-                int(i): (int(episode), episode_seed(seed, int(episode)))
-                for i, episode in zip(idle, episodes, strict=True)
-            }
-        )
-        tally.begin(episodes, observations[idle])
+        """Give the next episodes of each policy to its idle environments."""
+        assignments: dict[int, tuple[int, int]] = {}
+        begun = []
+        for tally in tallies:
+            idle = tally.envs.start + np.flatnonzero(episode_of[tally.envs] == _IDLE)
+            idle = idle[: tally.episodes - tally.started]
+            episodes = tally.started + np.arange(len(idle))
+            episode_of[idle] = episodes
+            for i, episode in zip(idle.tolist(), episodes.tolist(), strict=True):
+                assignments[i] = (episode, episode_seed(tally.seed, episode))
+            begun.append((idle, episodes))
+        observations = self._envs.start(assignments)
+        for tally, (idle, episodes) in zip(tallies, begun, strict=True):
+            tally.begin(episodes, observations[idle])
         return observations
 
     def _actions(
@@ -184,16 +232,17 @@ class Evaluator:
         act: Act,
         observations: npt.NDArray[np.float32],
         episode_of: npt.NDArray[np.int64],
-        tally: "_Tally",
+        tallies: Sequence["_Tally"],
     ) -> npt.NDArray[np.float32]:
         actions = np.asarray(act(observations), dtype=np.float32)
         expected = (self._envs.num_envs, self._envs.action_dim)
         if actions.shape != expected:
             raise ValueError(f"the policy returned actions {actions.shape}, not {expected}")
-        running = episode_of != _IDLE
-        bad = running & ~np.isfinite(actions).all(axis=1)
-        if bad.any():
-            episode = int(episode_of[bad][0])
+        bad = (episode_of != _IDLE) & ~np.isfinite(actions).all(axis=1)
+        for tally in tallies if bad.any() else ():
+            if not bad[tally.envs].any():
+                continue
+            episode = int(episode_of[tally.envs][bad[tally.envs]][0])
             raise UserError(
                 f"the policy's action in evaluation episode {episode} at step "
                 f"{tally.lengths[episode] + 1} is not finite: training has diverged"
@@ -202,10 +251,20 @@ class Evaluator:
 
 
 class _Tally:
-    """The books of an evaluation, by episode."""
+    """The books of one policy's evaluation, by episode.
 
-    def __init__(self, episodes: int, record: int) -> None:
+    Attributes:
+        episodes: how many there will be.
+        started: how many have started.
+        seed: of the evaluation.
+        envs: the policy's environments.
+        lengths: [episodes], steps so far.
+    """
+
+    def __init__(self, episodes: int, record: int, seed: int, envs: slice) -> None:
         self.episodes = episodes
+        self.seed = seed
+        self.envs = envs
         self.started = 0
         self.lengths = np.zeros(episodes, np.int64)
         self._returns = np.zeros(episodes, np.float64)

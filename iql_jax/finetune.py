@@ -132,9 +132,12 @@ def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState
         )
     state, step = load_state(folder, from_record(record["config"]), run.dataset)
     say(f"going on from {folder} at step {step:,}")
-    state = state.replace(
-        hyperparameters=template.hyperparameters,
-        use_dropout=template.use_dropout,
+    state = template.replace(
+        actor=state.actor,
+        critic=state.critic,
+        value=state.value,
+        target_critic_params=state.target_critic_params,
+        step=state.step,
         # Of both: runs of several seeds may go on from one.
         key=jax.random.fold_in(state.key, run.config.seed),
     )

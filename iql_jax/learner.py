@@ -5,139 +5,26 @@ are pure, may be jitted, scanned and mapped, and know nothing of files, environm
 """
 
 import functools
-from collections.abc import Sequence
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from iql_jax import networks
-from iql_jax.train_state import TrainState
-from iql_jax.types import Array, Metrics, Params, Transitions
-from iql_jax.updates import update_actor, update_q, update_target, update_v
+from iql_jax.extractions import EXTRACTIONS
+from iql_jax.objectives import OBJECTIVES
+from iql_jax.state import Hyperparameters, IQLState, create_state
+from iql_jax.types import Array, Metrics, Transitions
+from iql_jax.updates import update_target
 
-
-class Hyperparameters(flax.struct.PyTreeNode):
-    """The numbers of the algorithm, all traced: none of them compiles anything anew.
-
-    Every leaf is a float32 scalar. Names follow the official implementation.
-    """
-
-    expectile: Array  # The paper's tau, in (0, 1).
-    temperature: Array  # The paper's beta: multiplies the advantage.
-    max_weight: Array  # Clip of the advantage weights.
-    discount: Array
-    tau: Array  # Share of the new critics in the target critics.
-    actor_lr: Array
-    value_lr: Array
-    critic_lr: Array
-    actor_decay_steps: Array  # Updates over which actor_lr goes to 0 on a cosine; inf: constant.
-    dropout_rate: Array  # Unused unless the state uses dropout.
-
-
-class IQLState(flax.struct.PyTreeNode):
-    """Everything that an update reads and writes."""
-
-    actor: TrainState
-    critic: TrainState
-    value: TrainState
-    target_critic_params: Params
-    key: jax.Array  # The one source of randomness of training.
-    step: Array  # The update count, int32.
-    hyperparameters: Hyperparameters
-    use_dropout: bool = flax.struct.field(pytree_node=False)
-
-
-def create_state(
-    key: jax.Array,
-    observation_dim: int,
-    action_dim: int,
-    *,
-    hidden_dims: Sequence[int] = (256, 256),
-    num_critics: int = 2,
-    expectile: float = 0.7,
-    temperature: float = 3.0,
-    max_weight: float = 100.0,
-    discount: float = 0.99,
-    tau: float = 0.005,
-    actor_lr: float = 3e-4,
-    value_lr: float = 3e-4,
-    critic_lr: float = 3e-4,
-    actor_decay_steps: float | None = 1_000_000,
-    dropout_rate: float = 0.0,
-) -> IQLState:
-    """The state before the first update; the defaults are the paper's for locomotion.
-
-    Args:
-        key: A PRNG key; it seeds the networks and all later randomness. Consumed.
-        observation_dim: Length of an observation.
-        action_dim: Length of an action.
-        hidden_dims: Widths of the hidden layers of all networks.
-        num_critics: Size of the critic ensemble.
-        expectile: In (0, 1); towards 1, V approaches the best action in the data.
-        temperature: Multiplies the advantage in the actor's weights; 0 clones behaviour.
-        max_weight: Upper clip of the actor's weights.
-        discount: In [0, 1].
-        tau: Share of the new critics in the target critics at each update, in (0, 1].
-        actor_lr: Learning rate of the actor, at the start of its schedule.
-        value_lr: Learning rate of V.
-        critic_lr: Learning rate of the critics.
-        actor_decay_steps: Updates over which ``actor_lr`` decays to 0 on a cosine; None keeps it.
-        dropout_rate: Of the actor's hidden units, in [0, 1); 0 leaves dropout out of the program.
-    """
-    key, actor_key, critic_key, value_key = jax.random.split(key, 4)
-    observations = jnp.zeros((1, observation_dim))
-    actions = jnp.zeros((1, action_dim))
-    policy_network, critic_network, value_network = _networks(
-        tuple(hidden_dims), action_dim, num_critics
-    )
-    critic_params = critic_network.init(critic_key, observations, actions)
-
-    return IQLState(
-        actor=TrainState.create_adam(
-            policy_network.apply, policy_network.init(actor_key, observations)
-        ),
-        critic=TrainState.create_adam(critic_network.apply, critic_params),
-        value=TrainState.create_adam(
-            value_network.apply, value_network.init(value_key, observations)
-        ),
-        # A copy, so that the state can be donated: no two of its leaves share a buffer.
-        target_critic_params=jax.tree.map(jnp.copy, critic_params),
-        key=key,
-        step=jnp.zeros((), jnp.int32),
-        hyperparameters=Hyperparameters(
-            **{
-                name: jnp.asarray(number, jnp.float32)
-                for name, number in {
-                    "expectile": expectile,
-                    "temperature": temperature,
-                    "max_weight": max_weight,
-                    "discount": discount,
-                    "tau": tau,
-                    "actor_lr": actor_lr,
-                    "value_lr": value_lr,
-                    "critic_lr": critic_lr,
-                    "actor_decay_steps": (
-                        float("inf") if actor_decay_steps is None else actor_decay_steps
-                    ),
-                    "dropout_rate": dropout_rate,
-                }.items()
-            }
-        ),
-        use_dropout=dropout_rate > 0.0,
-    )
-
-
-@functools.lru_cache
-def _networks(
-    hidden_dims: tuple[int, ...], action_dim: int, num_critics: int
-) -> tuple[networks.GaussianPolicy, networks.Critics, networks.ScalarMLP]:
-    """One instance of each network a structure, so that states of one structure share programs."""
-    return (
-        networks.GaussianPolicy(hidden_dims, action_dim),
-        networks.Critics(hidden_dims, num_critics),
-        networks.ScalarMLP(hidden_dims),
-    )
+__all__ = [
+    "Hyperparameters",
+    "IQLState",
+    "cosine_decay",
+    "create_state",
+    "sample_batch",
+    "target_q_values",
+    "update",
+    "update_n",
+]
 
 
 def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> Array:
@@ -153,11 +40,11 @@ def target_q_values(state: IQLState, batch: Transitions) -> jax.Array:
 
 
 def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
-    """One update of V, actor, Q and target, in the official implementation's order.
+    """One update of V, Q, actor and target, with what the official implementation feeds each.
 
-    V moves first, towards the *target* critics. The actor's advantage and the critics' targets then
-    use the *new* V; the advantage keeps the target critics. The target critics move last, towards
-    the *new* critics.
+    V moves first, towards the *target* critics. The critics' targets and the actor's advantage then
+    use the *new* V; the advantage keeps the target critics, so that the actor may as well follow
+    the critics as precede them. The target critics move last, towards the *new* critics.
 
     Args:
         state: The state before the update.
@@ -171,38 +58,26 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     key, dropout_key = jax.random.split(state.key) if state.use_dropout else (state.key, None)
 
     target_q = target_q_values(state, batch)
-    value, value_metrics = update_v(
-        state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr
-    )
-
-    # One pass of the new V over both observations is faster than two.
-    both = jnp.concatenate([batch.observations, batch.next_observations])
-    values, next_values = jnp.split(value.apply_fn(value.params, both), 2)
-
-    actor, actor_metrics = update_actor(
-        state.actor,
+    learned = OBJECTIVES[state.objective](state, batch, target_q)
+    advantages = target_q - learned.values
+    actor, actor_metrics = EXTRACTIONS[state.extraction](
+        state,
         batch,
-        target_q - values,
-        temperature=hp.temperature,
-        max_weight=hp.max_weight,
+        advantages,
         learning_rate=cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps),
-        dropout_rate=hp.dropout_rate if state.use_dropout else None,
         dropout_key=dropout_key,
     )
-    critic, critic_metrics = update_q(
-        state.critic, batch, next_values, discount=hp.discount, learning_rate=hp.critic_lr
-    )
-    target_critic_params = update_target(critic.params, state.target_critic_params, hp.tau)
+    target_critic_params = update_target(learned.critic.params, state.target_critic_params, hp.tau)
 
     new_state = state.replace(
         actor=actor,
-        critic=critic,
-        value=value,
+        critic=learned.critic,
+        value=learned.value,
         target_critic_params=target_critic_params,
         key=key,
         step=state.step + 1,
     )
-    return new_state, {**value_metrics, **actor_metrics, **critic_metrics}
+    return new_state, {**learned.metrics, "advantage": jnp.mean(advantages), **actor_metrics}
 
 
 def sample_batch(key: jax.Array, transitions: Transitions, batch_size: int) -> Transitions:

@@ -6,16 +6,19 @@ evaluate and describe a run are functions it is given. At each boundary it logs,
 saves, in that order, each at its own interval within the phase and at the phase's end; a checkpoint
 remembers which of these were done at its step, so that a resumed run does exactly what an
 uninterrupted one would have done.
+
+A population of runs is one run to the loop, whose metrics and rows hold a number for each member.
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import jax
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from iql_jax.checkpointing import Checkpoints
@@ -23,83 +26,10 @@ from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted, StopRequest
-from iql_jax.metrics import RunLog
-from iql_jax.types import Metrics
+from iql_jax.metrics import RunLog, Values
+from iql_jax.phases import Extra, Log, Phase, Progress, State
 
-State = TypeVar("State")
-
-# Longest stretch of steps without returning to the host: a stop request waits for its end. Part of
-# what a run computes (means in metrics.csv are taken stretch by stretch), hence fixed.
-MAX_STRETCH = 1_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Stretch(Generic[State]):
-    """What became of some steps.
-
-    Attributes:
-        state: The state after them.
-        metrics: Means over their updates; empty if there were none.
-        steps: How many there were: fewer than asked for after a stop request or a failure.
-        updates: How many updates they made.
-        failure: What ended them, if the run cannot go on.
-    """
-
-    state: State
-    metrics: Metrics
-    steps: int
-    updates: int
-    failure: UserError | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase(Generic[State]):
-    """A part of a run.
-
-    Attributes:
-        steps: How many it has.
-        begin: Called once before its first step, of the run or of a resumed run.
-        advance: Makes a number of steps, or fewer if a stop is requested meanwhile.
-        stride: It makes steps by this number at once; a divisor of all that are asked for.
-    """
-
-    steps: int
-    advance: Callable[[State, int, StopRequest], Stretch[State]]
-    stride: int = 1
-    begin: Callable[[State], None] = lambda state: None
-
-
-class Extra(Protocol):
-    """What a run keeps beside its state and the loop's progress."""
-
-    def save(self) -> dict[str, Any]:
-        """Called before each checkpoint; returns what goes into it, JSON-able."""
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Begin where ``save`` returned this; empty for a new run."""
-
-    def rows(self) -> Sequence[tuple[str, int, Mapping[str, float | None]]]:
-        """Rows (table, step, values) to log since the last call."""
-
-    def columns(self, updates: float, steps: float) -> dict[str, float | None]:
-        """Columns of metrics.csv beside the means, given updates and steps a second."""
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run is, beside its state; saved with each checkpoint."""
-
-    step: int = 0  # Of all phases.
-    updates: int = 0
-    logged: int = 0  # Step of the last row in metrics.csv.
-    evaluated: int = 0  # Step of the last row in evaluations.csv.
-    metric_sums: dict[str, float] = dataclasses.field(default_factory=dict)  # Since `logged`.
-    summed_updates: int = 0  # In `metric_sums`.
-    training_seconds: float = 0.0  # In steps alone.
-    training_seconds_logged: float = 0.0  # The same at `logged`.
-    eval_seconds: float = 0.0
-    wall_seconds: float = 0.0  # Of all sessions up to their last save, start-up included.
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)  # What ``Extra.save`` returned.
+Means = dict[str, npt.NDArray[np.float64]]  # Scalars, or one for each member of a population.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,19 +48,28 @@ class Loop(Generic[State]):
         tables: What is logged besides metrics and evaluations, by ``extra``.
         unit: What a step is called: the first column of the tables.
         first_step: The step at which the first phase begins.
+        open_log: Opens where rows go, given the step up to which each table keeps its rows; by
+            default a ``RunLog``.
+        pack: What checkpoints hold of a state.
+        unpack: The state again.
+        stop_request: Makes what listens to signals.
     """
 
     config: Config
     folder: Path
     record: Mapping[str, Any]
     phases: Sequence[Phase[State]]
-    evaluate: Callable[[State, int, StopRequest], dict[str, float | None]] | None
+    evaluate: Callable[[State, int, StopRequest], Values] | None
     template: State
     started: float
     extra: Extra | None = None
     tables: tuple[str, ...] = ()
     unit: str = "update"
     first_step: int = 0
+    open_log: Callable[[Mapping[str, int]], Log] | None = None
+    pack: Callable[[State], Any] = lambda state: state
+    unpack: Callable[[Any], State] = lambda packed: packed
+    stop_request: Callable[[], StopRequest] = StopRequest
 
     def run(self) -> tuple[State, Progress]:
         """Start, or go on from the newest checkpoint, and train to the end of the last phase.
@@ -142,37 +81,36 @@ class Loop(Generic[State]):
         """
         with Checkpoints(self.folder / "checkpoints") as checkpoints:
             state, progress = self.template, Progress(step=self.first_step, logged=self.first_step)
-            restored = checkpoints.restore_newest(self.template)
+            restored = checkpoints.restore_newest(self.pack(self.template))
             if restored is not None:
-                state, progress = restored[0], Progress(**restored[1])
+                state, progress = self.unpack(restored[0]), Progress(**restored[1])
                 say(f"resuming {self.folder} at {self.unit} {progress.step:,}")
             if self.extra is not None:
                 self.extra.restore(progress.extra)
-            log = RunLog(
-                self.folder,
+            log = (self.open_log or self._run_log)(
                 {
                     "metrics": progress.logged,
                     "evaluations": progress.evaluated,
                     **dict.fromkeys(self.tables, progress.step),
-                },
-                self.config.wandb_project,
-                self.record,
-                self.unit,
+                }
             )
             session = _Session(self, checkpoints, log, progress)
             try:
-                with StopRequest() as stop:
+                with self.stop_request() as stop:
                     state = session.train(state, stop)
             finally:
                 session.close()
             return state, progress
+
+    def _run_log(self, last_steps: Mapping[str, int]) -> RunLog:
+        return RunLog(self.folder, last_steps, self.config.wandb_project, self.record, self.unit)
 
 
 class _Session(Generic[State]):
     """One stretch of a run's life, from a start or resume to its end or interruption."""
 
     def __init__(
-        self, loop: Loop[State], checkpoints: Checkpoints, log: RunLog, progress: Progress
+        self, loop: Loop[State], checkpoints: Checkpoints, log: Log, progress: Progress
     ) -> None:
         self._loop = loop
         self._config = loop.config
@@ -228,7 +166,7 @@ class _Session(Generic[State]):
             self._config.log_interval,
             self._config.eval_interval,
             self._config.checkpoint_interval,
-            MAX_STRETCH - MAX_STRETCH % phase.stride or phase.stride,
+            phase.max_stretch - phase.max_stretch % phase.stride or phase.stride,
         )
         done = self._progress.step - begin
         return min(phase.steps - done, *(interval - done % interval for interval in intervals))
@@ -242,10 +180,13 @@ class _Session(Generic[State]):
         num_steps = self._next_stretch(*current)
         start = time.perf_counter()
         stretch = current[0].advance(state, num_steps, stop)
-        means = {name: float(mean) for name, mean in jax.device_get(stretch.metrics).items()}
+        means = {
+            name: np.asarray(mean, np.float64)
+            for name, mean in jax.device_get(stretch.metrics).items()
+        }
         progress.training_seconds += time.perf_counter() - start
         for name, mean in means.items():
-            total = progress.metric_sums.get(name, 0.0) + mean * stretch.updates
+            total = np.asarray(progress.metric_sums.get(name, 0.0)) + mean * stretch.updates
             progress.metric_sums[name] = total
         progress.step += stretch.steps
         progress.updates += stretch.updates
@@ -277,7 +218,8 @@ class _Session(Generic[State]):
         if not self._due(self._config.log_interval, progress.logged):
             return
         num_updates = progress.summed_updates
-        row = {name: total / num_updates for name, total in progress.metric_sums.items()}
+        sums = progress.metric_sums.items()
+        row = {name: (np.asarray(total) / num_updates).tolist() for name, total in sums}
         if row:  # There may have been no update yet.
             seconds = progress.training_seconds - progress.training_seconds_logged
             rates = (num_updates / seconds, (progress.step - progress.logged) / seconds)
@@ -302,8 +244,7 @@ class _Session(Generic[State]):
             "evaluations", progress.step, {**row, "eval_seconds": seconds, **self._clock()}
         )
         progress.evaluated = progress.step
-        shown = {k: f"{row[k]:.1f}" for k in ("score", "return_mean") if row.get(k) is not None}
-        self._bar.set_postfix(shown, refresh=True)
+        self._bar.set_postfix(_shown(row), refresh=True)
 
     def _save_if_due(self, state: State) -> None:
         if self._due(self._config.checkpoint_interval, 0):
@@ -313,7 +254,8 @@ class _Session(Generic[State]):
         self._clock()
         if self._loop.extra is not None:
             self._progress.extra = self._loop.extra.save()
-        self._checkpoints.save(self._progress.step, state, dataclasses.asdict(self._progress))
+        packed = self._loop.pack(state)
+        self._checkpoints.save(self._progress.step, packed, self._progress.to_dict())
 
     def _clock(self) -> dict[str, float]:
         """Bring the run's wall time up to date and return it."""
@@ -321,16 +263,27 @@ class _Session(Generic[State]):
         self._progress.wall_seconds = self._wall_before + now
         return {"wall_seconds": self._progress.wall_seconds}
 
-    def _stop_if_not_finite(self, state: State, means: dict[str, float], num_steps: int) -> None:
-        broken = [name for name, mean in means.items() if not math.isfinite(mean)]
+    def _stop_if_not_finite(self, state: State, means: Means, num_steps: int) -> None:
+        # Of a population, some member has to be left: what becomes of the others is its own affair.
+        broken = [name for name, mean in means.items() if not np.isfinite(mean).any()]
         if not broken:
             return
         step = self._progress.step
         folder = self._loop.folder / "diagnosis"
         with Checkpoints(folder) as diagnosis:
-            diagnosis.save(step, state, dataclasses.asdict(self._progress))
+            diagnosis.save(step, self._loop.pack(state), self._progress.to_dict())
         raise UserError(
             f"{', '.join(broken)} not finite between {self._loop.unit}s {step - num_steps:,} and "
             f"{step:,}; the state is saved in {folder} for diagnosis, and the last good one is "
             "in checkpoints; check the data's rewards, or lower the learning rates"
         )
+
+
+def _shown(row: Values) -> dict[str, str]:
+    """What the progress bar has of an evaluation: means over the members of a population."""
+    shown = {}
+    for name in ("score", "return_mean"):
+        numbers = [x for x in np.ravel(np.asarray(row.get(name), object)) if x is not None]
+        if numbers:
+            shown[name] = f"{np.mean(numbers):.1f}"
+    return shown

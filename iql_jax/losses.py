@@ -69,6 +69,33 @@ def critic_loss(q_values: Array, targets: Array) -> jax.Array:
     return jnp.sum(jnp.square(q_values - jax.lax.stop_gradient(targets)[None]), axis=0)
 
 
+def expectile_critic_loss(q_values: Array, targets: Array, expectile: Array | float) -> jax.Array:
+    """Expectile regression of Q on its own TD targets, summed over the critics (equation 4).
+
+    Against ``r + discount * Q'(s', a')`` it takes the expectile over next actions and over
+    transitions alike, so that in a stochastic environment it also rewards luck.
+
+    Args:
+        q_values: ``Q_i(s, a)``, [num_critics, B].
+        targets: [B]; no gradient flows into them.
+        expectile: Scalar in (0, 1).
+
+    Returns:
+        [B]. At 0.5 it is half of ``critic_loss``.
+    """
+    chex.assert_rank([q_values, targets], [2, 1])
+    chex.assert_equal_shape_suffix([q_values, targets], 1)
+    errors = jax.lax.stop_gradient(targets)[None] - q_values
+    return jnp.sum(expectile_loss(errors, expectile), axis=0)
+
+
+def masked_mean(losses: Array, masks: Array) -> jax.Array:
+    """The mean of ``losses`` [B] where ``masks`` [B] are 1; 0 where none is."""
+    chex.assert_rank([losses, masks], 1)
+    chex.assert_equal_shape([losses, masks])
+    return jnp.sum(losses * masks) / jnp.maximum(jnp.sum(masks), 1.0)
+
+
 def advantage_weights(
     advantages: Array, temperature: Array | float, max_weight: Array | float
 ) -> jax.Array:
@@ -92,3 +119,23 @@ def actor_loss(log_probs: Array, weights: Array) -> Array:
     chex.assert_rank([log_probs, weights], 1)
     chex.assert_equal_shape([log_probs, weights])
     return -jax.lax.stop_gradient(weights) * log_probs
+
+
+def ddpgbc_loss(q_values: Array, log_probs: Array, alpha: Array | float) -> Array:
+    """``-Q(s, pi(s)) / mean|Q| - alpha * log pi(a|s)``, both terms to be maximised.
+
+    From Park et al., "Is Value Learning Really the Main Bottleneck in Offline RL?" (2024),
+    https://arxiv.org/abs/2406.09329. The division frees ``alpha`` of the scale of the rewards.
+
+    Args:
+        q_values: Of the policy's actions, [B].
+        log_probs: Of the data's actions, [B].
+        alpha: Scalar, the weight of staying with the data.
+
+    Returns:
+        [B]. No gradient flows through the mean.
+    """
+    chex.assert_rank([q_values, log_probs], 1)
+    chex.assert_equal_shape([q_values, log_probs])
+    scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values))) + 1e-6
+    return -q_values / scale - alpha * log_probs

@@ -15,6 +15,8 @@ from tensorboardX.summary import scalar
 from iql_jax.errors import UserError
 
 Row = dict[str, Any]
+Values = Mapping[str, Any]
+"""A row to log: numbers or None; of a population, a list of them or one that all members share."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -137,7 +139,7 @@ class RunLog:
         }
         self._tensorboard = TensorBoard(folder / "tb", max(last_steps.values()))
 
-    def write(self, table: str, step: int, values: Mapping[str, float | None]) -> None:
+    def write(self, table: str, step: int, values: Values) -> None:
         """Log a row of one of the tables."""
         self._tables[table].append(step, values)
         known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
@@ -174,6 +176,7 @@ def _start_wandb(folder: Path, project: str, record: Mapping[str, Any]) -> Any:
             dir=folder,
             config=record["config"],
             resume="allow",
+            reinit="create_new",  # The members of a population each have a run.
         )
     # W&B raises kinds of its own for a missing key, a missing network and much else.
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The three networks of IQL as Linen modules, with the official initialisation.
+"""The networks of IQL as Linen modules, with the official initialisation.
 
 Every kernel is orthogonal with gain sqrt(2), output layers included; biases start at zero.
 """
@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from iql_jax.distributions import Categorical, Gaussian
 from iql_jax.types import Array
 
 LOG_STD_MIN = -5.0
@@ -84,6 +85,15 @@ class Critics(nn.Module):
         return jnp.stack([critic(inputs) for critic in critics])
 
 
+def dropout_of(module: nn.Module, rate: Array | None) -> Callable[[Array], Array]:
+    """Dropout drawn from a module's rng 'dropout'; a rate of None leaves it out of the program."""
+
+    def regularize(hidden: Array) -> Array:
+        return hidden if rate is None else dropout(hidden, rate, module.make_rng("dropout"))
+
+    return regularize
+
+
 class GaussianPolicy(nn.Module):
     """A diagonal Gaussian whose mean is squashed by tanh and whose log std is a free vector.
 
@@ -95,10 +105,8 @@ class GaussianPolicy(nn.Module):
     action_dim: int
 
     @nn.compact
-    def __call__(
-        self, observations: Array, dropout_rate: Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Map observations to the Gaussian's mean and log standard deviation.
+    def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Gaussian:
+        """Map observations to a Gaussian over actions.
 
         Args:
             observations: [B, observation_dim].
@@ -107,14 +115,26 @@ class GaussianPolicy(nn.Module):
         Returns:
             Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
         """
-
-        def regularize(hidden: Array) -> Array:
-            if dropout_rate is None:
-                return hidden
-            return dropout(hidden, dropout_rate, self.make_rng("dropout"))
-
-        hidden = hidden_layers(observations, self.hidden_dims, regularize)
+        hidden = hidden_layers(observations, self.hidden_dims, dropout_of(self, dropout_rate))
         means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
-        return means, jnp.broadcast_to(log_stds, means.shape)
+        return Gaussian(means, jnp.broadcast_to(log_stds, means.shape))
+
+
+class CategoricalPolicy(nn.Module):
+    """A distribution over the actions of a discrete space, which are one-hot vectors."""
+
+    hidden_dims: Sequence[int]
+    action_dim: int  # How many actions there are.
+
+    @nn.compact
+    def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
+        """Map observations [B, observation_dim] to logits [B, action_dim].
+
+        Args:
+            observations: [B, observation_dim].
+            dropout_rate: As in ``GaussianPolicy``.
+        """
+        hidden = hidden_layers(observations, self.hidden_dims, dropout_of(self, dropout_rate))
+        return Categorical(dense(self.action_dim, name="logits")(hidden))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from iql_jax import replay_buffer
+from iql_jax.compilation import compile_program
 from iql_jax.config import FinetuneConfig
 from iql_jax.console import say
 from iql_jax.data.load import Dataset
@@ -25,10 +26,9 @@ from iql_jax.errors import UserError
 from iql_jax.interaction import Counters, Interaction
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState, update
-from iql_jax.loop import Phase, Stretch
+from iql_jax.phases import Phase, Stretch
 from iql_jax.policy import sample_actions
 from iql_jax.replay_buffer import ReplayBuffer
-from iql_jax.run import COMPILER_OPTIONS
 from iql_jax.streams import Stream, stream_seed
 from iql_jax.train_state import TrainState
 from iql_jax.transition_log import TransitionLog
@@ -154,7 +154,7 @@ class Online:
             lambda x: np.zeros((self._config.num_envs, *x.shape[1:]), x.dtype),
             self._dataset.transitions,
         )
-        compiled = learn.lower(
+        lowered = learn.lower(
             state,
             buffer,
             example,
@@ -162,9 +162,9 @@ class Online:
             np.zeros((), np.int32),
             batch_size=batch_size,
             num_offline=num_offline,
-        ).compile(COMPILER_OPTIONS.get(jax.default_backend()))
+        )
         self.interaction.begin()
-        self._begun = _Begun(compiled, sums, buffer, self._act(state))
+        self._begun = _Begun(compile_program(lowered), sums, buffer, self._act(state))
         say(
             f"{int(buffer.size):,} transitions in the replay buffer; compiled the online step; "
             f"{time.perf_counter() - started:.1f} s"

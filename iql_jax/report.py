@@ -1,6 +1,6 @@
 """What a finished run leaves for a person: ``summary.json`` and the pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy.typing as npt
 from iql_jax import plots
 from iql_jax.console import say
 from iql_jax.data.load import Dataset
+from iql_jax.evaluation import EvaluationResult
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
-from iql_jax.loop import Progress
 from iql_jax.metrics import read_table
+from iql_jax.phases import Progress
 from iql_jax.run import Run
 from iql_jax.run_folder import device_name, versions, write_json
 
@@ -31,6 +32,7 @@ def finish(
     progress: Progress,
     more: Mapping[str, Any] | None = None,
     boundary: int | None = None,
+    policy_paths: Sequence[FloatArray] | None = None,
 ) -> dict[str, Any]:
     """Draw the pictures of a finished run, write its summary, and say how it ended.
 
@@ -40,11 +42,18 @@ def finish(
         progress: How far it is, with its times.
         more: What the summary shall hold besides.
         boundary: The step at which its second phase began.
+        policy_paths: Paths of the policy in a maze, see ``shown_paths``; None makes them.
 
     Returns:
         The contents of ``summary.json``.
     """
-    draw(run, state, progress.step, boundary)
+    if policy_paths is None and run.evaluation is not None and has_maze(run.dataset):
+        with StopRequest() as stop:
+            shown = run.evaluation.episodes(
+                state, progress.step, SHOWN_EPISODES, stop, SHOWN_EPISODES
+            )
+        policy_paths = shown_paths(run.dataset, shown)
+    draw(run, state, boundary, policy_paths)
     summary = {**summarize(run, progress), **(more or {})}
     write_json(run.folder / "summary.json", summary)
     say(closing_line(summary, run.folder))
@@ -82,21 +91,27 @@ def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def draw(run: Run, state: IQLState, step: int, boundary: int | None) -> None:
-    """Draw ``learning_curve.png`` and, for mazes, ``value_map.png``."""
-    dataset, evaluation = run.dataset, run.evaluation
+def draw(
+    run: Run,
+    state: IQLState,
+    boundary: int | None,
+    policy_paths: Sequence[FloatArray] | None,
+) -> None:
+    """Draw ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
+    dataset = run.dataset
     evaluations = read_table(run.folder / "evaluations.csv")
     if not evaluations:
         return
-    label = "success (%)" if dataset.score_rule.kind == "success" else "normalised score"
     title = f"{dataset.record['id']}, seed {run.config.seed}"
     plots.learning_curve(
-        run.folder / "learning_curve.png", evaluations, label, title, boundary=boundary
+        run.folder / "learning_curve.png",
+        evaluations,
+        score_label(dataset),
+        title,
+        boundary=boundary,
     )
-    if evaluation is None or dataset.recipe is None or dataset.recipe.maze is None:
+    if policy_paths is None or dataset.recipe is None or dataset.recipe.maze is None:
         return
-    with StopRequest() as stop:
-        shown = evaluation.episodes(state, step, SHOWN_EPISODES, stop, SHOWN_EPISODES)
     observations = dataset.transitions.observations
     valued = observations[:: max(1, len(observations) // VALUED_POSITIONS)]
     plots.value_map(
@@ -105,10 +120,25 @@ def draw(run: Run, state: IQLState, step: int, boundary: int | None) -> None:
         positions=_positions(dataset, valued),
         values=state_values(state, valued),
         data_paths=_data_paths(dataset),
-        policy_paths=[_positions(dataset, path) for path in shown.trajectories],
+        policy_paths=policy_paths,
         goal=dataset.recipe.maze.goal,
         title=title,
     )
+
+
+def score_label(dataset: Dataset) -> str:
+    """What a score is."""
+    return "success (%)" if dataset.score_rule.kind == "success" else "normalised score"
+
+
+def has_maze(dataset: Dataset) -> bool:
+    """Whether there is a maze to draw."""
+    return dataset.recipe is not None and dataset.recipe.maze is not None
+
+
+def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[FloatArray]:
+    """The paths in metres, [T, 2], of the episodes of which an evaluation kept observations."""
+    return [_positions(dataset, observations) for observations in result.trajectories]
 
 
 def state_values(state: IQLState, observations: Any) -> FloatArray:

@@ -2,14 +2,18 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
+from iql_jax import hosts
 from iql_jax.checkpointing import Checkpoints
+from iql_jax.compilation import compile_program
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
@@ -17,15 +21,11 @@ from iql_jax.errors import UserError
 from iql_jax.evaluation import default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState, create_state, update_n
-from iql_jax.loop import Phase, Stretch
 from iql_jax.metrics import require_wandb
+from iql_jax.phases import MAX_STRETCH, Phase, Stretch
 from iql_jax.run_evaluation import RunEvaluation
-from iql_jax.run_folder import Record, RunFolder
-
-# On a CPU, XLA uses half the width of AVX-512 unless it is told otherwise.
-COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
-    "cpu": {"xla_cpu_prefer_vector_width": "512"},
-}
+from iql_jax.run_folder import Record, RunFolder, read_record
+from iql_jax.types import Transitions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,26 +58,48 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
     Raises:
         UserError: On anything that the user can mend.
     """
-    started = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        require_wandb(config.wandb_project)
-        folder = stack.enter_context(RunFolder(workdir))
-        folder.check_settings(config.to_dict())
-        dataset = load_dataset(config)
-        load_seconds = time.perf_counter() - started
-        num_envs = default_num_envs(config.eval_episodes, config.eval_envs)
-        record = folder.claim(config.to_dict(), dataset.record, num_envs)
+        (run,) = stack.enter_context(open_runs([config], [workdir]))
+        if config.eval_episodes > 0:
+            num_envs = run.record["num_envs"]
+            evaluation = RunEvaluation(config, run.dataset, config.eval_episodes, num_envs)
+            run = dataclasses.replace(run, evaluation=stack.enter_context(evaluation))
+        yield run
+
+
+@contextlib.contextmanager
+def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[list[Run]]:
+    """Open runs that share their dataset and their kind of evaluation, as yet without evaluation.
+
+    Of several hosts, one locks and writes the folders, and the others read.
+
+    Raises:
+        UserError: On anything that the user can mend.
+    """
+    started = time.perf_counter()
+    config = configs[0]
+    require_wandb(config.wandb_project)
+    with contextlib.ExitStack() as stack:
+        mine: list[RunFolder] = []
+        if hosts.is_writer():
+            mine = [stack.enter_context(RunFolder(folder)) for folder in folders]
+        for folder, settings in zip(mine, configs, strict=False):
+            folder.check_settings(settings.to_dict())
+        with hosts.writer_first():
+            dataset = load_dataset(config)
+            load_seconds = time.perf_counter() - started
+            num_envs = default_num_envs(config.eval_episodes, config.eval_envs, len(configs))
+            for folder, settings in zip(mine, configs, strict=False):
+                folder.claim(settings.to_dict(), dataset.record, num_envs)
         say(
             f"{dataset.record['id']} ({dataset.record['source']}): "
             f"{dataset.transitions.size:,} transitions in {load_seconds:.1f} s"
         )
-        evaluation = None
-        if config.eval_episodes > 0:
-            evaluation = stack.enter_context(
-                RunEvaluation(config, dataset, config.eval_episodes, record["num_envs"])
-            )
-        startup = {"load_seconds": load_seconds}
-        yield Run(config, workdir, record, dataset, evaluation, started, startup)
+        startup = {"load_seconds": load_seconds}  # One for all: what comes to it is theirs too.
+        yield [
+            Run(settings, folder, read_record(folder), dataset, None, started, startup)
+            for settings, folder in zip(configs, folders, strict=True)
+        ]
 
 
 def initial_state(config: Config, dataset: Dataset) -> IQLState:
@@ -98,6 +120,12 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
         critic_lr=config.critic_lr,
         actor_decay_steps=config.max_steps if decays else None,
         dropout_rate=config.dropout_rate,
+        discrete_actions=dataset.discrete_actions,
+        objective=config.objective,
+        extraction=config.extraction,
+        max_actions=config.max_actions,
+        max_over=config.max_over,
+        bc_alpha=config.bc_alpha,
     )
 
 
@@ -121,16 +149,37 @@ def load_state(folder: Path, settings: Config, dataset: Dataset) -> tuple[IQLSta
 
 def offline_phase(run: Run, state: IQLState, num_updates: int) -> Phase[IQLState]:
     """A phase whose steps are updates on the dataset, compiled here so that rates exclude it."""
-    started = time.perf_counter()
     transitions = jax.device_put(run.dataset.transitions)
-    compiled = update_n.lower(
-        state, transitions, jnp.zeros((), jnp.int32), batch_size=run.config.batch_size
-    ).compile(COMPILER_OPTIONS.get(jax.default_backend()))
-    run.startup["compile_seconds"] = time.perf_counter() - started
-    say(f"compiled the update in {run.startup['compile_seconds']:.1f} s")
+    program = functools.partial(update_n, batch_size=run.config.batch_size)
+    return updates_phase(program, state, transitions, num_updates, run.startup)
+
+
+def updates_phase(
+    program: Any,
+    state: IQLState,
+    transitions: Transitions,
+    num_updates: int,
+    startup: dict[str, float],
+    max_stretch: int = MAX_STRETCH,
+) -> Phase[IQLState]:
+    """A phase whose steps are updates by a program such as ``update_n``.
+
+    Args:
+        program: Jitted; takes a state, transitions and a number of updates.
+        state: The first state.
+        transitions: The dataset, on the device.
+        num_updates: The phase's steps.
+        startup: Gets the seconds that compiling took.
+        max_stretch: The most updates that are made at once.
+    """
+    started = time.perf_counter()
+    jitted = jax.jit(program, donate_argnums=0)
+    compiled = compile_program(jitted.lower(state, transitions, np.int32(0)))
+    startup["compile_seconds"] = time.perf_counter() - started
+    say(f"compiled the update in {startup['compile_seconds']:.1f} s")
 
     def advance(state: IQLState, num_updates: int, _: StopRequest) -> Stretch[IQLState]:
-        state, metrics = compiled(state, transitions, jnp.asarray(num_updates, jnp.int32))
+        state, metrics = compiled(state, transitions, np.int32(num_updates))
         return Stretch(state, metrics, steps=num_updates, updates=num_updates)
 
-    return Phase(num_updates, advance)
+    return Phase(num_updates, advance, max_stretch=max_stretch)

@@ -1,21 +1,87 @@
-"""Evaluating a learner's policy on the environment that its dataset names."""
+"""Evaluating the policies of learners on the environment that their dataset names."""
 
 import functools
-from typing import Any
+from collections.abc import Container, Sequence
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from iql_jax.config import Config
 from iql_jax.data.load import Dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
-from iql_jax.evaluation import EvaluationResult, Evaluator
+from iql_jax.evaluation import Act, EvaluationResult, Evaluator
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.policy import eval_actions
+from iql_jax.population import eval_population_actions, maps_in_turn
+from iql_jax.train_state import TrainState
 
 
-class RunEvaluation:
+class _Environments:
+    """Environments of the dataset's task, in which policies are evaluated side by side.
+
+    Args:
+        configs: The settings of each policy's run.
+        dataset: The runs' dataset, which says in which environment and how to score.
+        episodes: How many episodes the evaluations have.
+        num_envs: How many environments are stepped at once for each policy.
+
+    Raises:
+        UserError: If the dataset names no environment, or one that cannot be built.
+    """
+
+    def __init__(
+        self, configs: Sequence[Config], dataset: Dataset, episodes: int, num_envs: int
+    ) -> None:
+        if dataset.recipe is None:
+            raise UserError(
+                f"{dataset.record['id']} names no environment to evaluate in; "
+                "set --config.eval_episodes=0 to train without evaluation"
+            )
+        self._configs = configs
+        self._dataset = dataset
+        self._episodes = episodes
+        self._num_envs = num_envs
+        make = functools.partial(make_environment, dataset.recipe)
+        self._evaluator = Evaluator(make, num_envs * len(configs))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Close the environments."""
+        self._evaluator.close()
+
+    def _run(
+        self,
+        act: Act,
+        update: int,
+        episodes: int,
+        stop: StopRequest,
+        record: int,
+        skipped: Container[int] = (),
+    ) -> list[EvaluationResult | None]:
+        """Run episodes; their seeds follow from a run's seed and the update count."""
+
+        def checked(observations: npt.NDArray[np.float32]) -> npt.ArrayLike:
+            stop.check()
+            return act(observations)
+
+        seeds = [
+            None if i in skipped else evaluation_seed(config, update)
+            for i, config in enumerate(self._configs)
+        ]
+        try:
+            return self._evaluator.run_side_by_side(checked, episodes, seeds, record)
+        except UserError:
+            # A signal to the whole process group ends the workers first: then it is a stop request.
+            stop.check()
+            raise
+
+
+class RunEvaluation(_Environments):
     """Evaluates the mean actions of a run's policy; its environments live as long as the context.
 
     Args:
@@ -29,44 +95,82 @@ class RunEvaluation:
     """
 
     def __init__(self, config: Config, dataset: Dataset, episodes: int, num_envs: int) -> None:
-        if dataset.recipe is None:
-            raise UserError(
-                f"{dataset.record['id']} names no environment to evaluate in; "
-                "set --config.eval_episodes=0 to train without evaluation"
-            )
-        self._config = config
-        self._dataset = dataset
-        self._episodes = episodes
-        self._evaluator = Evaluator(functools.partial(make_environment, dataset.recipe), num_envs)
-
-    def __enter__(self) -> "RunEvaluation":
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Close the environments."""
-        self._evaluator.close()
+        super().__init__([config], dataset, episodes, num_envs)
 
     def episodes(
         self, state: IQLState, update: int, episodes: int, stop: StopRequest, record: int = 0
     ) -> EvaluationResult:
         """Run episodes; their seeds follow from the run's seed and the update count."""
 
-        def act(observations: Any) -> Any:
-            stop.check()
+        def act(observations: npt.NDArray[np.float32]) -> npt.ArrayLike:
             return np.asarray(eval_actions(state.actor, observations))
 
-        seed = evaluation_seed(self._config, update)
-        try:
-            return self._evaluator.run(act, episodes, seed, record)
-        except UserError:
-            # A signal to the whole process group ends the workers first: then it is a stop request.
-            stop.check()
-            raise
+        (result,) = self._run(act, update, episodes, stop, record)
+        assert result is not None
+        return result
 
     def __call__(self, state: IQLState, update: int, stop: StopRequest) -> dict[str, float | None]:
         """One row of evaluations.csv."""
         result = self.episodes(state, update, self._episodes, stop)
         return describe(result, self._dataset)
+
+
+class PopulationEvaluation(_Environments):
+    """Evaluates all policies of a population in one go, each on the episodes of a run on its own.
+
+    Args:
+        configs: The members' settings.
+        dataset: Their dataset, which says in which environment and how to score.
+        episodes: How many episodes the evaluations have.
+        num_envs: How many environments are stepped at once for each member.
+
+    Raises:
+        UserError: If the dataset names no environment, or one that cannot be built.
+    """
+
+    def episodes(
+        self,
+        actors: TrainState,
+        update: int,
+        episodes: int,
+        stop: StopRequest,
+        record: int = 0,
+        skipped: Container[int] = (),
+    ) -> list[EvaluationResult | None]:
+        """Run episodes of every member, but of those ``skipped``.
+
+        Args:
+            actors: Leaves [N, ...].
+            update: The update count.
+            episodes: How many, of each member.
+            stop: Checked in every step.
+            record: See ``Evaluator.run``.
+            skipped: Members that have no episodes.
+
+        Returns:
+            Each member's result; None for those skipped, and for those whose actions are not
+            finite.
+        """
+        in_turn = maps_in_turn()
+        broken: set[int] = set()
+
+        def act(observations: npt.NDArray[np.float32]) -> npt.ArrayLike:
+            by_member = observations.reshape(len(self._configs), self._num_envs, -1)
+            actions = np.array(eval_population_actions(actors, by_member, in_turn=in_turn))
+            finite = np.isfinite(actions).all(axis=(1, 2))
+            broken.update(np.flatnonzero(~finite).tolist())
+            actions[~finite] = 0.0  # The others' episodes go on.
+            return actions.reshape(len(observations), -1)
+
+        results = self._run(act, update, episodes, stop, record, skipped)
+        return [None if i in broken else result for i, result in enumerate(results)]
+
+    def __call__(
+        self, actors: TrainState, update: int, stop: StopRequest, skipped: Container[int] = ()
+    ) -> list[dict[str, float | None] | None]:
+        """Each member's row of evaluations.csv; None where ``episodes`` has none."""
+        results = self.episodes(actors, update, self._episodes, stop, skipped=skipped)
+        return [None if result is None else describe(result, self._dataset) for result in results]
 
 
 def evaluation_seed(config: Config, update: int) -> int:

@@ -7,7 +7,7 @@ import platform
 import uuid
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import jax
 
@@ -17,7 +17,7 @@ from iql_jax.console import say
 from iql_jax.errors import UserError
 
 # Settings that say how a run is shown, not what it computes: free to change on resume.
-FREE_ON_RESUME = ("progress", "trust_environment", "wandb_project")
+FREE_ON_RESUME = ("population_size", "progress", "trust_environment", "wandb_project")
 
 DEFAULTS = defaults()
 
@@ -36,15 +36,21 @@ PACKAGES = (
 Record = dict[str, Any]
 
 
-class RunFolder:
-    """One run's folder, locked for this process while the context is open."""
+class LockedFolder:
+    """A folder of this program's, locked for this process while the context is open.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    RECORD = ""  # The file that tells a folder of this kind.
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: TextIO | None = None
         self._is_new = False
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> Self:
         """Create the folder where it is new, and lock it.
 
         Raises:
@@ -53,12 +59,10 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir {self.path} is a file; name a folder")
         holds = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        if "config.json" in holds:
-            read_record(self.path)  # Refuses one that is not ours.
+        if self.RECORD in holds:
+            self.check_record()
         elif holds - {".lock"}:
-            raise UserError(
-                f"--workdir {self.path} holds files but no run; name a new or empty folder"
-            )
+            raise UserError(self.refusal(holds))
         self._is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / ".lock").open("w")
@@ -78,6 +82,28 @@ class RunFolder:
         if self._is_new and [path.name for path in self.path.iterdir()] == [".lock"]:
             (self.path / ".lock").unlink()
             self.path.rmdir()
+
+    def check_record(self) -> None:
+        """Refuse a record that is not ours."""
+
+    def refusal(self, holds: set[str]) -> str:
+        """What is said of a folder that holds other files than ours."""
+        raise NotImplementedError
+
+
+class RunFolder(LockedFolder):
+    """One run's folder."""
+
+    RECORD = "config.json"
+
+    def check_record(self) -> None:
+        """Refuse a record that is not ours."""
+        read_record(self.path)
+
+    def refusal(self, holds: set[str]) -> str:
+        """What is said of a folder that holds other files than ours."""
+        kind = "a population of runs" if "population.json" in holds else "files but no run"
+        return f"--workdir {self.path} holds {kind}; name a new or empty folder"
 
     def check_settings(self, config: Record) -> None:
         """Refuse a folder that belongs to a run with other settings; for before any long work."""

@@ -19,10 +19,14 @@ class Transitions(flax.struct.PyTreeNode):
     """
 
     observations: Array  # [N, observation_dim] float32
-    actions: Array  # [N, action_dim] float32, inside [-1, 1]
+    actions: Array  # [N, action_dim] float32, inside [-1, 1]; one-hot in a discrete space
     rewards: Array  # [N] float32
     masks: Array  # [N] float32, 0 or 1
     next_observations: Array  # [N, observation_dim] float32
+    # For the objectives of SARSA's kind alone: the action that followed in the data, and 1 where
+    # one did. None does where the data of an episode end.
+    next_actions: Array | None = None  # [N, action_dim] float32
+    next_action_masks: Array | None = None  # [N] float32, 0 or 1
 
     @property
     def size(self) -> int:

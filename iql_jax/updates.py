@@ -1,14 +1,16 @@
-"""One gradient step for each network of IQL, as pure functions.
+"""One gradient step of V and of the critics, and the target's average, as pure functions.
 
-Each takes what it updates and returns it updated, with its metrics. The order in which they are
-applied, and which version of each network feeds the others, is written in ``learner.update`` alone.
+Each takes what it updates and returns it updated, with its metrics. What they are fed is written in
+``objectives``, and their order in ``learner.update``; the actor's steps are in ``extractions``.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from iql_jax import losses, policy
+from iql_jax import losses
 from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Params, Transitions
 
@@ -18,7 +20,7 @@ def update_v(
     batch: Transitions,
     target_q: Array,
     *,
-    expectile: Array,
+    expectile: Array | float,
     learning_rate: Array,
 ) -> tuple[TrainState, Metrics]:
     """Move V towards the expectile of ``target_q`` [B], the target critics' minimum (eq. 5)."""
@@ -36,42 +38,6 @@ def update_v(
     return value.apply_gradients(grads=grads, learning_rate=learning_rate), metrics
 
 
-def update_actor(
-    actor: TrainState,
-    batch: Transitions,
-    advantages: Array,
-    *,
-    temperature: Array,
-    max_weight: Array,
-    learning_rate: Array,
-    dropout_rate: Array | None,
-    dropout_key: jax.Array | None,
-) -> tuple[TrainState, Metrics]:
-    """Regress the policy on the data's actions, weighted by their ``advantages`` [B] (eq. 7).
-
-    With a ``dropout_rate`` the forward pass drops hidden units; the ``dropout_key`` is consumed.
-    """
-    weights = losses.advantage_weights(advantages, temperature, max_weight)
-    rngs = None if dropout_key is None else {"dropout": dropout_key}
-
-    def loss_fn(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        means, log_stds = actor.apply_fn(params, batch.observations, dropout_rate, rngs=rngs)
-        log_probs = policy.log_prob(means, log_stds, batch.actions)
-        return jnp.mean(losses.actor_loss(log_probs, weights)), (log_probs, log_stds)
-
-    (loss, (log_probs, log_stds)), grads = jax.value_and_grad(loss_fn, has_aux=True)(actor.params)
-    metrics = {
-        "actor_loss": loss,
-        "advantage": jnp.mean(advantages),
-        "weight": jnp.mean(weights),
-        "weight_clipped": jnp.mean(weights >= max_weight),
-        "log_prob": jnp.mean(log_probs),
-        "policy_std": jnp.mean(jnp.exp(log_stds)),
-        "actor_grad_norm": optax.tree.norm(grads),
-    }
-    return actor.apply_gradients(grads=grads, learning_rate=learning_rate), metrics
-
-
 def update_q(
     critic: TrainState,
     batch: Transitions,
@@ -82,10 +48,50 @@ def update_q(
 ) -> tuple[TrainState, Metrics]:
     """Move every critic towards ``r + discount * mask * next_values`` [B] (eq. 6)."""
     targets = losses.td_targets(batch.rewards, batch.masks, next_values, discount)
+    return _critic_step(
+        critic, batch, lambda q: jnp.mean(losses.critic_loss(q, targets)), learning_rate
+    )
+
+
+def update_q_sarsa(
+    critic: TrainState,
+    batch: Transitions,
+    next_q: Array,
+    *,
+    expectile: Array | None,
+    discount: Array,
+    learning_rate: Array,
+) -> tuple[TrainState, Metrics]:
+    """Move every critic towards ``r + discount * mask * next_q``, Q' of the data's next actions.
+
+    By squared errors (eq. 3) where ``expectile`` is None, else by expectile regression (eq. 4).
+    Transitions that need a next action and have none are left out.
+    """
+    if batch.next_action_masks is None:
+        raise ValueError("the transitions hold no next actions")
+    targets = losses.td_targets(batch.rewards, batch.masks, next_q, discount)
+    usable = jnp.maximum(batch.next_action_masks, 1.0 - batch.masks)
+
+    def loss_fn(q_values: jax.Array) -> jax.Array:
+        if expectile is None:
+            return losses.masked_mean(losses.critic_loss(q_values, targets), usable)
+        errors = losses.expectile_critic_loss(q_values, targets, expectile)
+        return losses.masked_mean(errors, usable)
+
+    return _critic_step(critic, batch, loss_fn, learning_rate)
+
+
+def _critic_step(
+    critic: TrainState,
+    batch: Transitions,
+    loss_of: Callable[[jax.Array], jax.Array],
+    learning_rate: Array,
+) -> tuple[TrainState, Metrics]:
+    """One step of the critics down a loss of their Q values [num_critics, B]."""
 
     def loss_fn(params: Params) -> tuple[jax.Array, jax.Array]:
         q_values = critic.apply_fn(params, batch.observations, batch.actions)
-        return jnp.mean(losses.critic_loss(q_values, targets)), q_values
+        return loss_of(q_values), q_values
 
     (loss, q_values), grads = jax.value_and_grad(loss_fn, has_aux=True)(critic.params)
     metrics = {

@@ -67,6 +67,22 @@ MISTAKES = {
         ["-m", "iql_jax.evaluate", "--workdir={tmp}/nothing"],
         ["nothing", "no run"],
     ),
+    "unknown swept key": (
+        ["train_offline.py", POINTMAZE, "--sweep={tmp}/sweep.py", "--workdir={tmp}/never"],
+        ["unknown config key 'expectil'", "expectile"],
+    ),
+    "a sweep of fine-tuning": (
+        ["train_finetune.py", "--config=configs/pointmaze_finetune.py", "--sweep={tmp}/sweep.py"],
+        ["sweep"],
+    ),
+    "seeds of fine-tuning": (
+        ["train_finetune.py", "--config=configs/pointmaze_finetune.py", "--config.num_seeds=2"],
+        ["num_seeds is 2", "one seed at a time"],
+    ),
+    "an engine for one run": (
+        ["train_offline.py", POINTMAZE, "--engine=ray"],
+        ["--engine", "--sweep"],
+    ),
     "no folder": (["-m", "iql_jax.evaluate"], ["no --workdir given"]),
 }
 
@@ -81,6 +97,7 @@ def outcomes(tmp_path_factory):
         "def get_config():\n    raise RuntimeError('my own\\n mistake')\n"
     )
     (tmp / "attribute.py").write_text("import os\ndef get_config():\n    return os.nothing\n")
+    (tmp / "sweep.py").write_text("def get_sweep():\n    return {'expectil': [0.5]}\n")
     (tmp / "dictionary.py").write_text("def get_config():\n    return {'seed': 1}\n")
     environment = {
         **os.environ,

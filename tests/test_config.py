@@ -4,6 +4,7 @@ import ml_collections
 import pytest
 
 from iql_jax.config import (
+    _CHOICES,
     Config,
     FinetuneConfig,
     base_config,
@@ -12,6 +13,8 @@ from iql_jax.config import (
     from_record,
 )
 from iql_jax.errors import UserError
+from iql_jax.extractions import EXTRACTIONS
+from iql_jax.objectives import NEEDS_NEXT_ACTIONS, OBJECTIVES
 
 
 def test_base_config_holds_every_key_and_the_papers_numbers():
@@ -50,6 +53,11 @@ def test_settings_are_frozen():
         ({"discount": 1.1}, ["discount", "[0, 1]"]),
         ({"max_steps": 0}, ["max_steps"]),
         ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
+        ({"objective": "sarsas"}, ["objective", "did you mean 'sarsa'"]),
+        ({"extraction": "ddpg"}, ["extraction", "did you mean 'ddpgbc'"]),
+        ({"bc_alpha": -0.1}, ["bc_alpha", "0 or more"]),
+        ({"max_actions": 0}, ["max_actions", "at least 1"]),
+        ({"max_over": "all"}, ["max_over", "policy, uniform"]),
         ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
         ({"maze_goal": "x"}, ["maze_goal", "eval, episode, stored"]),
         ({"maze_walls": "datas"}, ["maze_walls", "did you mean 'data'"]),
@@ -216,3 +224,14 @@ def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
     settings = finetune_config(offline)
     assert (settings.max_steps, settings.expectile) == (1_000_000, 0.8)
     assert settings.opt_decay_schedule == "none"
+
+
+def test_the_choices_are_those_of_the_learner():
+    assert _CHOICES["objective"] == tuple(OBJECTIVES)
+    assert _CHOICES["extraction"] == tuple(EXTRACTIONS)
+
+
+@pytest.mark.parametrize("objective", NEEDS_NEXT_ACTIONS)
+def test_fine_tuning_has_no_next_actions(objective):
+    with pytest.raises(UserError, match="use 'iql' or 'q_learning'"):
+        from_mapping({"dataset": "a/b-v0", "objective": objective}, FinetuneConfig)

@@ -224,14 +224,27 @@ def test_a_width_that_changes():
         read(folder)
 
 
-def test_discrete_actions_are_refused(folder, file):
+def test_discrete_actions_are_read_as_they_are(folder, file):
+    change_metadata(folder, action_space='{"type": "Discrete", "n": 7}')
+    with pytest.raises(UserError, match="episode 0: actions are float32, not integers"):
+        read(folder)
+    with h5py.File(file, "a") as content:
+        for e, steps in enumerate(LENGTHS):
+            del content[f"episode_{e}/actions"]
+            content[f"episode_{e}/actions"] = np.arange(steps) + e
+    episodes = read(folder)
+    expected = np.concatenate([np.arange(steps) + e for e, steps in enumerate(LENGTHS)])
+    np.testing.assert_array_equal(episodes.actions, expected[:, None].astype(np.float32))
+
+
+def test_actions_that_are_neither_vectors_nor_of_a_discrete_space(folder, file):
     with h5py.File(file, "a") as content:
         del content["episode_0/actions"]
         content["episode_0/actions"] = np.array([0, 1, 0])
     with pytest.raises(UserError, match="episode 0: actions are int64, not continuous"):
         read(folder)
-    change_metadata(folder, action_space='{"type": "Discrete", "n": 2}')
-    with pytest.raises(UserError, match="Discrete actions; only continuous"):
+    change_metadata(folder, action_space='{"type": "MultiDiscrete", "nvec": [2, 2]}')
+    with pytest.raises(UserError, match="MultiDiscrete actions; only Box and Discrete"):
         read(folder)
 
 

@@ -228,10 +228,29 @@ def test_spaces_that_are_not_the_datasets(fields, message):
         make_environment(dataclasses.replace(pendulum_recipe(), **fields))
 
 
-def test_discrete_actions_are_refused():
-    cart = spec_json("gymnasium.envs.classic_control.cartpole:CartPoleEnv", "CartPole-v1", 500)
-    with pytest.raises(UserError, match="only vectors are supported"):
-        make_environment(recipe_of(cart))
+CART = spec_json("gymnasium.envs.classic_control.cartpole:CartPoleEnv", "CartPole-v1", 500)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"actions are continuous, but those of its environment CartPole-v1 are Discrete\(2\)"),
+        ({"action_dim": 3, "discrete_start": 0}, r"are Discrete\(3\), but .* are Discrete\(2\)"),
+        ({"action_dim": 2, "discrete_start": 1}, r"Discrete\(2, start=1\), but .* Discrete\(2\)"),
+    ],
+)
+def test_discrete_spaces_that_are_not_the_datasets(fields, message):
+    with pytest.raises(UserError, match=message):
+        make_environment(recipe_of(CART, **fields))
+
+
+def test_one_hot_actions_are_the_environments_integers(made):
+    env, plain = made(recipe_of(CART, action_dim=2, discrete_start=0)), gym.make("CartPole-v1")
+    assert env.action_space == gym.spaces.Box(0, 1, (2,), np.float32)
+    np.testing.assert_array_equal(env.reset(seed=1)[0], plain.reset(seed=1)[0])
+    for choice in (0, 1, 1, 0):
+        expected = plain.step(choice)[0]
+        np.testing.assert_array_equal(env.step(np.eye(2, dtype=np.float32)[choice])[0], expected)
 
 
 # The layout.

@@ -7,8 +7,31 @@ import iql_jax
 
 PACKAGE = Path(iql_jax.__file__).parent
 
-ALGORITHM = ("types", "losses", "networks", "train_state", "updates", "learner", "policy")
-ALLOWED = {"jax", "flax", "optax", "chex", "numpy", "functools", "collections", "typing"}
+ALGORITHM = (
+    "types",
+    "losses",
+    "distributions",
+    "networks",
+    "train_state",
+    "state",
+    "updates",
+    "objectives",
+    "extractions",
+    "learner",
+    "policy",
+    "population",
+)
+ALLOWED = {
+    "jax",
+    "flax",
+    "optax",
+    "chex",
+    "numpy",
+    "functools",
+    "collections",
+    "typing",
+    "dataclasses",
+}
 
 
 @pytest.mark.parametrize("module", ALGORITHM)

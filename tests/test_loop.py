@@ -16,7 +16,8 @@ from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
-from iql_jax.loop import Loop, Phase, Stretch
+from iql_jax.loop import Loop
+from iql_jax.phases import Phase, Stretch
 
 CONFIG = {
     "dataset": "toy/toy-v0",

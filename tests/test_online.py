@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, dataset_of
 
-from iql_jax import interaction, online, replay_buffer
+from iql_jax import compilation, interaction, online, replay_buffer
 from iql_jax.config import FinetuneConfig
 from iql_jax.data.rewards import RewardTransform
 from iql_jax.errors import UserError
@@ -32,7 +32,7 @@ SMALL = {"hidden_dims": (8,), "batch_size": 8, "replay_buffer_size": CAPACITY, *
 def one_process_and_few_programs(monkeypatch):
     monkeypatch.setattr(interaction, "available_cores", lambda: 1)
     # Without options, the programs of the tests that call ``learn`` themselves are the phase's.
-    monkeypatch.setattr(online, "COMPILER_OPTIONS", {})
+    monkeypatch.setattr(compilation, "COMPILER_OPTIONS", {})
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_what_is_stored_is_what_a_plain_loop_would_store(begin, offline_ratio):
     begun.save()
     (logged,) = begun._log.read()
 
-    rows = [[field[i] for field in vars(begun._dataset.transitions).values()] for i in range(5)]
+    rows = [[field[i] for field in jax.tree.leaves(begun._dataset.transitions)] for i in range(5)]
     rows += [None] * (CAPACITY - 5)
     env, episode, place = Diary(), 0, 5
     run_seed = stream_seed(42, Stream.RESETS)
@@ -321,7 +321,9 @@ def test_what_is_stored_is_what_a_plain_loop_would_store(begin, offline_ratio):
             episode += 1
             observation = env.reset(seed=episode_seed(run_seed, episode))[0]
 
-    for column, (name, field) in enumerate(vars(begun._begun.buffer.transitions).items()):
+    stored = begun._begun.buffer.transitions
+    for column, (path, field) in enumerate(jax.tree_util.tree_leaves_with_path(stored)):
+        name = jax.tree_util.keystr(path)
         expected = np.array([row[column] for row in rows], np.float32)
         np.testing.assert_array_equal(field, expected, err_msg=name)
     assert episode > 4

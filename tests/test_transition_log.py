@@ -2,6 +2,7 @@
 
 import errno
 
+import jax
 import numpy as np
 import pytest
 
@@ -39,11 +40,10 @@ def write(folder, *batches):
 def assert_reads(log, count):
     read = list(log.read())
     assert sum(piece.size for piece in read) == count
-    for field, expected in vars(coded(0, count)).items():
-        values = [getattr(piece, field) for piece in read]
-        if values:
-            np.testing.assert_array_equal(np.concatenate(values), expected)
-            assert values[0].dtype == np.float32
+    if read:
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *read)
+        jax.tree.map(np.testing.assert_array_equal, whole, coded(0, count))
+        assert {field.dtype for field in jax.tree.leaves(whole)} == {np.dtype(np.float32)}
 
 
 def names(folder):

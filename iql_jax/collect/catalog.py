@@ -23,16 +23,20 @@ class Maker:
     """How to make one dataset.
 
     Attributes:
-        twin_of: the Minari dataset that this one stands in for where that cannot be downloaded.
-        module: the module whose ``plan(id, steps=, seed=, **arguments)`` says how.
+        twin_of: the Minari dataset that this one stands in for where that cannot be downloaded;
+            None where there is none.
+        module: the module whose ``plan(id, steps=, seed=, **arguments)`` says how; or, where the
+            size is fixed, whose ``make(id, seed=)`` does it.
         arguments: further arguments of ``plan``.
         description: what it is, in one line.
+        steps: its number of transitions unless its maker is told otherwise; None where it is fixed.
     """
 
-    twin_of: str
+    twin_of: str | None
     module: str
     arguments: dict[str, Any]
     description: str
+    steps: int | None = FULL_STEPS
 
 
 def _pointmaze(task: str) -> Maker:
@@ -65,9 +69,19 @@ _ANTMAZE_TASKS = (
     "large-diverse",
 )
 
-EMBEDDED: dict[str, Maker] = {
-    f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS
-} | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
+_DISCRETE_UMAZE = Maker(
+    twin_of=None,
+    module="iql_jax.collect.discrete_umaze",
+    arguments={},
+    description="1 optimal and 99 random trajectories in the discrete u-maze of the IQL paper",
+    steps=None,
+)
+
+EMBEDDED: dict[str, Maker] = (
+    {f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS}
+    | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
+    | {"iql/discrete-umaze-v0": _DISCRETE_UMAZE}
+)
 
 
 def twin_of(minari_id: str) -> str | None:
@@ -78,7 +92,7 @@ def twin_of(minari_id: str) -> str | None:
 
 def make(
     dataset_id: str,
-    steps: int = FULL_STEPS,
+    steps: int | None = None,
     seed: int = 0,
     progress: bool = True,
     *,
@@ -89,7 +103,7 @@ def make(
 
     Args:
         dataset_id: a key of ``EMBEDDED``.
-        steps: the number of transitions.
+        steps: the number of transitions; None for the usual one.
         seed: what the content depends on, besides the steps.
         progress: whether to show progress bars.
         force: whether to make it again where it exists.
@@ -106,7 +120,11 @@ def make(
         close = difflib.get_close_matches(dataset_id, EMBEDDED, n=3)
         names = ", ".join(close or EMBEDDED)
         raise UserError(f"no maker for the dataset {dataset_id!r}; there are makers for: {names}")
-    if steps < 1 or seed < 0:
+    maker = EMBEDDED[dataset_id]
+    if maker.steps is None and steps is not None:
+        raise UserError(f"{dataset_id} has a size of its own; leave out the number of steps")
+    steps = maker.steps if steps is None else steps
+    if (steps is not None and steps < 1) or seed < 0:
         raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
     with _stop_request() as stop:
         # Signals are noted from here on: an exception may get lost while these are imported.
@@ -117,15 +135,17 @@ def make(
         if force or not is_complete(dataset_id):
             from iql_jax.collect.collecting import collect
 
-            maker = EMBEDDED[dataset_id]
-            plan = importlib.import_module(maker.module).plan
+            module = importlib.import_module(maker.module)
             stop.check()
-            collect(
-                plan(dataset_id, steps=steps, seed=seed, **maker.arguments),
-                progress=progress,
-                score_episodes=score_episodes,
-                check=stop.check,
-            )
+            if steps is None:
+                module.make(dataset_id, seed=seed)
+            else:
+                collect(
+                    module.plan(dataset_id, steps=steps, seed=seed, **maker.arguments),
+                    progress=progress,
+                    score_episodes=score_episodes,
+                    check=stop.check,
+                )
         stop.check()
         return pathlib.Path(get_dataset_path(dataset_id))
 

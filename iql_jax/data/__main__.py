@@ -67,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument(
         "--steps",
         type=int,
-        default=catalog.FULL_STEPS,
-        help=f"transitions ({catalog.FULL_STEPS:,})",
+        help=f"transitions ({catalog.FULL_STEPS:,}, where the number is free)",
     )
     making.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
     making.add_argument("--force", action="store_true", help="make it again where it exists")
@@ -219,7 +218,8 @@ def _info(options: argparse.Namespace) -> int:
     if options.id in catalog.EMBEDDED and not (root / options.id).exists():
         maker = catalog.EMBEDDED[options.id]
         _say(f"{options.id} is not made yet: {maker.description}.")
-        _say(f"It stands in for {maker.twin_of} where that cannot be downloaded.")
+        if maker.twin_of is not None:
+            _say(f"It stands in for {maker.twin_of} where that cannot be downloaded.")
         _say(f"To make it: python -m iql_jax.data make {options.id}")
         return 0
     path = _local(options.id)
@@ -231,7 +231,7 @@ def _info(options: argparse.Namespace) -> int:
             value = metadata[name]
             words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             _say(f"{name.partition('_')[0].capitalize()}: {words}.")
-    if options.id in catalog.EMBEDDED:
+    if options.id in catalog.EMBEDDED and catalog.EMBEDDED[options.id].twin_of is not None:
         _say(f"Stands in for: {catalog.EMBEDDED[options.id].twin_of}.")
     for name, key in (("Collected in", "env_spec"), ("Evaluated in", "eval_env_spec")):
         if metadata.get(key):

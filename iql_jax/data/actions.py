@@ -1,5 +1,6 @@
-"""Actions as the policy makes them: inside [-1, 1], whatever the environment's range."""
+"""Actions as the policy makes them: inside [-1, 1] whatever their range, or one-hot."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -13,6 +14,44 @@ ACTION_LIMIT = 1 - 1e-5
 """Actions of the data are clipped to this size, as the official implementation does."""
 
 Bounds = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteActions:
+    """The integers from ``start`` on, ``n`` of them; to the policy they are one-hot vectors."""
+
+    n: int
+    start: int
+
+    def one_hot(self, actions: FloatArray, name: str) -> FloatArray:
+        """Turn integers [N, 1] into [N, n].
+
+        Args:
+            actions: as stored.
+            name: of the dataset, for the error.
+
+        Raises:
+            UserError: if one lies outside the space.
+        """
+        choices = actions[:, 0].astype(np.int64) - self.start
+        outside = (choices < 0) | (choices >= self.n)
+        if outside.any():
+            raise UserError(
+                f"dataset {name} holds the action {int(actions[outside][0, 0])}, but its action "
+                f"space has the integers from {self.start} to {self.start + self.n - 1}"
+            )
+        encoded = np.zeros((len(choices), self.n), np.float32)
+        encoded[np.arange(len(choices)), choices] = 1.0
+        return encoded
+
+
+def discrete_actions(metadata: dict[str, Any]) -> DiscreteActions | None:
+    """The action space of a Minari dataset's metadata where it is discrete, else None."""
+    text = metadata.get("action_space")
+    space = json.loads(text) if text else {}
+    if space.get("type") != "Discrete":
+        return None
+    return DiscreteActions(int(space["n"]), int(space.get("start", 0)))
 
 
 def action_bounds(metadata: dict[str, Any]) -> Bounds | None:
@@ -58,3 +97,60 @@ def to_unit_box(actions: FloatArray, bounds: Bounds | None) -> tuple[FloatArray,
         share = f"{100 * outside / len(actions):.2g} %"
         notes.append(f"{outside} actions ({share}) lay outside the action space and are clipped")
     return np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT, dtype=np.float32), notes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LearnableActions:
+    """A dataset's actions as the policy makes them.
+
+    Attributes:
+        values: [N, action_dim] float32.
+        notes: what was changed.
+        discrete: the space they are of, where it is discrete.
+        bounds: the environment's range, where it is neither discrete nor [-1, 1].
+    """
+
+    values: FloatArray
+    notes: list[str]
+    discrete: DiscreteActions | None
+    bounds: Bounds | None
+
+    def choices(self) -> dict[str, Any]:
+        """What goes on record."""
+        bounds = None if self.bounds is None else [bound.tolist() for bound in self.bounds]
+        discrete = {} if self.discrete is None else {"discrete": dataclasses.asdict(self.discrete)}
+        return {"action_range": bounds, **discrete}
+
+
+def learnable_actions(actions: FloatArray, metadata: dict[str, Any]) -> LearnableActions:
+    """Encode a dataset's actions [N, width], as stored, for the policy.
+
+    Raises:
+        UserError: if they do not fit their space, or it has no bounds.
+    """
+    discrete = discrete_actions(metadata)
+    if discrete is not None:
+        encoded = discrete.one_hot(actions, str(metadata["dataset_id"]))
+        return LearnableActions(encoded, [], discrete, None)
+    bounds = action_bounds(metadata)
+    values, notes = to_unit_box(actions, bounds)
+    return LearnableActions(values, notes, None, bounds)
+
+
+def next_actions(actions: FloatArray, lengths: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
+    """The action that follows each transition in its episode.
+
+    Args:
+        actions: [n, action_dim], episode after episode.
+        lengths: [E], each at least 1; their sum is n.
+
+    Returns:
+        ``next_actions`` [n, action_dim] and ``next_action_masks`` [n] of ``Transitions``: 0, and
+        zeros for an action, at the last transition of each episode.
+    """
+    last = np.cumsum(lengths) - 1
+    following = np.roll(actions, -1, axis=0)
+    following[last] = 0.0
+    masks = np.ones(len(actions), np.float32)
+    masks[last] = 0.0
+    return {"next_actions": following, "next_action_masks": masks}

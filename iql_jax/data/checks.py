@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from iql_jax.data.actions import DiscreteActions, discrete_actions
 from iql_jax.data.environment_checks import check_environments, check_versions
-from iql_jax.data.episodes import FlatEpisodes, IntArray, read_episodes, read_metadata
+from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_episodes, read_metadata
 from iql_jax.data.findings import Finding
 from iql_jax.data.maze_task import maze_kind, maze_map
 from iql_jax.environment_specs import parse_spec
@@ -87,6 +88,9 @@ def check_structure(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding
 def check_actions(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding:
     """Compare the actions with the bounds of their space."""
     actions = episodes.actions
+    discrete = discrete_actions(metadata)
+    if discrete is not None:
+        return _check_discrete(actions, discrete)
     space = json.loads(metadata["action_space"]) if metadata.get("action_space") else {}
     low = np.asarray(space.get("low", -1.0), dtype=np.float32)
     high = np.asarray(space.get("high", 1.0), dtype=np.float32)
@@ -99,6 +103,16 @@ def check_actions(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding:
     at_bounds = 100 * ((actions <= low) | (actions >= high)).mean()
     text = f"[{actions.shape[1]}], in {span}, {at_bounds:.2g} % of the components at a bound"
     return Finding("ok", "actions", text)
+
+
+def _check_discrete(actions: FloatArray, space: DiscreteActions) -> Finding:
+    choices, counts = np.unique(actions.astype(np.int64), return_counts=True)
+    shown = ", ".join(f"{c}: {n:,}" for c, n in zip(choices, counts, strict=True))
+    last = space.start + space.n - 1
+    if choices[0] < space.start or choices[-1] > last:
+        text = f"some lie outside the integers from {space.start} to {last}; there are {shown}"
+        return Finding("defect", "actions", text)
+    return Finding("ok", "actions", f"integers from {space.start} to {last}; {shown}")
 
 
 def check_endings(episodes: FlatEpisodes) -> list[Finding]:

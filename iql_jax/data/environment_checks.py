@@ -53,7 +53,9 @@ def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Findin
 
 
 def _shapes(space: gym.Space[Any]) -> Any:
-    """The shape of a space, or of each entry of a Dict space."""
+    """The shape of a space, or of each entry of a Dict space; a discrete one by its name."""
+    if isinstance(space, gym.spaces.Discrete):
+        return str(space)
     if isinstance(space, gym.spaces.Dict):
         return {key: _shapes(entry) for key, entry in sorted(space.spaces.items())}
     return list(space.shape) if space.shape is not None else str(space)

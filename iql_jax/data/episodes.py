@@ -34,7 +34,7 @@ class FlatEpisodes:
         observations: [N + E, d] float32 for each entry of the observations; a dataset whose
             observations are single arrays has the one entry 'observation', an entry of a nested
             Dict is called 'outer/inner'.
-        actions: [N, action_dim] float32, as stored.
+        actions: [N, action_dim] float32, as stored: of a discrete space, [N, 1] integers.
         rewards: [N] float32, as stored.
         terminations: [N] bool.
         truncations: [N] bool.
@@ -101,9 +101,9 @@ def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
         progress: whether to show a progress bar.
 
     Raises:
-        UserError: if a file is truncated or corrupt, the dataset is empty, its actions are
-            discrete, an observation is no vector, an episode's arrays do not fit together, or a
-            value is not finite; says which episode and field.
+        UserError: if a file is truncated or corrupt, the dataset is empty, its actions are neither
+            vectors nor of a discrete space, an observation is no vector, an episode's arrays do not
+            fit together, or a value is not finite; says which episode and field.
     """
     metadata = read_metadata(path)
     name = f"dataset {metadata['dataset_id']}"
@@ -112,13 +112,13 @@ def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
         raise UserError(f"{name} names {total!r} as its number of episodes: {AGAIN}")
     if total == 0:
         raise UserError(f"{name} has no episodes: {AGAIN}")
-    action_dim = _declared_action_dim(metadata, name)
+    kind, action_dim = _declared_actions(metadata, name)
     if metadata.get("data_format", "hdf5") == "hdf5":
         raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
     else:
         raw = _minari_episodes(path / "data", metadata, name)
     bar = tqdm(raw, f"reading {name}", total=total, unit="episode", disable=not progress)
-    episodes = _join(bar, total, name)
+    episodes = _join(bar, total, name, is_discrete=kind == "Discrete")
     found = episodes.actions.shape[1]
     if action_dim not in (None, found):
         raise UserError(
@@ -128,19 +128,21 @@ def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
     return episodes
 
 
-def _declared_action_dim(metadata: dict[str, Any], name: str) -> int | None:
-    """The length of an action as the metadata have it; None where they have no action space."""
+def _declared_actions(metadata: dict[str, Any], name: str) -> tuple[str, int | None]:
+    """The type and width of an action as the metadata have them; they may have no action space."""
     text = metadata.get("action_space")
     if not text:
-        return None
+        return "Box", None
     try:
         space = json.loads(text)
         kind, shape = space["type"], space.get("shape", ())
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{name} has an action space that cannot be read: {AGAIN}") from error
+    if kind == "Discrete":
+        return kind, 1
     if kind != "Box":
-        raise UserError(f"{name} has {kind} actions; only continuous actions (Box) are supported")
-    return int(np.prod(shape))
+        raise UserError(f"{name} has {kind} actions; only Box and Discrete ones are supported")
+    return kind, int(np.prod(shape))
 
 
 _RawEpisode = dict[str, npt.NDArray[Any]]
@@ -240,14 +242,15 @@ def _minari_episodes(
         raise UserError(f"{name}: episode {e} cannot be read ({error}): {AGAIN}") from error
 
 
-def _join(raw: Iterable[_RawEpisode], total: int, name: str) -> FlatEpisodes:
+def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: bool) -> FlatEpisodes:
     """Check episodes one by one, and lay them end to end."""
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     lengths = []
     for e, arrays in enumerate(raw):
         where = f"{name}: episode {e}"
-        if arrays["actions"].dtype.kind != "f":
-            raise UserError(f"{where}: actions are {arrays['actions'].dtype}, not continuous")
+        if arrays["actions"].dtype.kind not in ("iu" if is_discrete else "f"):
+            expected = "integers" if is_discrete else "continuous"
+            raise UserError(f"{where}: actions are {arrays['actions'].dtype}, not {expected}")
         vectors = {field: _vectors(array, f"{where}, {field}") for field, array in arrays.items()}
         length = len(vectors["rewards"])
         if length == 0:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.collect.catalog import EMBEDDED, FULL_STEPS
+from iql_jax.collect.catalog import EMBEDDED
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data import cache, maze_data
-from iql_jax.data.actions import Bounds, action_bounds, to_unit_box
+from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
 from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray, read_metadata
 from iql_jax.data.maze_task import maze_kind, set_up_maze
 from iql_jax.data.requirements import unmet_requirements
@@ -37,6 +37,7 @@ class Dataset:
         reward_transform: what the rewards went through; apply it to new rewards as well.
         score_rule: how evaluation episodes are scored.
         terminates: whether a termination in the environment ends the bootstrap, as in the data.
+        discrete_actions: whether the actions are choices, as one-hot vectors.
     """
 
     transitions: Transitions
@@ -45,6 +46,7 @@ class Dataset:
     reward_transform: RewardTransform
     score_rule: ScoreRule
     terminates: bool
+    discrete_actions: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,8 +87,8 @@ def load_dataset(config: Config) -> Dataset:
     Deterministic: the same files and the same config give the same bits.
 
     Args:
-        config: reads dataset, top_episodes, reward_transform, normalize_observations, maze_*,
-            trust_environment, eval_episodes and progress.
+        config: reads dataset, objective, top_episodes, reward_transform, normalize_observations,
+            maze_*, trust_environment, eval_episodes and progress.
 
     Raises:
         UserError: if the dataset cannot be found or read, or if a choice does not fit it.
@@ -103,24 +105,24 @@ def load_dataset(config: Config) -> Dataset:
     else:
         steps = _maze_steps(episodes, metadata, spec, config)
     steps = _keep_top(steps, config.top_episodes)
-    bounds = action_bounds(metadata)
-    actions, action_notes = to_unit_box(steps.actions, bounds)
+    actions = learnable_actions(steps.actions, metadata)
     transform = REWARD_TRANSFORMS[config.reward_transform](steps.rewards, steps.lengths)
     normalization = _normalization(steps.observations) if config.normalize_observations else None
     transitions = Transitions(
         observations=normalization(steps.observations) if normalization else steps.observations,
-        actions=actions,
+        actions=actions.values,
         rewards=transform(steps.rewards),
         masks=steps.masks,
         next_observations=(
             normalization(steps.next_observations) if normalization else steps.next_observations
         ),
+        **_next_actions(config, actions.values, steps.lengths),
     )
     rule = score_rule(resolved.id, metadata, is_maze=kind is not None)
     notes = [
         *_size_notes(resolved.id, episodes),
         *steps.notes,
-        *action_notes,
+        *actions.notes,
         *unmet_requirements(metadata),
     ]
     if spec is not None:
@@ -133,7 +135,7 @@ def load_dataset(config: Config) -> Dataset:
         "observation_keys": list(steps.observation_keys),
         "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
         "normalization": None if normalization is None else normalization.as_json(),
-        "action_range": None if bounds is None else [bound.tolist() for bound in bounds],
+        **actions.choices(),
         "score": dataclasses.asdict(rule),
         **steps.choices,
     }
@@ -145,16 +147,24 @@ def load_dataset(config: Config) -> Dataset:
         "transitions": transitions.size,
         "episodes": len(steps.lengths),
         "observation_dim": int(steps.observations.shape[1]),
-        "action_dim": int(actions.shape[1]),
+        "action_dim": int(actions.values.shape[1]),
         "choices": choices,
         "notes": notes,
     }
     recipe = None
     if spec is not None:
-        recipe = _recipe(config, metadata, steps, normalization, bounds)
+        recipe = _recipe(config, metadata, steps, normalization, actions)
     # A maze's episodes end at success, and what that means is the config's choice.
     terminates = kind is None or config.maze_terminate_at_success
-    return Dataset(transitions, record, recipe, transform, rule, terminates)
+    discrete = actions.discrete is not None
+    return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
+
+
+def _next_actions(config: Config, actions: FloatArray, lengths: IntArray) -> dict[str, FloatArray]:
+    """The fields of transitions that hold next actions, where the objective asks for them."""
+    if config.objective not in ("sarsa", "expectile_sarsa"):
+        return {}
+    return next_actions(actions, lengths)
 
 
 def _spec(metadata: dict[str, Any], *keys: str) -> EnvSpec | None:
@@ -272,8 +282,9 @@ def _recipe(
     metadata: dict[str, Any],
     steps: _Steps,
     normalization: _Normalization | None,
-    bounds: Bounds | None,
+    actions: LearnableActions,
 ) -> EnvironmentRecipe:
+    low, high = actions.bounds or (None, None)
     return EnvironmentRecipe(
         spec=str(_first(metadata, ("eval_env_spec", "env_spec"))),
         kwargs=steps.kwargs,
@@ -283,15 +294,17 @@ def _recipe(
         maze=steps.maze,
         trusted=config.trust_environment,
         observation_dim=int(steps.observations.shape[1]),
-        action_dim=int(steps.actions.shape[1]),
-        action_low=None if bounds is None else bounds[0],
-        action_high=None if bounds is None else bounds[1],
+        action_dim=int(actions.values.shape[1]),
+        action_low=low,
+        action_high=high,
+        discrete_start=None if actions.discrete is None else actions.discrete.start,
         requirements=tuple(metadata.get("requirements") or ()),
     )
 
 
 def _size_notes(dataset_id: str, episodes: FlatEpisodes) -> list[str]:
     """An embedded dataset keeps its id when it is made smaller, for a test: no run may miss it."""
-    if dataset_id not in EMBEDDED or episodes.num_transitions == FULL_STEPS:
+    full = EMBEDDED[dataset_id].steps if dataset_id in EMBEDDED else None
+    if full in (None, episodes.num_transitions):
         return []
-    return [f"made with {episodes.num_transitions:,} transitions instead of {FULL_STEPS:,}"]
+    return [f"made with {episodes.num_transitions:,} transitions instead of {full:,}"]

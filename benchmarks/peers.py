@@ -1,0 +1,253 @@
+"""Other implementations of IQL, each timed in the training loop of its own main program.
+
+Each takes a checkout, builds its learner at AntMaze size on made-up transitions (only their shapes
+matter), and returns updates a second, warm, batch sampling included. What their modules import but
+their training loops do not use (environments, logging, command lines) is replaced by empty modules
+in memory; where a function has left JAX since, its successor is put in its place. Their
+arithmetic, compilation and data flow are untouched. They need distrax, TensorFlow Probability and
+PyTorch respectively.
+"""
+
+import sys
+import time
+import types
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OBSERVATION_DIM, ACTION_DIM, BATCH = 29, 8, 256
+TRANSITIONS = 1_000_000
+UNIFLORAL_SCAN = 2_500  # Updates in one of its scans: its eval_interval.
+
+
+def time_official(checkout: Path, updates: int) -> float:
+    """The authors' (github.com/ikostrikov/implicit_q_learning): a jitted update, NumPy batches."""
+    import flax
+    import jax
+
+    stub("d4rl", "gym")
+    jit = jax.jit
+    vars(jax).update(
+        tree_multimap=jax.tree.map,  # Removed from JAX in 2022.
+        jit=forgiving(jit),
+    )
+    flax.config.update("flax_return_frozendict", True)  # The default until 2023.
+    sys.path.insert(0, str(checkout))
+    from dataset_utils import Dataset
+    from learner import Learner
+
+    vars(jax).update(jit=jit)
+    data = made_up_transitions()
+    dataset = Dataset(
+        observations=data["observations"],
+        actions=data["actions"],
+        rewards=data["rewards"],
+        masks=1.0 - data["terminals"],
+        dones_float=data["terminals"],
+        next_observations=data["next_observations"],
+        size=TRANSITIONS,
+    )
+    agent = Learner(
+        0,
+        data["observations"][:1],
+        data["actions"][:1],
+        max_steps=1_000_000,
+        expectile=0.9,
+        temperature=10.0,
+    )
+
+    def train(count: int) -> None:
+        for _ in range(count):
+            agent.update(dataset.sample(BATCH))
+        jax.block_until_ready((agent.actor.params, agent.target_critic.params))
+
+    return rate(train, updates, warm_up=50)
+
+
+def time_jax_corl(checkout: Path, updates: int) -> float:
+    """JAX-CORL (github.com/nissymori/JAX-CORL): 8 updates per jitted call, data on the device."""
+    stub("d4rl", "gym", "wandb")
+    stub("omegaconf", OmegaConf=types.SimpleNamespace(from_cli=dict))
+    stub("pydantic", BaseModel=object)
+    sys.path.insert(0, str(checkout / "algos"))
+    import iql
+    import jax
+    import jax.numpy as jnp
+
+    config = iql.config
+    data = made_up_transitions()
+    dataset = iql.Transition(
+        observations=jnp.asarray(data["observations"]),
+        actions=jnp.asarray(data["actions"]),
+        rewards=jnp.asarray(data["rewards"]),
+        next_observations=jnp.asarray(data["next_observations"]),
+        dones=jnp.asarray(data["terminals"]),
+        dones_float=jnp.asarray(data["terminals"]),
+    )
+    state = iql.create_iql_train_state(
+        jax.random.PRNGKey(0), dataset.observations[0], dataset.actions[0], config
+    )
+    update = jax.jit(iql.IQL().update_n_times, static_argnums=(3,))
+    rng = jax.random.PRNGKey(1)
+
+    def train(count: int) -> None:
+        nonlocal state, rng
+        for _ in range(count // config.n_jitted_updates):
+            rng, key = jax.random.split(rng)
+            state, _ = update(state, dataset, key, config)
+        jax.block_until_ready(state)
+
+    return rate(train, updates - updates % config.n_jitted_updates, config.n_jitted_updates)
+
+
+def time_unifloral(checkout: Path, updates: int) -> float:
+    """Unifloral (github.com/EmptyJackson/unifloral): a scan of 2,500 updates, data on the device.
+
+    Its program runs that scan at top level, where JAX compiles it once and then reuses it.
+    """
+    stub("d4rl", "gym", "wandb", "tyro")
+    sys.path.insert(0, str(checkout / "algorithms"))
+    import iql
+    import jax
+    import jax.numpy as jnp
+
+    data = made_up_transitions()
+    dataset = iql.Transition(
+        obs=jnp.asarray(data["observations"]),
+        action=jnp.asarray(data["actions"]),
+        reward=jnp.asarray(data["rewards"]),
+        next_obs=jnp.asarray(data["next_observations"]),
+        done=jnp.asarray(data["terminals"]),
+    )
+    args = iql.Args(batch_size=BATCH)
+    mean, std = dataset.obs.mean(axis=0), dataset.obs.std(axis=0)
+    observation, action = jnp.zeros(OBSERVATION_DIM), jnp.zeros(ACTION_DIM)
+    actor = iql.TanhGaussianActor(ACTION_DIM, mean, std)
+    critic = iql.DualQNetwork(mean, std)
+    value = iql.StateValueFunction(mean, std)
+    key = jax.random.key(0)
+
+    def create(network: Any, *inputs: Any) -> Any:
+        return iql.create_train_state(args, key, network, inputs)
+
+    state = iql.AgentTrainState(
+        actor=create(actor, observation),
+        dual_q=create(critic, observation, action),
+        dual_q_target=create(critic, observation, action),
+        value=create(value, observation),
+    )
+    step = iql.make_train_step(args, actor.apply, critic.apply, value.apply, dataset)
+    carry = (key, state)
+
+    def train(count: int) -> None:
+        nonlocal carry
+        for _ in range(count // UNIFLORAL_SCAN):
+            carry, _ = jax.lax.scan(step, carry, None, UNIFLORAL_SCAN)
+        jax.block_until_ready(carry)
+
+    scans = max(1, round(updates / UNIFLORAL_SCAN))
+    return rate(train, scans * UNIFLORAL_SCAN, UNIFLORAL_SCAN)
+
+
+def time_corl(checkout: Path, updates: int) -> float:
+    """CORL (github.com/corl-team/CORL): PyTorch, eager, data on the device."""
+    stub("d4rl", "gym", "wandb")
+    stub("pyrallis", wrap=lambda: lambda function: function)
+    sys.path.insert(0, str(checkout / "algorithms" / "offline"))
+    import iql
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = iql.TrainConfig(iql_tau=0.9, beta=10.0, device=device)
+    buffer = iql.ReplayBuffer(OBSERVATION_DIM, ACTION_DIM, config.buffer_size, device)
+    buffer.load_d4rl_dataset(made_up_transitions())
+    critic = iql.TwinQ(OBSERVATION_DIM, ACTION_DIM).to(device)
+    value = iql.ValueFunction(OBSERVATION_DIM).to(device)
+    actor = iql.GaussianPolicy(OBSERVATION_DIM, ACTION_DIM, 1.0).to(device)
+    trainer = iql.ImplicitQLearning(
+        max_action=1.0,
+        actor=actor,
+        actor_optimizer=torch.optim.Adam(actor.parameters(), lr=config.actor_lr),
+        q_network=critic,
+        q_optimizer=torch.optim.Adam(critic.parameters(), lr=config.qf_lr),
+        v_network=value,
+        v_optimizer=torch.optim.Adam(value.parameters(), lr=config.vf_lr),
+        discount=config.discount,
+        tau=config.tau,
+        device=device,
+        beta=config.beta,
+        iql_tau=config.iql_tau,
+        max_steps=config.max_timesteps,
+    )
+
+    def train(count: int) -> None:
+        for _ in range(count):
+            # Its losses are read back in each update, so that nothing is left under way.
+            trainer.train([part.to(device) for part in buffer.sample(BATCH)])
+
+    return rate(train, updates, warm_up=50)
+
+
+PEERS: dict[str, Callable[[Path, int], float]] = {
+    "implicit_q_learning": time_official,
+    "JAX-CORL": time_jax_corl,
+    "unifloral": time_unifloral,
+    "CORL": time_corl,
+}
+"""By the name of the checkout's folder."""
+
+
+def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
+    """Updates a second, after a warm-up that compiles."""
+    train(warm_up)
+    start = time.perf_counter()
+    train(updates)
+    return updates / (time.perf_counter() - start)
+
+
+def made_up_transitions() -> dict[str, np.ndarray]:
+    """Random transitions in AntMaze's shapes, under D4RL's names."""
+    rng = np.random.default_rng(0)
+    observations = rng.standard_normal((TRANSITIONS + 1, OBSERVATION_DIM), np.float32)
+    return {
+        "observations": observations[:-1],
+        "actions": rng.uniform(-0.999, 0.999, (TRANSITIONS, ACTION_DIM)).astype(np.float32),
+        "rewards": -np.ones(TRANSITIONS, np.float32),
+        "next_observations": observations[1:],
+        "terminals": np.zeros(TRANSITIONS, np.float32),
+    }
+
+
+def forgiving(jit: Callable[..., Any]) -> Callable[..., Any]:
+    """``jax.jit`` as it was: it ignores static arguments that a function does not have."""
+
+    def forgiving_jit(function: Callable[..., Any], static_argnames: Any = (), **rest: Any) -> Any:
+        names = [name for name in static_argnames if name in signature(function).parameters]
+        return jit(function, static_argnames=names, **rest)
+
+    return forgiving_jit
+
+
+class _Anything(type):
+    """A class that has every attribute: what a type annotation may say of a missing package."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything
+
+
+class Anything(metaclass=_Anything):
+    """Stands for whatever a missing package holds; nothing can be done with it."""
+
+
+def stub(*names: str, **contents: Any) -> None:
+    """Put empty modules, or one with these contents, where packages are not installed or unused."""
+    for name in names:
+        module: Any = types.ModuleType(name)
+        vars(module).update(contents)
+        module.__getattr__ = lambda attribute: getattr(Anything, attribute)
+        sys.modules[name] = module

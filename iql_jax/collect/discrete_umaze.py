@@ -1,0 +1,119 @@
+"""The dataset of the discrete u-maze: one optimal trajectory and 99 of random actions.
+
+The mixture is the paper's. Of the random trajectories, few come near the goal.
+"""
+
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+from iql_jax import __version__
+from iql_jax.collect.reproducibility import COLLECTING, package_versions, randomness
+from iql_jax.collect.storage import BYTES_PER_ARRAY, add_episodes, new_dataset
+from iql_jax.collect.workspace import open_workspace
+from iql_jax.discrete_umaze import (
+    GOAL_REWARD,
+    MOVES,
+    START,
+    STATES,
+    TIME_LIMIT,
+    DiscreteUMaze,
+    environment_spec,
+    model,
+)
+from iql_jax.finite_mdp import FloatArray, greedy
+
+OPTIMAL_EPISODES = 1
+RANDOM_EPISODES = 99
+
+_DISCOUNT = 0.99  # Of the optimal trajectory.
+
+
+def make(dataset_id: str, *, seed: int) -> None:
+    """Make the dataset in Minari's local folder, in place of one of the same id.
+
+    Args:
+        dataset_id: the id to store it under.
+        seed: all randomness follows from it.
+
+    Raises:
+        UserError: if the disk is full, the folder cannot be written, or another process is making
+            the dataset.
+    """
+    episodes = trajectories(seed)
+    steps = sum(len(episode.rewards) for episode in episodes)
+    env = DiscreteUMaze()
+    with (
+        open_workspace(dataset_id, "whole") as workspace,
+        new_dataset(
+            dataset_id,
+            workspace.folder,
+            env_spec=environment_spec(),
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            expected_bytes=8 * steps * len(STATES) + 8 * len(episodes) * BYTES_PER_ARRAY,
+        ) as storage,
+    ):
+        add_episodes(storage, episodes)
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "algorithm_name": "an optimal policy, and random actions",
+                "author": {"iql_jax"},
+                "code_permalink": f"iql_jax {__version__}: iql_jax/collect/discrete_umaze.py",
+                "description": (
+                    f"{OPTIMAL_EPISODES} trajectory of an optimal policy, the first, and "
+                    f"{RANDOM_EPISODES} of uniformly random actions, in a discrete u-maze where a "
+                    "quarter of all actions is replaced by random ones. Made by: python -m "
+                    f"iql_jax.data make {dataset_id} --seed {seed}"
+                ),
+                "collection": {"seed": seed, "versions": package_versions()},
+                **reference_scores(),
+            }
+        )
+
+
+def trajectories(seed: int) -> list[EpisodeBuffer]:
+    """The episodes: the optimal ones first."""
+    env = DiscreteUMaze()
+    best, uniform = policies()
+    chosen = [best] * OPTIMAL_EPISODES + [uniform] * RANDOM_EPISODES
+    return [_episode(env, policy, seed, index) for index, policy in enumerate(chosen)]
+
+
+def policies() -> tuple[FloatArray, FloatArray]:
+    """An optimal policy and the uniform one, [S, A]."""
+    best = greedy(model().optimal_q(_DISCOUNT))
+    return best, np.full_like(best, 1 / len(MOVES))
+
+
+def reference_scores() -> dict[str, float]:
+    """The exact mean returns of the two policies, under the names that Minari's metadata have."""
+    best, uniform = (
+        GOAL_REWARD * model().success_probability(policy, START, TIME_LIMIT)
+        for policy in policies()
+    )
+    return {"ref_min_score": uniform, "ref_max_score": best}
+
+
+def _episode(env: DiscreteUMaze, policy: FloatArray, seed: int, index: int) -> EpisodeBuffer:
+    """One episode, to the goal or the time limit."""
+    reset_seed, generator = randomness(seed, COLLECTING, index)
+    observation, _ = env.reset(seed=reset_seed)
+    observations, rewards = [observation], []
+    actions: list[np.int64] = []
+    terminated = False
+    while not terminated and len(actions) < TIME_LIMIT:
+        probabilities = policy[int(observation.argmax())]
+        actions.append(np.int64(generator.choice(len(MOVES), p=probabilities)))
+        observation, reward, terminated, _, _ = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(reward)
+    last = np.arange(len(actions)) == len(actions) - 1
+    return EpisodeBuffer(
+        id=index,
+        observations=np.stack(observations),
+        actions=np.array(actions, np.int64),
+        rewards=np.array(rewards),
+        terminations=last & terminated,
+        truncations=last & (not terminated),
+    )

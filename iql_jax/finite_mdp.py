@@ -1,0 +1,62 @@
+"""Finite Markov decision processes, solved exactly: the standard that learned values are held to.
+
+NumPy alone: environments and collectors use it too.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_CONVERGED = 1e-12
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FiniteMDP:
+    """S states and A actions, with rewards for entering states.
+
+    Attributes:
+        transitions: [S, A, S], the probability of each next state.
+        rewards: [S], on entering a state.
+        terminal: [S], whether the episode ends there; values of such states are 0.
+    """
+
+    transitions: FloatArray
+    rewards: FloatArray
+    terminal: BoolArray
+
+    def optimal_q(self, discount: float) -> FloatArray:
+        """``Q*`` [S, A] by value iteration."""
+        values = np.zeros(len(self.terminal))
+        while True:
+            q_values = self.backup(values, discount)
+            new = np.where(self.terminal, 0.0, q_values.max(axis=1))
+            if np.abs(new - values).max() < _CONVERGED:
+                return q_values
+            values = new
+
+    def policy_q(self, policy: FloatArray, discount: float) -> FloatArray:
+        """``Q`` [S, A] of a policy [S, A], by solving its linear equations."""
+        chain = np.einsum("sa,sat->st", policy, self.transitions)
+        onward = discount * chain * ~self.terminal
+        values = np.linalg.solve(np.eye(len(chain)) - onward, chain @ self.rewards)
+        return self.backup(np.where(self.terminal, 0.0, values), discount)
+
+    def backup(self, values: FloatArray, discount: float) -> FloatArray:
+        """``E[r + discount * V(s')]`` [S, A] for values [S], which are 0 at terminal states."""
+        return self.transitions @ (self.rewards + discount * values)
+
+    def success_probability(self, policy: FloatArray, start: int, steps: int) -> float:
+        """How likely a policy [S, A] reaches a terminal state from ``start`` within some steps."""
+        chain = np.einsum("sa,sat->st", policy, self.transitions)
+        chain[self.terminal] = np.eye(len(chain))[self.terminal]  # There it stays.
+        reached = np.linalg.matrix_power(chain, steps)[start]
+        return float(reached[self.terminal].sum())
+
+
+def greedy(q_values: FloatArray) -> FloatArray:
+    """The policy [S, A] that takes the best action of each state, the first where several are."""
+    return np.eye(q_values.shape[1])[q_values.argmax(axis=1)]

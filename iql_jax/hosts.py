@@ -1,0 +1,81 @@
+"""Several processes that compute one population together: who writes, and how they agree.
+
+All run the same program on the same settings, and see the same folders (a shared file system). The
+first one writes; what a process knows alone it tells all.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from iql_jax import console
+from iql_jax.interrupts import Interrupted, StopRequest
+
+
+def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Join the other processes; before anything else that JAX does.
+
+    Args:
+        coordinator: Address and port of process 0. Empty on TPU pods and under Slurm or MPI, where
+            JAX finds it and the two numbers by itself.
+        num_processes: How many there are.
+        process_id: Which one this is.
+    """
+    if coordinator:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    else:
+        jax.distributed.initialize()
+    console.mute(not is_writer())
+
+
+def is_writer() -> bool:
+    """Whether this process writes what all have computed."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def writer_first() -> Iterator[None]:
+    """A part of the program that the others begin when the writer has finished it."""
+    if not is_writer():
+        barrier("the writer has finished")
+    yield
+    if is_writer():
+        barrier("the writer has finished")
+
+
+def barrier(name: str) -> None:
+    """Wait until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def exchange(content: Any) -> list[Any]:
+    """What every process knows, JSON-able, in their order."""
+    if jax.process_count() == 1:
+        return [content]
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.asarray(len(text), np.int32)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(text)] = text
+    texts = np.asarray(multihost_utils.process_allgather(padded))
+    return [json.loads(bytes(line[:length])) for line, length in zip(texts, lengths, strict=True)]
+
+
+class SharedStopRequest(StopRequest):
+    """A stop request that any process may make and all obey, at the same check."""
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` if a signal has come to any process; all must call it together."""
+        signals = [signum for signum in exchange(self.signum) if signum is not None]
+        if signals:
+            raise Interrupted(signals[0])
+
+
+def stop_request() -> StopRequest:
+    """What listens to signals between stretches of training."""
+    return StopRequest() if jax.process_count() == 1 else SharedStopRequest()

@@ -1,0 +1,110 @@
+"""The folder of a population: its members' folders, and which of them are trained together."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iql_jax.errors import UserError
+from iql_jax.run_folder import LockedFolder, write_json
+from iql_jax.sweep import Member, populations
+
+FAILURE = "failure.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Population:
+    """Members that are trained together.
+
+    Attributes:
+        members: All of one structure.
+        workdir: The folder that has theirs.
+        number: Which of the populations of this folder.
+    """
+
+    members: Sequence[Member]
+    workdir: Path
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        """Where the population's own checkpoints are."""
+        return self.workdir / "populations" / str(self.number)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The members' folders."""
+        return [self.workdir / member.name for member in self.members]
+
+    def is_settled(self) -> bool:
+        """Whether every member has come to its end, or has failed."""
+        return all(
+            (folder / "summary.json").exists() or (folder / FAILURE).exists()
+            for folder in self.folders
+        )
+
+
+class PopulationFolder(LockedFolder):
+    """The folder of a population, locked for this process while the context is open."""
+
+    RECORD = "population.json"
+
+    def check_record(self) -> None:
+        """Refuse a record that is not ours."""
+        self._recorded()
+
+    def refusal(self, holds: set[str]) -> str:
+        """What is said of a folder that holds other files than ours."""
+        kind = "a single run" if "config.json" in holds else "files but no population"
+        return f"--workdir {self.path} holds {kind}; name a new or empty folder"
+
+    def plan(self, members: Sequence[Member], limit: int) -> list[Population]:
+        """Which members to train together.
+
+        Populations that were begun stay what they are, for they go on from checkpoints of their
+        own; members that have come since make new ones.
+
+        Args:
+            members: All members.
+            limit: See ``sweep.populations``.
+
+        Raises:
+            UserError: If the folder has members that are not among these.
+        """
+        begun = [names for names in self._recorded() if self._is_begun(names)]
+        known = {name for names in begun for name in names}
+        by_name = {member.name: member for member in members}
+        lost = sorted(known - set(by_name))
+        if lost:
+            raise UserError(
+                f"--workdir {self.path} has members that this command has not ({', '.join(lost)}); "
+                "name another folder, or keep them in the sweep"
+            )
+        new = populations([member for member in members if member.name not in known], limit)
+        planned = [*begun, *([member.name for member in group] for group in new)]
+        write_json(self.path / self.RECORD, {"populations": planned})
+        return self.read_plan(members)
+
+    def read_plan(self, members: Sequence[Member]) -> list[Population]:
+        """The populations as they were planned."""
+        by_name = {member.name: member for member in members}
+        return [
+            Population([by_name[name] for name in names], self.path, number)
+            for number, names in enumerate(self._recorded())
+        ]
+
+    def _is_begun(self, names: Sequence[str]) -> bool:
+        return any((self.path / name / "config.json").exists() for name in names)
+
+    def _recorded(self) -> list[list[str]]:
+        path = self.path / self.RECORD
+        if not path.exists():
+            return []
+        try:
+            record: Any = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is not valid JSON: {error}") from error
+        if not isinstance(record, dict) or "populations" not in record:
+            raise UserError(f"{path} is not the record of a population; name another folder")
+        return list(record["populations"])

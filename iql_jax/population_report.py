@@ -1,0 +1,66 @@
+"""What is told of a population as a whole: ``members.csv``, its curves, the sweep's picture."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iql_jax import population_plots
+from iql_jax.metrics import read_table
+from iql_jax.population_folder import FAILURE
+from iql_jax.population_scores import settings, swept_keys
+from iql_jax.sweep import Member
+
+Row = dict[str, Any]
+
+
+def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
+    """Write the table and draw the pictures of what is finished; returns the table's rows."""
+    table = rows(workdir, members)
+    partial = workdir / ".members.csv.partial"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    os.replace(partial, workdir / "members.csv")
+    key = "score" if any(row["score"] is not None for row in table) else "return_mean"
+    found = settings(workdir, members, key)
+    if found:
+        label = {"score": "score", "return_mean": "mean return"}[key]
+        title = f"{members[0].config.dataset}, {len(members)} members"
+        population_plots.curves(workdir / "learning_curve.png", found, label, title)
+        if any(len({str(s.values[key]) for s in found}) > 1 for key in found[0].values):
+            population_plots.sweep(workdir / "sweep.png", found, label, title)
+    return table
+
+
+def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
+    """A row a member: what was swept, how it ended, its last and its best evaluation."""
+    swept = swept_keys(members)
+    return [
+        {
+            "member": member.name,
+            **{key: getattr(member.config, key) for key in swept},
+            "seed": member.config.seed,
+            **_outcome(workdir / member.name),
+        }
+        for member in members
+    ]
+
+
+def _outcome(folder: Path) -> Row:
+    """How a member ended."""
+    evaluations = read_table(folder / "evaluations.csv")
+    failure = folder / FAILURE
+    status = "finished" if (folder / "summary.json").exists() else "unfinished"
+    if failure.exists():
+        status = "failed"
+    outcome: Row = {"status": status}
+    for name, label in (("score", "best_score"), ("return_mean", "best_return")):
+        numbers = [row[name] for row in evaluations if row[name] is not None]
+        outcome[name] = numbers[-1] if numbers else None
+        outcome[label] = max(numbers) if numbers else None
+    outcome["failure"] = json.loads(failure.read_text())["reason"] if failure.exists() else None
+    return outcome

@@ -1,0 +1,313 @@
+"""A population's run, from its members' configs to their summaries.
+
+To the training loop it is one run, whose state is all members' and whose rows have a number for
+each. Its checkpoints hold all members at once. A member whose numbers are no longer finite is
+marked and the others go on.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from iql_jax import hosts, report
+from iql_jax.checkpointing import Checkpoints
+from iql_jax.console import say
+from iql_jax.errors import UserError
+from iql_jax.interrupts import StopRequest
+from iql_jax.learner import IQLState
+from iql_jax.loop import Loop
+from iql_jax.metrics import RunLog, Values
+from iql_jax.phases import MAX_STRETCH, Phase, Progress, Stretch
+from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
+from iql_jax.population_folder import FAILURE, Population
+from iql_jax.run import Run, initial_state, open_runs, updates_phase
+from iql_jax.run_evaluation import PopulationEvaluation
+from iql_jax.run_folder import device_name, versions, write_json
+
+# Of members in turn: a stop request waits for the end of as many updates of each.
+_MIN_STRETCH = 100
+
+
+def train_population(population: Population) -> None:
+    """Train members together; where some of it is done, go on with it.
+
+    Raises:
+        UserError: On anything that the user can mend.
+        Interrupted: After SIGINT or SIGTERM, with the state saved.
+    """
+    configs = [member.config for member in population.members]
+    with (
+        open_runs(configs, population.folders) as runs,
+        _own_evaluation(runs) as evaluation,
+    ):
+        _Training(runs, evaluation, population.folder).train()
+
+
+def _own_members(num_members: int) -> range:
+    """Those whose policies this process evaluates."""
+    bounds = np.linspace(0, num_members, jax.process_count() + 1).astype(int)
+    return range(*bounds[jax.process_index() : jax.process_index() + 2].tolist())
+
+
+@contextlib.contextmanager
+def _own_evaluation(runs: Sequence[Run]) -> Iterator[PopulationEvaluation | None]:
+    """Environments for the policies that this process evaluates; None if there are none."""
+    own = [runs[i].config for i in _own_members(len(runs))]
+    episodes, num_envs = runs[0].config.eval_episodes, runs[0].record["num_envs"]
+    if not own or not episodes:
+        yield None
+        return
+    with PopulationEvaluation(own, runs[0].dataset, episodes, num_envs) as evaluation:
+        yield evaluation
+
+
+class _Training:
+    """What the loop is given of a population; the loop's ``Extra`` too."""
+
+    def __init__(
+        self, runs: Sequence[Run], evaluation: PopulationEvaluation | None, folder: Path
+    ) -> None:
+        self._runs = runs
+        self._evaluation = evaluation
+        self._folder = folder
+        self._config = runs[0].config
+        self._dataset = runs[0].dataset
+        self._placement = Placement.of(len(runs))
+        self._failures: dict[int, dict[str, Any]] = {}
+
+    def train(self) -> None:
+        """Train to the end, and write what each member's run leaves."""
+        states = [initial_state(run.config, self._dataset) for run in self._runs]
+        template = self._placement.spread(stack(states))
+        loop = Loop(
+            config=dataclasses.replace(
+                self._config, progress=self._config.progress and hosts.is_writer()
+            ),
+            folder=self._folder,
+            record={},
+            phases=[self._phase(template)],
+            evaluate=self._evaluate if self._config.eval_episodes > 0 else None,
+            template=template,
+            started=self._runs[0].started,
+            extra=self,
+            open_log=self._open_log,
+            pack=self._placement.gather,
+            unpack=self._placement.spread,
+            stop_request=hosts.stop_request,
+        )
+        try:
+            state, progress = loop.run()
+        except UserError as error:
+            if len(self._failures) < len(self._runs):
+                raise
+            say(f"all {len(self._runs)} members have failed: {error}")
+            self._write_failures()
+            return
+        self._finish(state, progress)
+
+    # What the loop asks of ``loop.Extra``.
+
+    def save(self) -> dict[str, Any]:
+        """Which members have failed."""
+        return {"failures": {str(i): failure for i, failure in self._failures.items()}}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Begin where ``save`` returned this."""
+        self._failures.update({int(i): dict(f) for i, f in saved.get("failures", {}).items()})
+
+    def rows(self) -> list[tuple[str, int, Values]]:
+        """None besides the loop's."""
+        return []
+
+    def columns(self, updates: float, steps: float) -> dict[str, float | None]:
+        """The rate of each member."""
+        return {"updates_per_second": updates}
+
+    # Training.
+
+    def _phase(self, template: IQLState) -> Phase[IQLState]:
+        in_turn = maps_in_turn()
+        program = partial(
+            update_population_n,
+            batch_size=self._config.batch_size,
+            mesh=self._placement.mesh,
+            in_turn=in_turn,
+        )
+        phase = updates_phase(
+            program,
+            template,
+            self._placement.replicate(self._dataset.transitions),
+            self._config.max_steps,
+            self._runs[0].startup,
+            max(_MIN_STRETCH, MAX_STRETCH // len(self._runs)) if in_turn else MAX_STRETCH,
+        )
+
+        def advance(states: IQLState, num: int, stop: StopRequest) -> Stretch[IQLState]:
+            stretch = phase.advance(states, num, stop)
+            means = {k: np.array(v) for k, v in self._placement.gather(stretch.metrics).items()}
+            self._mark_broken(stretch.state, means, num)
+            return dataclasses.replace(stretch, metrics=means)
+
+        return dataclasses.replace(phase, advance=advance)
+
+    def _mark_broken(self, states: IQLState, means: dict[str, Any], num_updates: int) -> None:
+        """Note members with a mean that is not finite; none of their numbers counts from there."""
+        step: int | None = None
+        for i in range(len(self._runs)):
+            broken = [name for name, mean in means.items() if not np.isfinite(mean[i])]
+            if broken and i not in self._failures:
+                step = step or int(self._placement.gather(states.step)[i])
+                reason = f"{', '.join(broken)} not finite"
+                between = f"between updates {step - num_updates:,} and {step:,}"
+                self._fail(i, states, step, f"{reason} {between}")
+        for mean in means.values():
+            mean[list(self._failures)] = np.nan
+
+    def _fail(self, i: int, states: IQLState, step: int, reason: str) -> None:
+        """Mark a member, keep its state for diagnosis, and its last good one if there is one."""
+        folder = self._runs[i].folder
+        self._failures[i] = {"update": step, "reason": reason}
+        say(
+            f"member {folder.name} has failed, the others go on: {reason}; its state is saved in "
+            f"{folder / 'diagnosis'}"
+        )
+        packed = self._placement.gather(states)
+        with Checkpoints(folder / "diagnosis") as diagnosis:
+            diagnosis.save(step, self._placement.member(packed, i), {"step": step})
+        with Checkpoints(self._folder / "checkpoints", read_only=True) as checkpoints:
+            good = checkpoints.restore_newest(packed)
+        if good is not None:
+            self._save_member(i, good[0], Progress(**good[1]))
+
+    def _evaluate(self, states: IQLState, step: int, stop: StopRequest) -> dict[str, Any]:
+        """Rows of evaluations.csv, as columns with a number for each member."""
+        rows: list[Any] = []
+        if self._evaluation is not None:
+            actors, skipped = self._own(states)
+            rows = self._evaluation(actors, step, self._own_stop(stop), skipped)
+        rows = [row for rows_of_host in hosts.exchange(rows) for row in rows_of_host]
+        for i, row in enumerate(rows):
+            if row is None and i not in self._failures:
+                self._fail(i, states, step, f"actions not finite at update {step:,}")
+        names = next((list(row) for row in rows if row is not None), None)
+        if names is None:
+            raise UserError(f"no member's actions are finite at update {step:,}")
+        return {name: [None if row is None else row[name] for row in rows] for name in names}
+
+    def _own(self, states: IQLState) -> tuple[Any, Container[int]]:
+        """The actors that this process evaluates, on its first device, and who of them failed."""
+        own = _own_members(len(self._runs))
+        actors = jax.tree.map(
+            lambda x: jax.device_put(x[own.start : own.stop], jax.local_devices()[0]),
+            self._placement.gather(states.actor),
+        )
+        return actors, {i - own.start for i in self._failures if i in own}
+
+    def _own_stop(self, stop: StopRequest) -> StopRequest:
+        """Of several processes none stops alone in the middle of an evaluation."""
+        return stop if jax.process_count() == 1 else StopRequest()
+
+    def _open_log(self, last_steps: Mapping[str, int]) -> "_MembersLog":
+        runs = self._runs if hosts.is_writer() else []
+        logs = [
+            RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
+        ]
+        return _MembersLog(logs, self._failures)
+
+    # The end.
+
+    def _finish(self, states: IQLState, progress: Progress) -> None:
+        """Write what the members' runs leave, and the population's own summary."""
+        paths = self._shown_paths(states, progress.step)
+        packed = self._placement.gather(states)
+        self._write_failures()
+        for i, run in enumerate(self._runs):
+            if i in self._failures:
+                continue
+            self._save_member(i, packed, progress)
+            if hosts.is_writer():
+                state = self._placement.member(packed, i)
+                report.finish(run, state, progress, policy_paths=paths[i] if paths else None)
+        if hosts.is_writer():
+            self._summarize(progress)
+        hosts.barrier("the population is finished")
+
+    def _shown_paths(self, states: IQLState, step: int) -> list[Any] | None:
+        """Each member's paths in the maze, where there is one."""
+        if self._config.eval_episodes == 0 or not report.has_maze(self._dataset):
+            return None
+        results: list[Any] = []
+        if self._evaluation is not None:
+            actors, skipped = self._own(states)
+            shown = report.SHOWN_EPISODES
+            with StopRequest() as stop:
+                results = self._evaluation.episodes(
+                    actors, step, shown, self._own_stop(stop), shown, skipped
+                )
+        own = [
+            None
+            if result is None
+            else [path.tolist() for path in report.shown_paths(self._dataset, result)]
+            for result in results
+        ]
+        return [paths for paths_of_host in hosts.exchange(own) for paths in paths_of_host]
+
+    def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:
+        """Save one member's state as a run on its own does."""
+        own = dataclasses.replace(progress, extra={}, metric_sums={}, summed_updates=0)
+        with Checkpoints(self._runs[i].folder / "checkpoints") as checkpoints:
+            checkpoints.save(progress.step, self._placement.member(packed, i), own.to_dict())
+
+    def _write_failures(self) -> None:
+        if hosts.is_writer():
+            for i, failure in self._failures.items():
+                write_json(self._runs[i].folder / FAILURE, failure)
+
+    def _summarize(self, progress: Progress) -> None:
+        updates = progress.updates * len(self._runs)
+        rate = updates / max(progress.training_seconds, 1e-9)
+        summary = {
+            "members": len(self._runs),
+            "failed": len(self._failures),
+            "updates": updates,
+            "updates_per_second": rate,
+            "training_seconds": progress.training_seconds,
+            "eval_seconds": progress.eval_seconds,
+            "wall_seconds": progress.wall_seconds,
+            **self._runs[0].startup,
+            "processes": jax.process_count(),
+            "versions": versions(),
+            "device": device_name(),
+        }
+        write_json(self._folder / "summary.json", summary)
+        say(
+            f"{len(self._runs)} members done, {len(self._failures)} of them failed: {updates:,} "
+            f"updates at {rate:,.0f} updates/s in all, evaluation {progress.eval_seconds:.0f} s, "
+            f"wall {progress.wall_seconds:.0f} s"
+        )
+
+
+class _MembersLog:
+    """Writes each member's share of a row to the member's own tables."""
+
+    def __init__(self, logs: Sequence[RunLog], skipped: Container[int]) -> None:
+        self._logs = logs
+        self._skipped = skipped
+
+    def write(self, table: str, step: int, values: Values) -> None:
+        """Log a row, of lists with an entry for each member and of what they share."""
+        for i, log in enumerate(self._logs):
+            if i not in self._skipped:
+                own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
+                log.write(table, step, own)
+
+    def close(self) -> None:
+        """Finish all writers."""
+        for log in self._logs:
+            log.close()

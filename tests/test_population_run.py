@@ -1,0 +1,288 @@
+"""Whole populations, small, on a real environment: each member is what its run alone is."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from jax.experimental.compilation_cache import compilation_cache
+
+from iql_jax import evaluate, offline_sweep, population_run
+from iql_jax.collect.catalog import make
+from iql_jax.config import from_mapping
+from iql_jax.data.load import load_dataset
+from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted
+from iql_jax.offline import train_offline
+from iql_jax.offline_sweep import train_sweep
+from iql_jax.run import load_state
+from iql_jax.run_evaluation import PopulationEvaluation
+from iql_jax.sweep import members_of
+
+ROOT = Path(__file__).parent.parent
+
+CONFIG = from_mapping(
+    {
+        "dataset": "iql/pointmaze/umaze-v0",
+        "seed": 3,
+        "reward_transform": "minus_one",
+        "hidden_dims": (8,),
+        "batch_size": 16,
+        "max_steps": 60,
+        "log_interval": 20,
+        "eval_interval": 30,
+        "eval_episodes": 2,
+        "eval_envs": 2,
+        "checkpoint_interval": 20,
+        "progress": False,
+    }
+)
+SWEEP = [{"expectile": 0.6}, {"expectile": 0.9, "critic_lr": 1e-3}]
+NAMES = [
+    f"expectile_{e}-{more}seed_{seed}"
+    for e, more in ((0.6, ""), (0.9, "critic_lr_0.001-"))
+    for seed in (3, 4)
+]
+TIMED = ("wall_seconds", "eval_seconds", "updates_per_second")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
+        make(CONFIG.dataset, steps=1_500, seed=0, progress=False)
+        # The same few programs again and again: most of the time would go into compiling them.
+        options = {
+            "jax_compilation_cache_dir": str(root / "programs"),
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        before = {name: getattr(jax.config, name) for name in options}
+        for name, value in options.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        compilation_cache.reset_cache()
+        yield
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def members(num_seeds=2):
+    return members_of(dataclasses.replace(CONFIG, num_seeds=num_seeds), SWEEP)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, datasets):
+    folder = tmp_path_factory.mktemp("population")
+    return folder, train_sweep(members(), folder)
+
+
+def numbers(path):
+    with path.open(newline="") as file:
+        return [
+            {k: float(v) for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)
+        ]
+
+
+def leaves(folder, config):
+    state, step = load_state(folder, config, load_dataset(config))
+    assert step == 60
+    return jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+
+
+def assert_same_member(folder, expected, config=None):
+    for table in ("metrics.csv", "evaluations.csv"):
+        for row, alone in zip(numbers(folder / table), numbers(expected / table), strict=True):
+            assert row == pytest.approx(alone, rel=1e-5, abs=1e-6)
+    if config is not None:
+        for x, y in zip(leaves(folder, config), leaves(expected, config), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+@pytest.mark.parametrize("i", [0, 3])
+def test_a_member_is_the_very_run_on_its_own(finished, tmp_path, i):
+    member = members()[i]
+    summary = train_offline(member.config, tmp_path)
+    own = finished[0] / NAMES[i]
+    assert {path.name for path in own.iterdir()} == {path.name for path in tmp_path.iterdir()}
+    assert_same_member(own, tmp_path, member.config)
+    records = [json.loads((folder / "config.json").read_text()) for folder in (own, tmp_path)]
+    for record in records:
+        del record["run_id"]
+    assert records[0] == records[1]
+    theirs = json.loads((own / "summary.json").read_text())
+    for key in ("score", "return_mean", "updates", "seed", "eval_episodes", "dataset"):
+        assert theirs[key] == summary[key]
+    # A run on its own has nothing left to do here, and leaves it alone.
+    before = (own / "metrics.csv").read_text()
+    train_offline(member.config, own)
+    assert (own / "metrics.csv").read_text() == before
+
+
+def test_a_member_can_be_evaluated(finished, capsys):
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(workdir=str(finished[0] / NAMES[1])):
+        evaluate.main([])
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    expected = json.loads((finished[0] / NAMES[1] / "summary.json").read_text())
+    assert float(printed["length_mean"]) > 0
+    assert float(printed["return_mean"]) == pytest.approx(expected["return_mean"], rel=1e-3)
+
+
+def test_the_table_has_a_row_for_each_member(finished):
+    folder, rows = finished
+    assert [row["member"] for row in rows] == NAMES
+    with (folder / "members.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [(row["expectile"], row["critic_lr"], row["seed"]) for row in written] == [
+        ("0.6", "0.0003", "3"), ("0.6", "0.0003", "4"), ("0.9", "0.001", "3"), ("0.9", "0.001", "4")
+    ]  # fmt: skip
+    for row, name in zip(written, NAMES, strict=True):
+        scores = [line["score"] for line in numbers(folder / name / "evaluations.csv")]
+        assert (float(row["score"]), float(row["best_score"])) == (scores[-1], max(scores))
+        assert (row["status"], row["failure"]) == ("finished", "")
+    for picture in ("learning_curve.png", "sweep.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    summary = json.loads((folder / "populations" / "0" / "summary.json").read_text())
+    assert (summary["members"], summary["failed"], summary["updates"]) == (4, 0, 240)
+
+
+def stop_at(monkeypatch, update, stop):
+    """Call ``stop`` instead of the evaluation at an update count, once."""
+    evaluate_members = PopulationEvaluation.__call__
+
+    def patched(self, actors, step, request, skipped=()):
+        if step == update:
+            monkeypatch.setattr(PopulationEvaluation, "__call__", evaluate_members)
+            stop()
+            request.check()
+        return evaluate_members(self, actors, step, request, skipped)
+
+    monkeypatch.setattr(PopulationEvaluation, "__call__", patched)
+
+
+class Crash(Exception):
+    """Stands for a kill: nothing catches it."""
+
+
+def crash():
+    raise Crash
+
+
+@pytest.mark.parametrize("kind", ["killed", "stopped"])
+def test_it_goes_on_exactly_where_it_was(finished, tmp_path, monkeypatch, kind):
+    if kind == "killed":
+        stop_at(monkeypatch, 60, crash)
+        with pytest.raises(Crash):
+            train_sweep(members(), tmp_path)
+    else:
+        stop_at(monkeypatch, 30, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match="SIGTERM at update 30; saved in") as caught:
+            train_sweep(members(), tmp_path)
+        assert caught.value.resumable
+    assert not any(tmp_path.glob("*/summary.json"))
+    rows = train_sweep(members(), tmp_path)
+    assert rows == finished[1]
+    for name in NAMES:
+        for table in ("metrics.csv", "evaluations.csv"):
+            assert numbers(tmp_path / name / table) == numbers(finished[0] / name / table)
+
+
+def test_in_parts_and_with_a_member_that_came_later(finished, tmp_path, monkeypatch):
+    stop_at(monkeypatch, 30, crash)
+    with pytest.raises(Crash):
+        train_sweep(members()[:2], tmp_path, limit=1)
+    trained = []
+    train = population_run.train_population
+    monkeypatch.setattr(
+        offline_sweep,
+        "train_population",
+        lambda population: (
+            trained.append([m.name for m in population.members]) or train(population)
+        ),
+    )
+    rows = train_sweep([*members()[:2], members()[3]], tmp_path, limit=2)
+    assert trained == [[NAMES[0]], [NAMES[1], NAMES[3]]]
+    assert rows == [row for row in finished[1] if row["member"] != NAMES[2]]
+    for i in (0, 1, 3):
+        assert_same_member(tmp_path / NAMES[i], finished[0] / NAMES[i])
+    assert train_sweep([*members()[:2], members()[3]], tmp_path) == rows
+    assert len(trained) == 2  # What is finished is not trained again.
+
+
+def test_a_member_that_diverges_is_marked_and_the_others_go_on(finished, tmp_path, capsys):
+    broken = members_of(CONFIG, [{"expectile": 0.6, "value_lr": 1e30, "critic_lr": 1e30}])
+    rows = train_sweep([members()[0], *broken], tmp_path)
+    good, bad = rows
+    assert (good["status"], bad["status"]) == ("finished", "failed")
+    assert "not finite between updates 0 and 20" in bad["failure"]
+    assert f"member {bad['member']} has failed, the others go on" in capsys.readouterr().err
+    assert_same_member(tmp_path / NAMES[0], finished[0] / NAMES[0])
+    folder = tmp_path / bad["member"]
+    assert (folder / "diagnosis" / "20").is_dir()
+    assert not (folder / "summary.json").exists()
+    # All of a population.
+    rows = train_sweep(broken, tmp_path / "all")
+    assert [row["status"] for row in rows] == ["failed"]
+
+
+def test_a_folder_of_another_kind_is_refused(finished, tmp_path):
+    folder = finished[0]
+    with pytest.raises(UserError, match="holds a population of runs"):
+        train_offline(CONFIG, folder)
+    with pytest.raises(UserError, match="holds a single run"):
+        train_sweep(members(), folder / NAMES[0])
+    with pytest.raises(UserError, match="members that this command has not"):
+        train_sweep(members()[:1], folder)
+
+
+def test_processes_train_a_population_together(finished, tmp_path):
+    script = f"""
+import sys
+from iql_jax import hosts
+from iql_jax.config import from_mapping
+from iql_jax.offline_sweep import train_sweep
+from iql_jax.sweep import members_of
+from pathlib import Path
+config = from_mapping({dataclasses.asdict(dataclasses.replace(CONFIG, num_seeds=2))!r})
+hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
+train_sweep(members_of(config, {SWEEP!r})[:3], Path({str(tmp_path)!r}))
+"""
+    port = str(20_000 + os.getpid() % 20_000)
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, port, str(i)],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    # One of them writes and speaks.
+    assert "3 members done" in said[0]
+    assert "done" not in said[1]
+    for i in range(3):
+        assert_same_member(tmp_path / NAMES[i], finished[0] / NAMES[i], members()[i].config)
+    summary = json.loads((tmp_path / "populations" / "0" / "summary.json").read_text())
+    assert summary["processes"] == 2
+    assert summary["device"].endswith("x 4")

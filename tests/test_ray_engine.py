@@ -1,0 +1,101 @@
+"""Populations as tasks of a local Ray, one of whose workers is killed."""
+
+import csv
+import dataclasses
+import os
+import signal
+import threading
+import time
+
+import pytest
+from minari_datasets import box, coded_episodes, write_dataset
+
+from iql_jax.config import from_mapping
+from iql_jax.errors import UserError
+from iql_jax.offline_sweep import train_sweep
+from iql_jax.ray_engine import ray_engine
+from iql_jax.sweep import members_of
+
+CONFIG = from_mapping(
+    {
+        "dataset": "test/box-v0",
+        "hidden_dims": (8,),
+        "batch_size": 16,
+        "max_steps": 6_000,
+        "log_interval": 1_000,
+        "checkpoint_interval": 500,
+        "eval_episodes": 0,
+        "progress": False,
+        "num_seeds": 2,
+    }
+)
+SWEEP = [{"discount": 0.5}, {"hidden_dims": (4, 4)}]
+TIMED = ("wall_seconds", "updates_per_second")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
+        write_dataset("test/box-v0", coded_episodes(lengths=(40, 25)), box(4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local_ray(dataset):
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def numbers(path):
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
+
+
+def kill_the_worker_after(checkpoint, killed):
+    """Kill, by SIGKILL, the process that trains, when a checkpoint is there."""
+    import psutil
+
+    while not checkpoint.exists():
+        time.sleep(0.005)
+    for process in psutil.process_iter(["cmdline"]):
+        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::_train"):
+            os.kill(process.pid, signal.SIGKILL)
+            killed.append(process.pid)
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of files and sockets that it leaves open.
+def test_a_killed_worker_leaves_no_trace(local_ray, tmp_path):
+    members = members_of(CONFIG, SWEEP)
+    killed = []
+    checkpoint = tmp_path / "ray" / "populations" / "0" / "checkpoints" / "1000"
+    killer = threading.Thread(target=kill_the_worker_after, args=(checkpoint, killed), daemon=True)
+    killer.start()
+    rows = train_sweep(members, tmp_path / "ray", engine=ray_engine(cpus=1, gpus=0))
+    killer.join(timeout=10)
+    assert len(killed) == 1
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert rows == train_sweep(members, tmp_path / "here")
+    for member in members:
+        ours, expected = (
+            numbers(tmp_path / k / member.name / "metrics.csv") for k in ("ray", "here")
+        )
+        assert ours == expected
+        assert len(ours) == 6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_mistake_in_a_task_is_one_line(local_ray, tmp_path):
+    members = members_of(dataclasses.replace(CONFIG, dataset="test/none-v0"))
+    with pytest.raises(UserError, match="test/none-v0"):
+        train_sweep(members, tmp_path, engine=ray_engine(cpus=1, gpus=0))
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'iql_jax\[ray\]'"):
+        ray_engine(cpus=1, gpus=0)
