@@ -226,6 +226,7 @@ def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.Config
     )
 
 
+# mypy takes no default for a parameter whose type is a variable, though Config is one of its types.
 def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """Check keys, types and ranges; the result is frozen.
 

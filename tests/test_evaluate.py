@@ -66,7 +66,7 @@ def test_a_film_comes_with_it(finished, tmp_path, capsys):
     try:
         configure_headless_rendering()
     except UserError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # A machine without OpenGL renders nothing; the error says so.
     film = tmp_path / "film.mp4"
     run(capsys, workdir=str(finished[0]), episodes=1, video=str(film))
     assert film.read_bytes()[4:8] == b"ftyp"

@@ -118,6 +118,12 @@ def test_members_that_differ_in_traced_numbers_are_one_population():
     assert len(populations(members, 0)) == 1
 
 
+def test_the_weight_of_cloning_is_a_number_and_the_extraction_is_structure():
+    alphas = [{"extraction": "ddpgbc", "bc_alpha": alpha} for alpha in (0.1, 1.0)]
+    groups = populations(members_of(CONFIG, [{}, *alphas]), 0)
+    assert [len(group) for group in groups] == [1, 2]
+
+
 def test_members_of_other_structure_are_another_population():
     sweep = [
         {"seed": 1},

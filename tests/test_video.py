@@ -177,7 +177,7 @@ def test_a_maze_is_filmed_without_a_display(headless, tmp_path):
     try:
         configure_headless_rendering()
     except UserError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # A machine without OpenGL renders nothing; the error says so.
     gym.register_envs(gymnasium_robotics)
     spec = copy.deepcopy(gym.spec("PointMaze_UMaze-v3"))
     spec.kwargs["continuing_task"] = False

@@ -37,6 +37,7 @@ def read_part(path: pathlib.Path, kind: type[Kind]) -> Kind:
     Raises:
         Exception: of many kinds, if the file is damaged; the archive's checksums tell.
     """
+    # A type variable cannot be bound to dataclasses, which have no common base.
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)  # type: ignore[arg-type]
     # Opened here, for np.load leaves a damaged file open.
     with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
