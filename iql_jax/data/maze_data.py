@@ -96,7 +96,8 @@ def maze_transitions(
         setup: the maze and the evaluation goal.
         goal: 'eval', 'episode' or 'stored'; see the module's docstring.
         terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
-        drop_after_success: whether the rest of an episode after its first success is left out.
+        drop_after_success: whether the rest of an episode is left out once it has come to the goal
+            that rewards refer to, or waits at its own.
     """
     row = episodes.step_index()
     step_goals = episodes.observations["desired_goal"][row + 1]
@@ -117,7 +118,9 @@ def maze_transitions(
         ends = ends | success
     if not success.any():
         notes.append("no transition of the data ends at the goal: there is nothing to learn from")
-    keep = _until_first_success(success, episodes) if drop_after_success else None
+    keep = None
+    if drop_after_success:
+        keep = _until_first(success | _begins_to_wait(episodes, step_goals), episodes)
     kept = np.arange(len(row)) if keep is None else np.flatnonzero(keep)
     lengths = episodes.lengths
     if keep is not None:
@@ -140,9 +143,22 @@ def maze_transitions(
     )
 
 
-def _until_first_success(success: BoolArray, episodes: FlatEpisodes) -> BoolArray:
-    """Where no earlier step of the same episode was a success."""
-    before: IntArray = np.cumsum(success) - success
+def _begins_to_wait(episodes: FlatEpisodes, step_goals: FloatArray) -> BoolArray:
+    """Where a step ends at the episode's own goal and the goal stays where it is.
+
+    What follows is of no use for another goal either: it shows how to stand still. Minari's ants do
+    so for most of their steps, while the points of its PointMaze get a new goal at once.
+    """
+    achieved = episodes.observations["achieved_goal"][episodes.step_index() + 1]
+    arrived = np.linalg.norm(achieved - step_goals, axis=-1) <= GOAL_RADIUS
+    stays = np.zeros_like(arrived)
+    stays[:-1] = (step_goals[1:] == step_goals[:-1]).all(axis=1)
+    return np.asarray(arrived & stays)
+
+
+def _until_first(event: BoolArray, episodes: FlatEpisodes) -> BoolArray:
+    """Where no earlier step of the same episode has the event."""
+    before: IntArray = np.cumsum(event) - event
     return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
 
 
