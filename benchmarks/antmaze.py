@@ -7,44 +7,30 @@ a folder of its own. BC is the same with --config.temperature=0, "10 % BC" besid
 --config.top_episodes=0.1. Finished runs are not repeated and interrupted ones go on;
 --only_report runs nothing. The table (markdown) and the learning curves show what is finished.
 
-The numbers beside ours are on D4RL's data, which other ants walked, at 1M updates: the paper's on
-AntMaze-v0 (Kostrikov et al. 2021, arXiv 2110.06169, table 1), CORL's on AntMaze-v2 (the last scores
-of its IQL, README of github.com/corl-team/CORL).
+The numbers beside ours (``published.py``) are on D4RL's data, which other ants walked, at 1M
+updates: the paper's on AntMaze-v0, the last scores of CORL's IQL on AntMaze-v2.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags
 
 import curves
+import published
 import runs as bench
 
-PAPER = {
-    "umaze": 87.5,
-    "umaze-diverse": 62.2,
-    "medium-play": 71.2,
-    "medium-diverse": 70.0,
-    "large-play": 39.6,
-    "large-diverse": 47.5,
-}
-CORL = {
-    "umaze": 77.0,
-    "umaze-diverse": 54.3,
-    "medium-play": 65.8,
-    "medium-diverse": 73.8,
-    "large-play": 42.0,
-    "large-diverse": 30.3,
-}
-METHODS: dict[str, dict[str, Any]] = {
-    "IQL": {},
-    "BC": {"temperature": 0.0},
-    "10%BC": {"temperature": 0.0, "top_episodes": 0.1},
-}
+TASKS = [
+    "umaze",
+    "umaze-diverse",
+    "medium-play",
+    "medium-diverse",
+    "large-play",
+    "large-diverse",
+]
 
-_TASKS = flags.DEFINE_list("tasks", list(PAPER), "Tasks.")
-_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods to run.")
+_TASKS = flags.DEFINE_list("tasks", TASKS, "Tasks.")
+_METHODS = flags.DEFINE_list("methods", list(bench.METHODS), "Methods to run.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
 _JOBS = flags.DEFINE_integer(
     "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
@@ -63,10 +49,12 @@ _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning cur
 _ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 
 flags.register_validator(
-    "tasks", lambda tasks: set(tasks) <= set(PAPER), f"tasks are {', '.join(PAPER)}"
+    "tasks", lambda tasks: set(tasks) <= set(TASKS), f"tasks are {', '.join(TASKS)}"
 )
 flags.register_validator(
-    "methods", lambda methods: set(methods) <= set(METHODS), f"methods are {', '.join(METHODS)}"
+    "methods",
+    lambda methods: set(methods) <= set(bench.METHODS),
+    f"methods are {', '.join(bench.METHODS)}",
 )
 
 
@@ -101,7 +89,7 @@ def run(method: str, task: str, seed: int) -> bench.Run:
             "max_steps": updates,
             "eval_interval": _EVAL_INTERVAL.value,
             "eval_episodes": _EVAL_EPISODES.value,
-            **METHODS[method],
+            **bench.METHODS[method],
         },
     )
 
@@ -126,7 +114,7 @@ def report() -> str:
     ]
     rows = []
     for task in _TASKS.value:
-        iql, bc, top = (of_seeds(method, task) for method in METHODS)
+        iql, bc, top = (of_seeds(method, task) for method in bench.METHODS)
         scores = bench.scores(iql)
         rows.append(
             [
@@ -137,8 +125,8 @@ def report() -> str:
                 bench.each(scores),
                 bench.mean_std(bench.scores(bc)),
                 bench.mean_std(bench.scores(top)),
-                f"{PAPER[task]:.1f}",
-                f"{CORL[task]:.1f}",
+                f"{published.PAPER[f'antmaze-{task}']:.1f}",
+                published.mean_std(published.CORL_LAST, f"antmaze-{task}"),
             ]
         )
     return f"{bench.markdown(header, rows)}\n\n{footnote()}\n"
@@ -146,11 +134,13 @@ def report() -> str:
 
 def footnote() -> str:
     """What the numbers of the table are, and which of them cannot be compared."""
-    everything = [run for method in METHODS for task in PAPER for run in of_seeds(method, task)]
+    everything = [
+        run for method in bench.METHODS for task in TASKS for run in of_seeds(method, task)
+    ]
     finished = bench.summaries(everything)
     episodes = " or ".join(str(n) for n in sorted({run["eval_episodes"] for run in finished}))
     cloning = [
-        run for method in ("BC", "10%BC") for task in PAPER for run in of_seeds(method, task)
+        run for method in ("BC", "10%BC") for task in TASKS for run in of_seeds(method, task)
     ]
     cloned = f"; cloning at {bench.updates(cloning)} updates" if bench.summaries(cloning) else ""
     return (
@@ -180,7 +170,7 @@ def finished_panels() -> list[curves.Panel]:
                 steps=updates,
                 scores=scores,
                 dashed=[(label, float(k.mean())) for label, k in cloned.items() if len(k)],
-                dotted=[("paper (D4RL's data)", PAPER[task])],
+                dotted=[("paper (D4RL's data)", published.PAPER[f"antmaze-{task}"])],
             )
         )
     return panels

@@ -33,6 +33,7 @@ class Panel:
         dashed: labels and scores of flat lines to compare with, such as another method's.
         dotted: labels and scores of numbers from elsewhere.
         boundary: the step at which fine-tuning began; None for offline runs.
+        bounds: between what the scores lie: success rates, or normalised returns.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Panel:
     dashed: Sequence[tuple[str, float]] = ()
     dotted: Sequence[tuple[str, float]] = ()
     boundary: int | None = None
+    bounds: bench.Bounds = bench.SUCCESS
 
 
 def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.FloatArray]:
@@ -58,14 +60,16 @@ def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.Floa
     )
 
 
-def spread(scores: bench.FloatArray) -> tuple[bench.FloatArray, bench.FloatArray, str]:
+def spread(
+    scores: bench.FloatArray, bounds: bench.Bounds = bench.SUCCESS
+) -> tuple[bench.FloatArray, bench.FloatArray, str]:
     """What is shaded around the mean of scores [K, U]: lower and upper bounds [U], and its name.
 
     From three seeds on the 95 % interval of the mean; for two their range; for one nothing.
     """
     if len(scores) < 3:
         return scores.min(axis=0), scores.max(axis=0), RANGE
-    low, high = zip(*(bench.interval(column) for column in scores.T), strict=True)
+    low, high = zip(*(bench.interval(column, bounds) for column in scores.T), strict=True)
     return np.array(low), np.array(high), INTERVAL
 
 
@@ -77,13 +81,14 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
         panels: the tasks that were run.
         method: whose curves they are.
     """
+    success = [panel.bounds == bench.SUCCESS for panel in panels]
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     width, height = _ONLY_PANEL if len(panels) == 1 else _PANEL
     figure = Figure(
         figsize=(columns * width, rows * height + 0.8), dpi=plots.DPI, layout="constrained"
     )
-    grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    grid = list(figure.subplots(rows, columns, sharey=all(success), squeeze=False).flat)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     handles: dict[str, Artist] = {}
@@ -91,7 +96,8 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
         _draw_panel(axes, panel, method)
         labelled = axes.get_legend_handles_labels()[0]
         handles |= {str(artist.get_label()): artist for artist in labelled}
-    figure.supylabel("success (%)", color=plots.INK, fontsize=10)
+    label = "success (%)" if all(success) else "score"
+    figure.supylabel(label, color=plots.INK, fontsize=10)
     figure.legend(
         handles=list(handles.values()),
         loc="outside lower center",
@@ -108,7 +114,7 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean")
     axes.plot(panel.steps[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
     if len(panel.scores) > 1:
-        low, high, name = spread(panel.scores)
+        low, high, name = spread(panel.scores, panel.bounds)
         axes.fill_between(
             panel.steps, low, high, color=plots.ACCENT, alpha=0.18, linewidth=0, label=name
         )
@@ -125,5 +131,6 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlim(left=0)
-    axes.set_ylim(0, 100)
+    if panel.bounds == bench.SUCCESS:
+        axes.set_ylim(*panel.bounds)
     plots.tidy(axes)

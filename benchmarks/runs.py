@@ -8,6 +8,7 @@ and a folder of its own. What the tables say is read from the folders: ``summary
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -35,6 +36,19 @@ _SHOW_SECONDS = 10.0  # Between looks at how far the runs are.
 _LOG_LINES = 15  # Of a failed run.
 
 FloatArray = npt.NDArray[np.float64]
+
+Bounds = tuple[float, float]
+"""Between what scores lie."""
+
+SUCCESS: Bounds = (0.0, 100.0)
+UNBOUNDED: Bounds = (-math.inf, math.inf)  # Normalised returns.
+
+METHODS: dict[str, dict[str, Any]] = {
+    "IQL": {},
+    "BC": {"temperature": 0.0},
+    "10%BC": {"temperature": 0.0, "top_episodes": 0.1},
+}
+"""What the literature compares with, as overrides of a config."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,20 +199,27 @@ def scores(runs: Sequence[Run]) -> FloatArray:
     return np.array([summary["score"] for summary in summaries(runs)], dtype=np.float64)
 
 
+def best_scores(runs: Sequence[Run]) -> FloatArray:
+    """The highest scores of those that are finished, [K], each of all its evaluations."""
+    finished = [run for run in runs if run.summary() is not None]
+    best = [max(row["score"] for row in run.evaluations()) for run in finished]
+    return np.array(best, dtype=np.float64)
+
+
 def updates(runs: Sequence[Run]) -> str:
     """After how many updates the finished ones ended, for a table."""
     counts = sorted({int(summary["updates"]) for summary in summaries(runs)})
     return " / ".join(f"{count:,}" for count in counts) or NOT_RUN
 
 
-def interval(scores: FloatArray) -> tuple[float, float]:
-    """The 95 % interval of the mean of a few seeds by Student's t, within [0, 100]."""
+def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:
+    """The 95 % interval of the mean of a few seeds by Student's t, cut to the bounds."""
     if len(scores) < 2 or np.ptp(scores) == 0:
         return float(scores.mean()), float(scores.mean())
     low, high = scipy.stats.t.interval(
         0.95, len(scores) - 1, loc=scores.mean(), scale=scipy.stats.sem(scores)
     )
-    return max(0.0, float(low)), min(100.0, float(high))
+    return max(bounds[0], float(low)), min(bounds[1], float(high))
 
 
 def mean_std(scores: FloatArray) -> str:
@@ -209,17 +230,17 @@ def mean_std(scores: FloatArray) -> str:
     return f"{scores.mean():.1f}{deviation}"
 
 
-def interval_text(scores: FloatArray) -> str:
+def interval_text(scores: FloatArray, bounds: Bounds = SUCCESS) -> str:
     """The interval, for a table; one seed has none."""
     if len(scores) < 2:
         return NOT_RUN
-    low, high = interval(scores)
+    low, high = interval(scores, bounds)
     return f"{low:.1f} to {high:.1f}"
 
 
-def each(scores: FloatArray) -> str:
+def each(scores: FloatArray, digits: int = 0) -> str:
     """The seeds' scores, for a table."""
-    return ", ".join(f"{score:.0f}" for score in scores) or NOT_RUN
+    return ", ".join(f"{score:.{digits}f}" for score in scores) or NOT_RUN
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -111,6 +111,7 @@ class FinetuneConfig(Config):
     offline_ratio: float = -1.0  # Share of a batch that is the dataset's; -1: uniform over all.
     updates_per_step: int = 1  # Updates for each environment step.
     num_envs: int = 1  # Training environments stepped at once.
+    train_freq: int = 1  # Steps of each environment between updates, which are then due for all.
     start_steps: int = 0  # Environment steps before the first update of the second phase.
 
     def __post_init__(self) -> None:
@@ -181,6 +182,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "replay_buffer_size": (_positive, "at least 1"),
     "updates_per_step": (_positive, "at least 1"),
     "num_envs": (_positive, "at least 1"),
+    "train_freq": (_positive, "at least 1"),
     "start_steps": (_non_negative, "0 or more"),
 }
 

@@ -1,15 +1,19 @@
 """The online phase: environments step on the host while the device updates.
 
-Two programs are queued on the device in each step: one that acts, one that stores the transition
-and updates. Acting comes first, so that the host gets its actions and steps the environments while
-the update runs; the device never waits for the host unless the environments are slower than it. The
+Two programs are queued on the device in turn: one that acts, one that stores transitions and
+updates. Acting comes first, so that the host gets its actions and steps the environments while the
+updates run; the device never waits for the host unless the environments are slower than it. The
 price is that the policy acts one step late: it has learned from all transitions but the last.
+
+With ``train_freq`` K, learning is asked for every K steps, with the updates of all of them. A call
+of a program costs as much as a good part of an update on a CPU; the price is that the policy of
+K steps has learned from all transitions but up to the last 2 K - 1.
 """
 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,8 @@ from iql_jax.transition_log import TransitionLog
 from iql_jax.types import Array, Metrics, Transitions
 
 Learn = Callable[
-    [IQLState, ReplayBuffer, Transitions, Metrics, Array], tuple[IQLState, ReplayBuffer, Metrics]
+    [IQLState, ReplayBuffer, Transitions, Array, Metrics, Array],
+    tuple[IQLState, ReplayBuffer, Metrics],
 ]
 """``learn``, compiled."""
 
@@ -47,6 +52,7 @@ class _Begun:
     learn: Learn
     no_sums: Metrics  # Zeros to begin with.
     buffer: ReplayBuffer
+    actor: TrainState  # That acts until something is learned again; a copy, as states are donated.
     actions: jax.Array  # [num_envs, action_dim], for the next step.
 
 
@@ -150,21 +156,20 @@ class Online:
         buffer = self._fill_buffer()
         batch_size, num_offline = self._config.batch_size, self._num_offline
         sums = no_sums(state, buffer, batch_size, num_offline)
-        example = jax.tree.map(
-            lambda x: np.zeros((self._config.num_envs, *x.shape[1:]), x.dtype),
-            self._dataset.transitions,
-        )
+        example = jax.tree.map(lambda x: x[:1], self._dataset.transitions)
         lowered = learn.lower(
             state,
             buffer,
-            example,
+            self._padded([example]),
+            np.zeros((), np.int32),
             sums,
             np.zeros((), np.int32),
             batch_size=batch_size,
             num_offline=num_offline,
         )
         self.interaction.begin()
-        self._begun = _Begun(compile_program(lowered), sums, buffer, self._act(state))
+        actor = acting(state.actor)
+        self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor))
         say(
             f"{int(buffer.size):,} transitions in the replay buffer; compiled the online step; "
             f"{time.perf_counter() - started:.1f} s"
@@ -182,12 +187,14 @@ class Online:
         return buffer
 
     def _advance(self, state: IQLState, num_steps: int, stop: StopRequest) -> Stretch[IQLState]:
-        """Make environment steps, each followed by its updates."""
+        """Make environment steps, followed by their updates."""
         config, counters, begun = self._config, self.interaction.counters, self._begun
         assert begun is not None
         first, updates, failure = counters.env_steps, 0, None
         broken: Metrics = {}
         sums = jax.tree.map(jnp.zeros_like, begun.no_sums)
+        new: list[Transitions] = []  # Not learned from yet.
+        due = 0
         while counters.env_steps - first < num_steps and stop.signum is None:
             actions = np.asarray(begun.actions)
             if not np.isfinite(actions).all():
@@ -202,25 +209,59 @@ class Online:
             self._log.append(made)
             step = self._first_step + counters.env_steps
             self._rows += [("episodes", step, row) for row in ended]
-            due = 0
+            new.append(made)
             if counters.env_steps > config.start_steps:
-                due = config.updates_per_step * config.num_envs
-            begun.actions = self._act(state)
-            state, begun.buffer, sums = begun.learn(
-                state, begun.buffer, self._learnable(made), sums, np.asarray(due, np.int32)
-            )
+                due += config.updates_per_step * config.num_envs
+            if len(new) < config.train_freq:
+                begun.actions = self._act(begun.actor)
+                continue
+            state, sums = self._learn(state, sums, new, due)
+            updates += due
+            new, due = [], 0
+        if new:
+            state, sums = self._learn(state, sums, new, due)
             updates += due
         metrics = jax.tree.map(lambda total: total / updates, sums) if updates else {}
         made_steps = counters.env_steps - first
         return Stretch(state, {**metrics, **broken}, made_steps, updates, failure)
 
-    def _act(self, state: IQLState) -> jax.Array:
+    def _learn(
+        self, state: IQLState, sums: Metrics, new: Sequence[Transitions], due: int
+    ) -> tuple[IQLState, Metrics]:
+        """Ask for the next actions, then for the updates."""
+        begun = self._begun
+        assert begun is not None
+        begun.actor = acting(state.actor)
+        begun.actions = self._act(begun.actor)
+        count = np.asarray(len(new) * self._config.num_envs, np.int32)
+        state, begun.buffer, sums = begun.learn(
+            state, begun.buffer, self._padded(new), count, sums, np.asarray(due, np.int32)
+        )
+        return state, sums
+
+    def _act(self, actor: TrainState) -> jax.Array:
         step = np.asarray(self.interaction.counters.env_steps, np.int32)
-        return act(state.actor, self._act_key, step, self.interaction.observations)
+        return act(actor, self._act_key, step, self.interaction.observations)
+
+    def _padded(self, new: Sequence[Transitions]) -> Transitions:
+        """Transitions to learn from, and zeros after them up to the most there can be."""
+        most = self._config.train_freq * self._config.num_envs
+
+        def pad(*parts: Array) -> Array:
+            rows = np.concatenate(parts)
+            return np.concatenate([rows, np.zeros((most - len(rows), *rows.shape[1:]), rows.dtype)])
+
+        return jax.tree.map(pad, *map(self._learnable, new))
 
     def _learnable(self, made: Transitions) -> Transitions:
         """Transitions with the reward transform that the dataset's had."""
         return made.replace(rewards=self._dataset.reward_transform(made.rewards))
+
+
+@jax.jit
+def acting(actor: TrainState) -> TrainState:
+    """A copy of what it takes to act."""
+    return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 
 
 @jax.jit
@@ -238,6 +279,7 @@ def learn(
     state: IQLState,
     buffer: ReplayBuffer,
     transitions: Transitions,
+    count: Array,
     sums: Metrics,
     num_updates: Array,
     *,
@@ -250,12 +292,13 @@ def learn(
         state: The learner's state; donated, as are the next and the sums.
         buffer: The buffer.
         transitions: [n, ...].
+        count: How many of them to store, the first ones, int32.
         sums: Of the metrics so far, see ``no_sums``.
         num_updates: How many updates, int32; may be 0.
         batch_size: Transitions in a batch.
         num_offline: How many of them are the dataset's; None draws uniformly.
     """
-    buffer = replay_buffer.add(buffer, transitions)
+    buffer = replay_buffer.add(buffer, transitions, count)
 
     # A loop also for the one update that there usually is: where it is written out instead, XLA's
     # compiler for CPUs merges the store with what reads the batch, and then copies whole columns of
@@ -289,11 +332,13 @@ def _update_once(
 
 
 def _check_capacity(config: FinetuneConfig, num_dataset: int) -> None:
+    at_once = config.train_freq * config.num_envs
     keeps = config.offline_ratio >= 0
-    needed = num_dataset + (config.num_envs if keeps else 0)
+    needed = num_dataset + at_once if keeps else max(num_dataset, at_once)
     if config.replay_buffer_size < needed:
         raise UserError(
             f"config.replay_buffer_size is {config.replay_buffer_size:,}; the dataset's "
-            f"{num_dataset:,} transitions need {needed:,}: raise it, or use fewer of them "
+            f"{num_dataset:,} transitions, and the {at_once:,} that are stored at once, need "
+            f"{needed:,}: raise it, or use fewer of the dataset's "
             "(--config.init_dataset_size)"
         )

@@ -64,17 +64,23 @@ def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBu
     )
 
 
-def add(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
-    """The buffer after n transitions, in their order; n is at most the length of the ring."""
+def add(buffer: ReplayBuffer, transitions: Transitions, count: Array | int) -> ReplayBuffer:
+    """The buffer after the first ``count`` of n transitions, in their order.
+
+    The shapes do not depend on ``count``, so that one program stores any number up to n, which is
+    at most the length of the ring.
+    """
     chex.assert_trees_all_equal_dtypes(buffer.transitions, transitions)
     ring = buffer.capacity - buffer.ring_start
     first = buffer.num_dataset - buffer.ring_start + buffer.added
-    rows = buffer.ring_start + (first + jnp.arange(transitions.size)) % ring
+    index = jnp.arange(transitions.size)
+    rows = buffer.ring_start + (first + index) % ring
+    rows = jnp.where(index < count, rows, buffer.capacity)  # Outside: those are dropped.
     return buffer.replace(
         transitions=jax.tree.map(
-            lambda held, new: held.at[rows].set(new), buffer.transitions, transitions
+            lambda held, new: held.at[rows].set(new, mode="drop"), buffer.transitions, transitions
         ),
-        added=buffer.added + transitions.size,
+        added=buffer.added + count,
     )
 
 
@@ -83,7 +89,8 @@ def extend(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
     ring = buffer.capacity - int(buffer.ring_start)
     skipped = max(0, transitions.size - ring)  # They would be overwritten at once.
     buffer = buffer.replace(added=buffer.added + skipped)
-    return jax.jit(add)(buffer, jax.tree.map(lambda x: x[skipped:], transitions))
+    new = jax.tree.map(lambda x: x[skipped:], transitions)
+    return jax.jit(add)(buffer, new, new.size)
 
 
 def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:

@@ -104,7 +104,7 @@ def test_what_is_stored_is_what_a_plain_loop_would_store(
     buffer = replay_buffer.init(dataset.transitions, capacity, keep_dataset=keep_dataset)
     add = jax.jit(replay_buffer.add)
     for step in made:
-        buffer = add(buffer, step.replace(rewards=transform(step.rewards)))
+        buffer = add(buffer, step.replace(rewards=transform(step.rewards)), step.size)
 
     transitions, _, endings = plain_loop(actions, terminates)
     assert endings == {(True, False), (False, True), (True, True)}

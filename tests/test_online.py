@@ -103,8 +103,9 @@ def stored(begun):
 # The order of things.
 
 
-def test_the_policy_acts_one_step_late(begin):
-    begun, state = begin()
+@pytest.mark.parametrize("train_freq", [1, 3])
+def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
+    begun, state = begin(train_freq=train_freq)
     advance(begun, state, 15)
     made = stored(begun)
     assert made.size == 15
@@ -114,28 +115,40 @@ def test_the_policy_acts_one_step_late(begin):
     key = jax.random.key(stream_seed(42, Stream.ACTIONS))
     buffer = replay_buffer.init(begun._dataset.transitions, CAPACITY, keep_dataset=False)
     sums = no_sums(state, buffer, 8, None)
+    count = np.int32(train_freq)
     actors = [kept(state.actor)]
-    for i in range(15):
-        one = jax.tree.map(lambda x, i=i: x[i : i + 1], made)
+    for i in range(0, 15, train_freq):
+        new = jax.tree.map(lambda x, i=i: x[i : i + train_freq], made)
         state, buffer, sums = learn(
-            state, buffer, one, sums, np.int32(1), batch_size=8, num_offline=None
+            state, buffer, new, count, sums, count, batch_size=8, num_offline=None
         )
         actors.append(kept(state.actor))
 
-    def actions(actor, i):
-        return act(actor, key, np.int32(i), made.observations[i : i + 1])[0]
+    def distance(late):
+        """Of the actions made from those of the policy that has yet to learn ``late`` times."""
+        each = []
+        for i in range(15):
+            actor = actors[max(0, i // train_freq - late)]
+            actions = act(actor, key, np.int32(i), made.observations[i : i + 1])
+            each.append(np.abs(made.actions[i] - actions[0]).max())
+        return max(each)
 
-    def distance(actor, i):
-        return np.abs(made.actions[i] - actions(actor, i)).max()
-
-    # It has learned from all transitions but the last.
-    assert max(distance(actors[max(0, i - 1)], i) for i in range(15)) < 1e-4
-    assert max(distance(actors[i], i) for i in range(15)) > 1e-2
-    assert max(distance(actors[max(0, i - 2)], i) for i in range(15)) > 1e-2
+    # It has learned from all transitions but those since and those just before.
+    assert distance(1) < 1e-4
+    assert distance(0) > 1e-2
+    assert distance(2) > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("train_freq", "expected"),
+    [
+        (1, ["step", "act", "learn"] * 4),
+        (2, ["step", "act", "step", "act", "learn"] * 2),
+        (3, ["step", "act", "step", "act", "step", "act", "learn", "step", "act", "act", "learn"]),
+    ],
+)
 def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile(
-    begin, monkeypatch
+    begin, monkeypatch, train_freq, expected
 ):
     order = []
 
@@ -144,12 +157,12 @@ def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile
             order.append("step")
             return super().step(action)
 
-    begun, state = begin(lambda recipe: Recording())
+    begun, state = begin(lambda recipe: Recording(), train_freq=train_freq)
     compiled, act_now = begun._begun.learn, online.act
     monkeypatch.setattr(online, "act", lambda *args: order.append("act") or act_now(*args))
     begun._begun.learn = lambda *args: order.append("learn") or compiled(*args)
-    advance(begun, state, 3)
-    assert order == ["step", "act", "learn"] * 3
+    advance(begun, state, 4)
+    assert order == expected
 
 
 @pytest.mark.parametrize("cuts", [(1,) * 20, (4, 6, 10), (19, 1)])
@@ -165,18 +178,24 @@ def test_it_does_not_matter_how_the_steps_are_cut_into_stretches(begin, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("num_envs", "updates_per_step", "start_steps", "expected"),
+    ("num_envs", "updates_per_step", "start_steps", "train_freq", "expected"),
     [
-        (1, 1, 0, 12),
-        (1, 3, 0, 36),
-        (1, 2, 5, 14),  # After steps 6 to 12.
-        (3, 1, 0, 12),  # The ratio of updates to data is kept.
-        (3, 2, 5, 18),  # After steps 6, 9 and 12.
-        (3, 1, 12, 0),
+        (1, 1, 0, 1, 12),
+        (1, 3, 0, 1, 36),
+        (1, 2, 5, 1, 14),  # After steps 6 to 12.
+        (3, 1, 0, 1, 12),  # The ratio of updates to data is kept.
+        (3, 2, 5, 1, 18),  # After steps 6, 9 and 12.
+        (3, 1, 12, 1, 0),
+        (1, 3, 0, 4, 36),  # The last two of six steps are learned from as well.
+        (1, 2, 5, 4, 14),
+        (3, 2, 5, 2, 18),
     ],
 )
-def test_the_number_of_updates_is_exact(begin, num_envs, updates_per_step, start_steps, expected):
+def test_the_number_of_updates_is_exact(
+    begin, num_envs, updates_per_step, start_steps, train_freq, expected
+):
     begun, state = begin(
+        train_freq=train_freq,
         num_envs=num_envs,
         updates_per_step=updates_per_step,
         start_steps=start_steps,
@@ -231,7 +250,7 @@ def test_learning_is_adding_then_updating_on_batches_of_the_buffer(num_offline, 
     draw = functools.partial(replay_buffer.sample, **settings)
     data, made = transitions(0, 6), transitions(1, 1)
     buffer = replay_buffer.init(data, CAPACITY, keep_dataset=num_offline is not None)
-    buffer = replay_buffer.add(buffer, made)
+    buffer = replay_buffer.add(buffer, made, 1)
     state, totals = fresh_state(), {}
     for _ in range(num_updates):
         key, batch_key = jax.random.split(state.key)
@@ -244,7 +263,9 @@ def test_learning_is_adding_then_updating_on_batches_of_the_buffer(num_offline, 
     first = fresh_state()
     sums = no_sums(first, again, **settings)
     assert {float(zero) for zero in sums.values()} == {0.0}
-    learned, filled, sums = learn(first, again, made, sums, np.int32(num_updates), **settings)
+    learned, filled, sums = learn(
+        first, again, made, np.int32(1), sums, np.int32(num_updates), **settings
+    )
     assert first.step.is_deleted()
     assert again.transitions.rewards.is_deleted()
     assert_same_bits(filled, buffer)
@@ -354,9 +375,11 @@ def test_without_a_share_the_dataset_fades_as_transitions_come(begin):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"replay_buffer_size": 4}, "5 transitions need 5:"),
-        ({"replay_buffer_size": 5, "offline_ratio": 0.5}, "5 transitions need 6:"),
+        ({"replay_buffer_size": 4}, "the dataset's 5 transitions, and the 1 .* need 5:"),
+        ({"replay_buffer_size": 5, "offline_ratio": 0.5}, "need 6:"),
         ({"replay_buffer_size": 8, "offline_ratio": 0.5, "num_envs": 4}, "need 9:"),
+        ({"replay_buffer_size": 8, "offline_ratio": 0.5, "num_envs": 2, "train_freq": 2}, "9:"),
+        ({"replay_buffer_size": 11, "num_envs": 4, "train_freq": 3}, "the 12 .* need 12:"),
     ],
 )
 def test_a_buffer_too_small_is_one_clear_line(begin, settings, said):

@@ -84,7 +84,9 @@ def test_it_holds_what_a_list_would_hold(num_dataset, keep_dataset, chunks):
     for chunk in chunks:
         indices = range(made, made + chunk)
         made += chunk
-        buffer = add(buffer, coded(indices))
+        # One size for all, of which the rest must leave no trace.
+        padding = [ONLINE - 1] * (3 - chunk)
+        buffer = add(buffer, coded([*indices, *padding]), chunk)
         for index in indices:
             plain.add(index)
         assert_same(buffer, plain)
@@ -110,7 +112,7 @@ def filled(num_dataset, added, keep_dataset):
     plain = PlainBuffer(num_dataset, CAPACITY, keep_dataset)
     buffer = replay_buffer.init(coded(range(num_dataset)), CAPACITY, keep_dataset=keep_dataset)
     for index in range(ONLINE, ONLINE + added):
-        buffer = add(buffer, coded([index]))
+        buffer = add(buffer, coded([index]), 1)
         plain.add(index)
     return buffer, plain
 
@@ -159,7 +161,7 @@ def test_adding_overwrites_a_donated_buffer_in_one_program():
 
     def counted(buffer, transitions):
         traces.append(1)
-        return replay_buffer.add(buffer, transitions)
+        return replay_buffer.add(buffer, transitions, 1)
 
     donating = jax.jit(counted, donate_argnums=0)
     plain = PlainBuffer(4, CAPACITY, keep_dataset=False)
@@ -180,4 +182,4 @@ def test_what_does_not_fit_is_refused():
     buffer = replay_buffer.init(coded(range(4)), 4, keep_dataset=False)
     doubles = jax.tree.map(lambda x: x.astype(np.float64), coded([9]))
     with pytest.raises(AssertionError, match="dtype"):
-        replay_buffer.add(buffer, doubles)
+        replay_buffer.add(buffer, doubles, 1)

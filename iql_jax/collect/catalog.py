@@ -77,9 +77,18 @@ _DISCRETE_UMAZE = Maker(
     steps=None,
 )
 
+_HALFCHEETAH_GAITS = Maker(
+    twin_of=None,
+    module="iql_jax.collect.halfcheetah",
+    arguments={},
+    description="gaits of HalfCheetah, good and bad, each an episode",
+    steps=300_000,
+)
+
 EMBEDDED: dict[str, Maker] = (
     {f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS}
     | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
+    | {"iql/halfcheetah/gaits-v0": _HALFCHEETAH_GAITS}
     | {"iql/discrete-umaze-v0": _DISCRETE_UMAZE}
 )
 

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument(
         "--steps",
         type=int,
-        help=f"transitions ({catalog.FULL_STEPS:,}, where the number is free)",
+        help=f"transitions (by default the dataset's usual number, mostly {catalog.FULL_STEPS:,})",
     )
     making.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
     making.add_argument("--force", action="store_true", help="make it again where it exists")

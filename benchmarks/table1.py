@@ -1,0 +1,329 @@
+"""The paper's table 1 from the datasets that are here, beside the paper's numbers and CORL's.
+
+    python benchmarks/table1.py --jobs=2 --out=table1.md --picture=table1.png
+    python benchmarks/table1.py --datasets=dapg/door/human-v0 --methods=IQL,BC --jobs=2
+    python benchmarks/table1.py --engine=ray --task_gpus=1 --jobs=8
+
+By default the datasets are those on this machine whose task has a number in ``published.py``, and
+the package's own, which are made where they are missing; --datasets names others. Each is trained
+with its domain's config, at that config's number of updates and evaluations unless flags say
+otherwise, by the command that anyone would start. With --engine=local every run is a process of its
+own, --jobs of them at once; with --engine=ray a dataset's seeds are a population, given to Ray, and
+--jobs are the datasets at once. Finished runs are not repeated and interrupted ones go on;
+--only_report runs nothing. The tables (markdown) and the learning curves show what is finished.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+import aggregates
+import curves
+import published
+import runs as bench
+from iql_jax import cli
+from iql_jax.collect.catalog import EMBEDDED
+from iql_jax.data.resolve import datasets_root, local_ids, resolve
+from iql_jax.errors import UserError
+from populations import Population
+
+DOMAINS = {
+    "locomotion": ("halfcheetah", "hopper", "walker2d", "ant"),
+    "antmaze": ("antmaze",),
+    "kitchen": ("kitchen",),
+    "adroit": ("pen", "hammer", "door", "relocate"),
+    "pointmaze": ("pointmaze", "maze2d"),
+}
+"""Domains, which have the names of their configs, and the words that their tasks begin with."""
+
+_DATASETS = flags.DEFINE_list("datasets", None, "Dataset ids; by default all that there are.")
+_METHODS = flags.DEFINE_list("methods", ["IQL"], "Methods: IQL, and any of BC and 10%BC beside it.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
+_JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Commands at once; each gets its share of the cores.", lower_bound=1
+)
+_RUNS = flags.DEFINE_string("runs", "runs/table1", "Folder of the runs; one for each engine.")
+_UPDATES = flags.DEFINE_integer("updates", None, "By default the config's.", lower_bound=1)
+_EVAL_INTERVAL = flags.DEFINE_integer(
+    "eval_interval", None, "Updates between evaluations; by default the config's.", lower_bound=1
+)
+_EVAL_EPISODES = flags.DEFINE_integer(
+    "eval_episodes", None, "Of an evaluation; by default the config's.", lower_bound=1
+)
+_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "Where the runs are trained.")
+_TASK_CPUS = flags.DEFINE_float("task_cpus", 1.0, "Cores of a Ray task.", lower_bound=0.0)
+_TASK_GPUS = flags.DEFINE_float("task_gpus", 0.0, "GPUs of a Ray task.", lower_bound=0.0)
+_OUT = flags.DEFINE_string("out", "", "Markdown file to write the tables to.")
+_PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
+_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
+
+flags.register_validator(
+    "methods",
+    lambda methods: "IQL" in methods and set(methods) <= set(bench.METHODS),
+    f"methods are IQL and any of {', '.join(bench.METHODS)}",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A row of the table.
+
+    Attributes:
+        dataset: its id.
+        domain: a key of ``DOMAINS``.
+        name: D4RL's name of it in ``published``; None where nobody has published a number.
+    """
+
+    dataset: str
+    domain: str
+    name: str | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """The finished runs of one row that have a score.
+
+    Attributes:
+        last: [K], the last of each.
+        best: [K], the highest of each.
+        bounds: between what they lie.
+        stand_ins: the datasets that were trained on in place of the row's.
+    """
+
+    last: bench.FloatArray
+    best: bench.FloatArray
+    bounds: bench.Bounds
+    stand_ins: Sequence[str]
+
+
+def main(_: list[str]) -> None:
+    """Run what is missing, then report what is there."""
+    tasks = [task_of(dataset) for dataset in _DATASETS.value or present()]
+    tasks.sort(key=lambda task: list(DOMAINS).index(task.domain))
+    failed = []
+    if not _ONLY_REPORT.value:
+        commands = [(task, command) for task in tasks for command in commands_of(task)]
+        # All of a task's runs read one dataset: it is made once, before they start side by side.
+        for task in dict.fromkeys(task for task, command in commands if not command.is_finished()):
+            resolve(task.dataset)
+        # A run of each task before the second of any: an early report has all rows.
+        commands.sort(key=lambda pair: pair[1].settings["seed"])
+        failed = bench.run_all([command for _, command in commands], _JOBS.value)
+    bench.publish(report(tasks), _OUT.value)
+    if _PICTURE.value and (panels := finished_panels(tasks)):
+        curves.draw(Path(_PICTURE.value), panels, "IQL")
+    bench.finish(failed)
+
+
+def present() -> list[str]:
+    """The datasets that are here and have a column elsewhere, and those that can be made here."""
+    local = [dataset for dataset in local_ids(datasets_root()) if published.task(dataset)]
+    embedded = [dataset for dataset in EMBEDDED if find_domain(dataset)]
+    return list(dict.fromkeys([*local, *embedded]))
+
+
+def find_domain(dataset: str) -> str | None:
+    """The domain of a dataset, by the first word of its task; None if it is of none."""
+    words = [name.partition("-")[0] for name in published.names(dataset)]
+    found = (domain for domain, tasks in DOMAINS.items() if not {*words}.isdisjoint(tasks))
+    return next(found, None)
+
+
+def task_of(dataset: str) -> Task:
+    """A dataset's row.
+
+    Raises:
+        UserError: if there is no config for it.
+    """
+    domain = find_domain(dataset)
+    if domain is None:
+        tasks = ", ".join(itertools.chain.from_iterable(DOMAINS.values()))
+        raise UserError(f"--datasets: {dataset} is of none of the tasks with a config: {tasks}")
+    return Task(dataset, domain, published.task(dataset))
+
+
+# The runs.
+
+
+def population(method: str, task: Task) -> Population:
+    """A method's seeds on a dataset: as one command, and as runs in folders of their own."""
+    given = {
+        "max_steps": _UPDATES.value,
+        "eval_interval": _EVAL_INTERVAL.value,
+        "eval_episodes": _EVAL_EPISODES.value,
+    }
+    name = f"{method.replace('%', '').lower()}-{task.dataset.replace('/', '-')}"
+    return Population(
+        folder=Path(_RUNS.value) / name,
+        config=f"configs/{task.domain}.py",
+        settings={
+            "dataset": task.dataset,
+            "seed": 0,
+            **{key: number for key, number in given.items() if number is not None},
+            **bench.METHODS[method],
+        },
+        seeds=_SEEDS.value,
+        options=(
+            f"--engine={_ENGINE.value}",
+            f"--task_cpus={_TASK_CPUS.value:g}",
+            f"--task_gpus={_TASK_GPUS.value:g}",
+        ),
+    )
+
+
+def commands_of(task: Task) -> list[bench.Run]:
+    """What is started for a dataset: each run, or with another engine each method's seeds."""
+    populations = [population(method, task) for method in _METHODS.value]
+    if _ENGINE.value == "local":
+        return [member for population in populations for member in population.members()]
+    return [*populations]
+
+
+def scores_of(method: str, task: Task) -> Scores:
+    """What a method's finished runs on a dataset have scored."""
+    runs = population(method, task).members()
+    finished = [run for run in runs if (run.summary() or {"score": None})["score"] is not None]
+    records = [run.record()["dataset"] for run in finished]
+    kinds = {record["choices"]["score"]["kind"] for record in records}
+    return Scores(
+        last=bench.scores(finished),
+        best=bench.best_scores(finished),
+        bounds=bench.UNBOUNDED if "normalized" in kinds else bench.SUCCESS,
+        stand_ins=sorted({record["id"] for record in records} - {task.dataset}),
+    )
+
+
+# The report.
+
+
+def compared() -> list[str]:
+    """The methods beside IQL."""
+    return [method for method in _METHODS.value if method != "IQL"]
+
+
+def report(tasks: Sequence[Task]) -> str:
+    """The tables and what they mean, in markdown."""
+    header = [
+        "dataset",
+        "updates",
+        "IQL, last, mean ± std",
+        "95 % interval",
+        "seeds",
+        "IQL, best",
+        *(f"{method}, last" for method in compared()),
+        "paper",
+        "CORL, last",
+        "CORL, best",
+    ]
+    parts = [bench.markdown(header, [row(task) for task in tasks])]
+    if together := aggregate_rows(tasks):
+        header = ["domain", "tasks", "mean", "IQM", "95 % interval", "paper, mean", "CORL, mean"]
+        parts.append(bench.markdown(header, together))
+    return "\n\n".join([*parts, footnote(tasks)]) + "\n"
+
+
+def row(task: Task) -> list[str]:
+    """A dataset's scores, ours and others'."""
+    iql = scores_of("IQL", task)
+    others = [scores_of(method, task).last for method in compared()]
+    stand_ins = f" ({', '.join(iql.stand_ins)} in its place)" if iql.stand_ins else ""
+    return [
+        f"{task.dataset}{stand_ins}",
+        bench.updates(population("IQL", task).members()),
+        bench.mean_std(iql.last),
+        bench.interval_text(iql.last, iql.bounds),
+        bench.each(iql.last, digits=0 if iql.bounds == bench.SUCCESS else 1),
+        bench.mean_std(iql.best),
+        *(bench.mean_std(scores) for scores in others),
+        f"{published.PAPER[task.name]:.1f}" if task.name in published.PAPER else bench.NOT_RUN,
+        *(
+            published.mean_std(table, task.name) if task.name in table else bench.NOT_RUN
+            for table in (published.CORL_LAST, published.CORL_BEST)
+        ),
+    ]
+
+
+def aggregate_rows(tasks: Sequence[Task]) -> list[list[str]]:
+    """A row for each domain with finished runs of several tasks, and one for all tasks."""
+    scores = {task: scores_of("IQL", task).last for task in tasks}
+    finished = [task for task in tasks if len(scores[task])]
+    groups = {domain: [task for task in finished if task.domain == domain] for domain in DOMAINS}
+    if finished not in groups.values():
+        groups["all"] = finished
+    rows = []
+    for domain, members in groups.items():
+        if len(members) < 2:
+            continue
+        of_tasks = [scores[task] for task in members]
+        bounds = aggregates.iqm_interval(of_tasks)
+        rows.append(
+            [
+                domain,
+                f"{len(members)}",
+                f"{np.mean([one.mean() for one in of_tasks]):.1f}",
+                f"{aggregates.iqm(of_tasks):.1f}",
+                bench.NOT_RUN if bounds is None else f"{bounds[0]:.1f} to {bounds[1]:.1f}",
+                published_mean([published.PAPER.get(task.name or "") for task in members]),
+                published_mean(
+                    [published.CORL_LAST.get(task.name or "", (None,))[0] for task in members]
+                ),
+            ]
+        )
+    return rows
+
+
+def published_mean(numbers: Sequence[float | None]) -> str:
+    """The mean of others' numbers for the same tasks; none unless they have all of them."""
+    known = [number for number in numbers if number is not None]
+    return f"{np.mean(known):.1f}" if len(known) == len(numbers) else bench.NOT_RUN
+
+
+def footnote(tasks: Sequence[Task]) -> str:
+    """What the numbers of the tables are, and which of them cannot be compared."""
+    runs = [run for task in tasks for run in population("IQL", task).members()]
+    finished = bench.summaries(runs)
+    episodes = " or ".join(str(n) for n in sorted({run["eval_episodes"] for run in finished}))
+    return (
+        "Scores are success rates (%) in mazes and returns normalised by the dataset's references "
+        f"elsewhere, of {episodes or 'no'} episodes a seed. last: the last evaluation, at the "
+        "updates stated; best: the highest of a run's evaluations, chosen afterwards, and so too "
+        "high. The interval is Student's t over seeds, cut to [0, 100] for success rates. IQM: the "
+        "mean of the middle half of all runs, with a bootstrap interval stratified by task "
+        "(Agarwal et al. 2021); mean: of the tasks' means. paper: Kostrikov et al. 2021 (arXiv "
+        "2110.06169), on D4RL's -v0 data, -v2 of locomotion. CORL: its IQL on D4RL's -v2 data, -v1 "
+        "of Adroit (README of github.com/corl-team/CORL). Both are for 1M updates and on D4RL's "
+        "own data and environments: where a dataset is another, or the environment newer, they say "
+        "what is usual, not what is to be expected. Means of theirs are over the same tasks. "
+        f"{bench.NOT_RUN}: not run, no reference to score by, or not published."
+    )
+
+
+def finished_panels(tasks: Sequence[Task]) -> list[curves.Panel]:
+    """A panel for each dataset with a finished and scored run of IQL."""
+    panels = []
+    for task in tasks:
+        iql = scores_of("IQL", task)
+        if not len(iql.last):
+            continue
+        updates, scores = curves.curve(population("IQL", task).members())
+        others = {method: scores_of(method, task).last for method in compared()}
+        elsewhere = published.PAPER.get(task.name or "")
+        panels.append(
+            curves.Panel(
+                title=task.dataset,
+                steps=updates,
+                scores=scores,
+                dashed=[(f"{name}, last", float(k.mean())) for name, k in others.items() if len(k)],
+                dotted=[] if elsewhere is None else [("paper (D4RL's data)", elsewhere)],
+                bounds=iql.bounds,
+            )
+        )
+    return panels
+
+
+if __name__ == "__main__":
+    cli.run(main)
