@@ -13,14 +13,16 @@ otherwise it trains offline itself. Finished runs are not repeated and interrupt
 --speed trains nothing to its end. Each repeat times the environment alone, stepped with random
 actions in a plain loop, and then runs ``train_finetune.py`` without evaluations: the updates a
 second of its offline phase are the updates alone, the environment steps a second of its online
-phase are compared with the smaller of the two. Only what one repeat timed is compared, and the
-medians over the repeats are told: a machine's speed drifts. Run it on a quiet machine.
+phase are compared with the smaller of the two, for each of --train_freqs in turn. Only what one
+repeat timed is compared, and the medians over the repeats are told: a machine's speed drifts. Run
+it on a quiet machine.
 
 The numbers beside ours are on D4RL's data, which other ants walked, at 1M offline updates and 1M
 environment steps: the paper's (Kostrikov et al. 2021, arXiv 2110.06169, the table of online
 fine-tuning, AntMaze-v0), CORL's of its IQL on AntMaze-v2 (README of github.com/corl-team/CORL).
 """
 
+import collections
 import dataclasses
 import statistics
 import subprocess
@@ -90,6 +92,9 @@ _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve t
 _ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
+_TRAIN_FREQS = flags.DEFINE_list(
+    "train_freqs", ["1", "16"], "The settings of config.train_freq that are timed."
+)
 _TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
 
 
@@ -213,21 +218,26 @@ def time_phases(task: Task) -> str:
     """Time everything in turn; the table in markdown."""
     recipe = load_dataset(Config(dataset=task.dataset, progress=False)).recipe
     assert recipe is not None
-    repeats = []
+    train_freqs = [int(number) for number in _TRAIN_FREQS.value]
+    rates: dict[str, list[float]] = collections.defaultdict(list)
+    rounds = [(repeat, freq) for repeat in range(_REPEATS.value) for freq in train_freqs]
     with tempfile.TemporaryDirectory() as scratch:
-        for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
+        for repeat, freq in tqdm(rounds, unit="round"):
             alone = time_environment(recipe)
-            updates, steps = time_run(task, Path(scratch) / f"run{repeat}")
-            repeats.append({"updates": updates, "environment": alone, "steps": steps})
-    rates = {name: [rate[name] for rate in repeats] for name in repeats[0]}
-    shares = [rate["steps"] / min(rate["updates"], rate["environment"]) for rate in repeats]
+            updates, steps = time_run(task, Path(scratch) / f"run{repeat}-{freq}", freq)
+            rates["updates"].append(updates)
+            rates["environment"].append(alone)
+            rates[f"steps {freq}"].append(steps)
+            rates[f"share {freq}"].append(steps / min(updates, alone))
     rows = [
         ["updates alone", spread(rates["updates"], ",.0f")],
         ["the environment alone", spread(rates["environment"], ",.0f")],
-        ["environment steps of the online phase, one update each", spread(rates["steps"], ",.0f")],
-        ["share of the smaller of the two", spread(shares, ".2f")],
     ]
-    header = [f"{_TASK.value}, a second", f"median of {len(repeats)} (lowest to highest)"]
+    for freq in train_freqs:
+        name = f"environment steps, one update each, train_freq {freq}"
+        rows.append([name, spread(rates[f"steps {freq}"], ",.0f")])
+        rows.append(["share of the smaller of the two", spread(rates[f"share {freq}"], ".2f")])
+    header = [f"{_TASK.value}, a second", f"median of {_REPEATS.value} (lowest to highest)"]
     return f"{bench.markdown(header, rows)}\n"
 
 
@@ -253,13 +263,14 @@ def time_environment(recipe: EnvironmentRecipe) -> float:
     return len(actions) / seconds
 
 
-def time_run(task: Task, folder: Path) -> tuple[float, float]:
+def time_run(task: Task, folder: Path, train_freq: int) -> tuple[float, float]:
     """Updates a second of the offline phase, and environment steps a second of the online one."""
     interval = max(1, _TIMED.value // 5)
     settings = {
         "dataset": task.dataset,
         "num_pretraining_steps": _TIMED.value + interval,
         "max_steps": _TIMED.value + interval,
+        "train_freq": train_freq,
         "log_interval": interval,
         "eval_episodes": 0,
     }

@@ -133,7 +133,9 @@ def boundary(settings: Mapping[str, Any]) -> int:
 
 
 def run_all(
-    runs: Sequence[Run], jobs: int, command: Callable[[Run], list[str]] = Run.command
+    runs: Sequence[Run],
+    jobs: int,
+    command: Callable[[Run], list[str]] = lambda run: run.command(),
 ) -> list[Run]:
     """Train what is not trained yet; interrupted runs go on, and a failure stops no other run.
 
@@ -142,7 +144,7 @@ def run_all(
     Args:
         runs: in the order in which they start.
         jobs: how many run at once, each on its share of the cores.
-        command: what to start for a run.
+        command: what to start for a run; its own command unless told otherwise.
 
     Returns:
         The runs that failed.

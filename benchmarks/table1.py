@@ -92,12 +92,14 @@ class Scores:
         best: [K], the highest of each.
         bounds: between what they lie.
         stand_ins: the datasets that were trained on in place of the row's.
+        notes: what loading said of the data and their evaluation.
     """
 
     last: bench.FloatArray
     best: bench.FloatArray
     bounds: bench.Bounds
     stand_ins: Sequence[str]
+    notes: Sequence[str]
 
 
 def main(_: list[str]) -> None:
@@ -194,6 +196,7 @@ def scores_of(method: str, task: Task) -> Scores:
         best=bench.best_scores(finished),
         bounds=bench.UNBOUNDED if "normalized" in kinds else bench.SUCCESS,
         stand_ins=sorted({record["id"] for record in records} - {task.dataset}),
+        notes=list(dict.fromkeys(note for record in records for note in record["notes"])),
     )
 
 
@@ -223,7 +226,10 @@ def report(tasks: Sequence[Task]) -> str:
     if together := aggregate_rows(tasks):
         header = ["domain", "tasks", "mean", "IQM", "95 % interval", "paper, mean", "CORL, mean"]
         parts.append(bench.markdown(header, together))
-    return "\n\n".join([*parts, footnote(tasks)]) + "\n"
+    parts.append(footnote(tasks))
+    notes = {task.dataset: scores_of("IQL", task).notes for task in tasks}
+    parts += [f"- {dataset}: {'; '.join(said)}." for dataset, said in notes.items() if said]
+    return "\n\n".join(parts) + "\n"
 
 
 def row(task: Task) -> list[str]:

@@ -1,12 +1,11 @@
-"""How V and Q learn: IQL, and the objectives that led to it, one function each.
+"""How V and Q learn: IQL, and the objectives that led to it, two functions each.
 
-All have the same networks. An objective takes the state, a batch and the target critics'
-``min_i Q'_i(s, a)`` [B], and returns V and the critics one step further. Equation numbers are those
-of Kostrikov et al. (2021), https://arxiv.org/abs/2110.06169.
+All have the same networks; what an objective says is what V and the critics are moved towards, and
+by which loss. ``learner.update`` calls its two functions in turn. Equation numbers are those of
+Kostrikov et al. (2021), https://arxiv.org/abs/2110.06169.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,86 +18,124 @@ from iql_jax.updates import update_q, update_q_sarsa, update_v
 _MEAN = 0.5  # The expectile that is the mean.
 
 
-class Learned(NamedTuple):
-    """What an objective has learned from a batch."""
+class ValueStep(Protocol):
+    """One gradient step of V; ``target_q`` [B] is ``min_i Q'_i(s, a)`` of the target critics."""
 
-    value: TrainState
-    critic: TrainState
-    values: jax.Array  # [B], the new V(s), from which advantages are counted.
-    metrics: Metrics
-
-
-Objective = Callable[[IQLState, Transitions, jax.Array], Learned]
+    def __call__(
+        self, state: IQLState, batch: Transitions, target_q: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """V after the step, and its metrics."""
 
 
-def iql(state: IQLState, batch: Transitions, target_q: jax.Array) -> Learned:
-    """Implicit Q-Learning: V is an expectile of Q over the data's actions (eqs. 5 and 6)."""
+class CriticStep(Protocol):
+    """One gradient step of the critics; ``next_values`` [B] is the new V of the next states."""
+
+    def __call__(
+        self, state: IQLState, batch: Transitions, next_values: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """The critics after the step, and their metrics."""
+
+
+class Objective(NamedTuple):
+    """What V and the critics learn; the state that they are given is that before the update."""
+
+    update_value: ValueStep
+    update_critic: CriticStep
+
+
+# Implicit Q-Learning: V is an expectile of Q over the data's actions (eqs. 5 and 6).
+
+
+def iql_value(
+    state: IQLState, batch: Transitions, target_q: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move V towards the expectile of Q'."""
     hp = state.hyperparameters
-    value, value_metrics = update_v(
+    return update_v(
         state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr
     )
-    # One pass of the new V over both observations is faster than two.
-    both = jnp.concatenate([batch.observations, batch.next_observations])
-    values, next_values = jnp.split(value.apply_fn(value.params, both), 2)
-    critic, critic_metrics = update_q(
+
+
+def iql_critic(
+    state: IQLState, batch: Transitions, next_values: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move the critics towards ``r + discount * mask * V(s')``."""
+    hp = state.hyperparameters
+    return update_q(
         state.critic, batch, next_values, discount=hp.discount, learning_rate=hp.critic_lr
     )
-    return Learned(value, critic, values, {**value_metrics, **critic_metrics})
 
 
-def sarsa(state: IQLState, batch: Transitions, target_q: jax.Array) -> Learned:
-    """SARSA: the value of the policy that made the data (eq. 3); V is the mean of Q."""
-    return _sarsa(state, batch, target_q, value_expectile=_MEAN, critic_expectile=None)
+# SARSA: the value of the policy that made the data (eq. 3).
 
 
-def expectile_sarsa(state: IQLState, batch: Transitions, target_q: jax.Array) -> Learned:
-    """Expectile regression on the TD error itself (eq. 4); V is the same expectile of Q.
-
-    In a deterministic environment it agrees with IQL. In a stochastic one its expectile is over
-    next states too, so that it counts on luck.
-    """
-    expectile = state.hyperparameters.expectile
-    return _sarsa(state, batch, target_q, value_expectile=expectile, critic_expectile=expectile)
+def mean_value(
+    state: IQLState, batch: Transitions, target_q: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move V towards the mean of Q'."""
+    learning_rate = state.hyperparameters.value_lr
+    return update_v(state.value, batch, target_q, expectile=_MEAN, learning_rate=learning_rate)
 
 
-def q_learning(state: IQLState, batch: Transitions, target_q: jax.Array) -> Learned:
-    """Q-learning: the maximum over actions, also those that the data never show (eq. 1).
+def sarsa_critic(
+    state: IQLState, batch: Transitions, next_values: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move the critics towards Q' of the data's next actions, by squared errors."""
+    return _sarsa_critic(state, batch, expectile=None)
 
-    Of continuous actions it is the maximum over some that are drawn, see ``create_state``. V is
-    regressed on the maximum; ``target_q`` does not count.
-    """
-    hp = state.hyperparameters
-    # Folded, not split: the state's key goes on as it does for the other objectives.
-    key = jax.random.fold_in(jax.random.fold_in(state.key, _Q_LEARNING_STREAM), state.step)
-    now_key, next_key = jax.random.split(key)
-    value, value_metrics = update_v(
+
+# Expectile regression on the TD error itself (eq. 4). In a deterministic environment it agrees with
+# IQL. In a stochastic one its expectile is over next states too, so that it counts on luck.
+
+
+def expectile_sarsa_critic(
+    state: IQLState, batch: Transitions, next_values: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move the critics towards the expectile of Q' of the data's next actions."""
+    return _sarsa_critic(state, batch, expectile=state.hyperparameters.expectile)
+
+
+# Q-learning: the maximum over actions, also those that the data never show (eq. 1). Of continuous
+# actions it is the maximum over some that are drawn, see ``create_state``.
+
+
+def max_value(
+    state: IQLState, batch: Transitions, target_q: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move V towards the maximum of Q'."""
+    key, _ = _q_learning_keys(state)
+    return update_v(
         state.value,
         batch,
-        max_q(state, batch.observations, now_key),
+        max_q(state, batch.observations, key),
         expectile=_MEAN,
-        learning_rate=hp.value_lr,
+        learning_rate=state.hyperparameters.value_lr,
     )
-    critic, critic_metrics = update_q(
+
+
+def max_critic(
+    state: IQLState, batch: Transitions, next_values: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Move the critics towards ``r + discount * mask * max_a Q'(s', a)``."""
+    hp = state.hyperparameters
+    _, key = _q_learning_keys(state)
+    return update_q(
         state.critic,
         batch,
-        max_q(state, batch.next_observations, next_key),
+        max_q(state, batch.next_observations, key),
         discount=hp.discount,
         learning_rate=hp.critic_lr,
     )
-    values = value.apply_fn(value.params, batch.observations)
-    return Learned(value, critic, values, {**value_metrics, **critic_metrics})
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "iql": iql,
-    "sarsa": sarsa,
-    "expectile_sarsa": expectile_sarsa,
-    "q_learning": q_learning,
+    "iql": Objective(iql_value, iql_critic),
+    "sarsa": Objective(mean_value, sarsa_critic),
+    "expectile_sarsa": Objective(iql_value, expectile_sarsa_critic),
+    "q_learning": Objective(max_value, max_critic),
 }
 
 NEEDS_NEXT_ACTIONS = ("sarsa", "expectile_sarsa")
-
-_Q_LEARNING_STREAM = 0x51
 
 
 def max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
@@ -113,31 +150,31 @@ def max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
     return jnp.max(jax.vmap(min_q)(candidates), axis=0)
 
 
-def _sarsa(
-    state: IQLState,
-    batch: Transitions,
-    target_q: jax.Array,
-    *,
-    value_expectile: Array | float,
-    critic_expectile: Array | None,
-) -> Learned:
-    """Q learns from Q' of the data's next actions; V from Q."""
+_Q_LEARNING_STREAM = 0x51
+
+
+def _q_learning_keys(state: IQLState) -> jax.Array:
+    """The keys of V's and of the critics' maxima, [2]."""
+    # Folded, not split: the state's key goes on as it does for the other objectives.
+    key = jax.random.fold_in(jax.random.fold_in(state.key, _Q_LEARNING_STREAM), state.step)
+    return jax.random.split(key)
+
+
+def _sarsa_critic(
+    state: IQLState, batch: Transitions, *, expectile: Array | None
+) -> tuple[TrainState, Metrics]:
+    """Q learns from Q' of the data's next actions."""
     if batch.next_actions is None:
         raise ValueError(f"the objective {state.objective!r} needs transitions with next actions")
     hp = state.hyperparameters
-    value, value_metrics = update_v(
-        state.value, batch, target_q, expectile=value_expectile, learning_rate=hp.value_lr
-    )
     next_q = state.critic.apply_fn(
         state.target_critic_params, batch.next_observations, batch.next_actions
     )
-    critic, critic_metrics = update_q_sarsa(
+    return update_q_sarsa(
         state.critic,
         batch,
         jnp.min(next_q, axis=0),
-        expectile=critic_expectile,
+        expectile=expectile,
         discount=hp.discount,
         learning_rate=hp.critic_lr,
     )
-    values = value.apply_fn(value.params, batch.observations)
-    return Learned(value, critic, values, {**value_metrics, **critic_metrics})

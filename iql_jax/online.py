@@ -248,8 +248,8 @@ class Online:
         most = self._config.train_freq * self._config.num_envs
 
         def pad(*parts: Array) -> Array:
-            rows = np.concatenate(parts)
-            return np.concatenate([rows, np.zeros((most - len(rows), *rows.shape[1:]), rows.dtype)])
+            missing = most - sum(len(rows) for rows in parts)
+            return np.concatenate([*parts, np.zeros((missing, *parts[0].shape[1:]), parts[0].dtype)])
 
         return jax.tree.map(pad, *map(self._learnable, new))
 

@@ -249,9 +249,9 @@ def test_antmaze_reports_what_was_run(tmp_path):
     assert rows(printed) == [
         [
             *["umaze", "400", "90.0 ± 10.0", "65.2 to 100.0", "80, 90, 100"],
-            *["-", "12.0", "87.5", "77.0"],
+            *["-", "12.0", "87.5", "77.00 ± 5.52"],
         ],
-        ["large-play", "-", "-", "-", "-", "-", "-", "39.6", "42.0"],
+        ["large-play", "-", "-", "-", "-", "-", "-", "39.6", "42.00 ± 4.53"],
     ]
     assert "cloning at 100 updates" in printed
     assert matplotlib.image.imread(picture).shape[1] > 400

@@ -445,3 +445,11 @@ def test_pens_references_are_for_another_time_limit(folder):
     spec = spec_json("gymnasium_robotics.envs.adroit_hand:Pen", "AdroitHandPen-v1", 200)
     change_metadata(folder, env_spec=spec, ref_min_score=96.0, ref_max_score=3076.0)
     assert "are for 100 steps" in load().record["notes"][0]
+
+
+@pytest.mark.parametrize(("version", "said"), [(1, True), (2, False)])
+def test_the_first_version_of_adroits_door_rewards_the_palms_distance(folder, version, said):
+    entry_point = "gymnasium_robotics.envs.adroit_hand.adroit_door:AdroitHandDoorEnv"
+    spec = spec_json(entry_point, f"AdroitHandDoor-v{version}", 200)
+    change_metadata(folder, env_spec=spec, ref_min_score=-56.5, ref_max_score=2880.6)
+    assert any("where D4RL punishes it" in note for note in load().record["notes"]) == said

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 
 import gymnasium as gym
 import gymnasium_robotics
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium_robotics.envs.maze import maps
 from minari_datasets import ANT_MAZE, ANT_MAZE_V5, maze_spec, spec_json
+from packaging.version import Version
 
 from iql_jax import environment_specs
 from iql_jax.environment_specs import (
@@ -197,6 +199,15 @@ def test_an_environment_that_does_not_build_says_why(monkeypatch):
     assert "asks for: mujoco==3.1.6" in message
     assert "mujoco<3.12" in message
     assert "\n" not in message
+
+
+def test_the_kitchen_builds_or_says_which_mujoco_it_needs():
+    kitchen = spec_json("gymnasium_robotics.envs.franka_kitchen:KitchenEnv", "FrankaKitchen-v1")
+    if Version(metadata.version("mujoco")) < Version("3.12"):
+        make_from_spec(kitchen, {}).close()
+        return
+    with pytest.raises(UserError, match=r"does not build.*pip install 'mujoco<3\.12'"):
+        make_from_spec(kitchen, {})
 
 
 def test_a_module_that_is_missing():

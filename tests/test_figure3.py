@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: a small population from command to table, repeated, refused, stopped."""
+"""Figure 3 of the paper, with made-up training: a population from command to table."""
 
 import csv
 import json
@@ -10,92 +10,122 @@ import pytest
 from matplotlib.figure import Figure
 
 import figure3
-from iql_jax import offline_sweep
-from iql_jax.collect.catalog import make
+from iql_jax import offline_sweep, population_plots
 from iql_jax.interrupts import Interrupted
 from iql_jax.population_scores import Setting
 
-DATASET = "iql/pointmaze/umaze-v0"
+EXPECTILES = ["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]
 
 
 @pytest.fixture
-def arguments(tmp_path, monkeypatch):
-    """A command of two members on a small dataset."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(figure3, "EXPECTILES", (0.5, 0.95))
-    named = {"out": tmp_path / "out", "runs": tmp_path / "runs", "dataset": DATASET}
-    numbers = {"seeds": 1, "episodes": 2, "updates": 20}
-    return [str(part) for key, value in (named | numbers).items() for part in (f"--{key}", value)]
+def trained(monkeypatch):
+    """The members that were trained; their success is 100 times the expectile, plus the seed."""
+    members = []
+
+    def train_population(population):
+        for member, folder in zip(population.members, population.folders, strict=True):
+            write_run(folder, member.config)
+            members.append(member)
+
+    monkeypatch.setattr(offline_sweep, "train_population", train_population)
+    for picture in ("curves", "sweep"):  # The population's own.
+        monkeypatch.setattr(population_plots, picture, lambda *_: None)
+    return members
+
+
+def write_run(folder, config):
+    folder.mkdir(parents=True)
+    facts = dict.fromkeys(("run_id", "dataset", "num_envs", "versions", "device"))
+    (folder / "config.json").write_text(json.dumps({**facts, "config": config.to_dict()}))
+    score = 100 * config.expectile + config.seed
+    evaluation = f"{config.max_steps},{score},{score / 100}\n"
+    (folder / "evaluations.csv").write_text(f"update,score,return_mean\n{evaluation}")
+    (folder / "summary.json").write_text("{}")
+
+
+def run(folder, *arguments):
+    return figure3.main(["--out", f"{folder / 'out'}", "--runs", f"{folder / 'runs'}", *arguments])
 
 
 def table(folder):
-    with (folder / "figure3.csv").open() as file:
+    with (folder / "out" / "figure3.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def test_the_command_trains_draws_and_is_not_repeated(arguments, tmp_path, monkeypatch, capsys):
-    make(DATASET, steps=1_500, seed=0, progress=False)
-    assert figure3.main(arguments) == 0
-    made = table(tmp_path / "out")
-    assert [row["expectile"] for row in made] == ["0.5", "0.95"]
-    for row in made:
-        run = tmp_path / "runs" / f"expectile_{row['expectile']}-seed_0"
-        config = json.loads((run / "config.json").read_text())["config"]
+def test_a_row_for_each_expectile_and_a_population_of_all_seeds(trained, tmp_path):
+    assert run(tmp_path, "--seeds", "2", "--updates", "400") == 0
+    members = json.loads((tmp_path / "runs" / "population.json").read_text())["populations"]
+    assert members == [[f"expectile_{tau}-seed_{seed}" for tau in EXPECTILES for seed in (0, 1)]]
+    for member in trained:
+        config = member.config
         # Of the config file, and of the figure.
-        assert (config["temperature"], config["reward_transform"]) == (10.0, "minus_one")
-        assert (config["expectile"], config["seed"]) == (float(row["expectile"]), 0)
-        summary = json.loads((run / "summary.json").read_text())
-        assert (summary["updates"], summary["eval_episodes"]) == (20, 2)
-        assert float(row["success"]) == float(row["low"]) == float(row["high"]) == summary["score"]
-        assert row["updates"] == "20"
+        assert (config.temperature, config.reward_transform) == (10.0, "minus_one")
+        assert config.dataset == "iql/pointmaze/large-v0"
+        assert (config.max_steps, config.eval_interval, config.eval_episodes) == (400, 400, 50)
+    made = table(tmp_path)
+    assert [row["expectile"] for row in made] == EXPECTILES
+    # Of two seeds the bootstrap draws either one twice a quarter of the time each.
+    assert made[-1] == {
+        "expectile": "0.95", "success": "95.5000", "low": "95.0000", "high": "96.0000",
+        "seeds": "95 96", "updates": "400",
+    }  # fmt: skip
     assert matplotlib.image.imread(tmp_path / "out" / "figure3.png").std() > 0.05
 
-    # The same command has nothing left to train; another budget is not what the folder holds.
-    monkeypatch.setattr(offline_sweep, "train_population", lambda _: pytest.fail("trained again"))
-    assert figure3.main(arguments) == 0
-    assert table(tmp_path / "out") == made
+
+def test_the_same_command_trains_what_is_missing(trained, tmp_path, capsys):
+    assert run(tmp_path, "--seeds", "1") == 0
+    assert [member.config.seed for member in trained] == [0] * 6
+    assert run(tmp_path, "--seeds", "2") == 0
+    assert [member.config.seed for member in trained[6:]] == [1] * 6
+    assert run(tmp_path, "--seeds", "2") == 0
+    assert len(trained) == 12
+    assert [row["seeds"] for row in table(tmp_path)][:2] == ["50 51", "60 61"]
+    # Runs of another budget are no part of this figure.
     capsys.readouterr()
-    assert figure3.main([*arguments, "--updates", "30"]) == 1
+    assert run(tmp_path, "--seeds", "2", "--updates", "400") == 1
     said = capsys.readouterr().err
-    assert "other settings" in said
-    assert "max_steps 20 -> 30" in said
+    assert "expectile_0.5-seed_0 belongs to a run with other settings" in said
+    assert "max_steps 30000 -> 400" in said
+    assert len(trained) == 12
 
 
-def test_a_stop_says_how_to_go_on(arguments, tmp_path, monkeypatch, capsys):
-    def stopped(members, runs):
-        assert [member.name for member in members] == [
-            "expectile_0.5-seed_0",
-            "expectile_0.95-seed_0",
-        ]
-        raise Interrupted(signal.SIGTERM, "SIGTERM at update 10; saved", resumable=True)
+def test_the_papers_own_task():
+    task = "iql/antmaze/medium-play-v0"
+    options = figure3.parse(["--out", "x", "--config", "antmaze", "--dataset", task])
+    config = figure3.base(options)
+    assert config.dataset == task
+    assert config.maze_drop_after_success
 
-    monkeypatch.setattr(figure3, "train_sweep", stopped)
-    assert figure3.main(arguments) == 128 + signal.SIGTERM
-    assert "saved; the same command goes on from there" in capsys.readouterr().err
+
+def test_a_stop_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(population):
+        raise Interrupted(signal.SIGTERM, "stopped at update 10; saved", resumable=True)
+
+    monkeypatch.setattr(offline_sweep, "train_population", stop)
+    assert run(tmp_path) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped at update 10; saved; the same command goes on\n"
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mistake_is_one_line(arguments, capsys):
-    assert figure3.main([*arguments, "--seeds", "0"]) == 1
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
+    assert run(tmp_path, "--seeds", "0") == 1
     assert capsys.readouterr().err == "config.num_seeds is 0; it must be at least 1\n"
+    monkeypatch.setattr(offline_sweep, "train_population", lambda population: None)
+    assert run(tmp_path) == 1
+    assert "no run has come to its end with a score" in capsys.readouterr().err
 
 
-def test_the_last_evaluation_counts_and_every_seed_is_a_dot():
-    steps = np.array([10, 20])
+def test_the_last_evaluation_is_drawn_and_every_seed_is_a_dot():
     found = [
-        Setting({"expectile": 0.5}, steps, np.array([[90.0, 10.0], [80.0, 30.0]])),
-        Setting({"expectile": 0.9}, steps, np.array([[0.0, 100.0], [0.0, 100.0]])),
+        Setting({"expectile": 0.5}, np.array([10, 20]), np.array([[90.0, 10.0], [80.0, 30.0]])),
+        Setting({"expectile": 0.9}, np.array([10, 20]), np.array([[0.0, 100.0], [0.0, 100.0]])),
     ]
-    # Of two seeds the bootstrap draws 10, 20 or 30, the outer ones a quarter of the time each.
-    assert figure3.row(found[0]) == {
-        "expectile": "0.5", "success": 20.0, "low": 10.0, "high": 30.0, "seeds": "10 30",
-        "updates": 20,
-    }  # fmt: skip
     axes = Figure().add_subplot()
     figure3.draw(axes, found)
     mean, *_, low_dots, high_dots = (line.get_xydata().tolist() for line in axes.lines)
     assert mean == [[0.5, 20], [0.9, 100]]
-    assert (low_dots, high_dots) == ([[0.5, 10], [0.5, 30]], [[0.9, 100], [0.9, 100]])
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert texts == ["a seed", "mean, 95 % bootstrap interval"]
+    left, right = 0.5 + figure3.DOTS_ASIDE, 0.9 + figure3.DOTS_ASIDE
+    assert (low_dots, high_dots) == ([[left, 10], [left, 30]], [[right, 100], [right, 100]])
+    (bars,) = axes.collections
+    segments = [segment.tolist() for segment in bars.get_segments()]
+    assert segments == [[[0.5, 10], [0.5, 30]], [[0.9, 100], [0.9, 100]]]

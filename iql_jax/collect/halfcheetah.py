@@ -2,12 +2,12 @@
 
 Nobody here has learned to run. Each joint's torque is a sine of the time, all of one frequency,
 plus an offset: a central pattern generator without feedback. One such gait, found by a random
-search for distance, runs at 4 m/s. Each episode has a gait of its own around it, drawn anew: slower
-or faster, weaker or stronger, the joints more or less out of step. So the episodes' returns reach
-from those that fall on their backs or walk backwards to the best gait's, and an agent does better
-than the data's average only by telling the good ones apart: what the transform 'return_range' and
-IQL's weights are for. No comparison is possible with D4RL's or Minari's halfcheetah data, which
-learned policies made.
+search for distance, runs at 4 m/s, and falls one time in ten. Each episode has a gait of its own
+around it, drawn anew: slower or faster, weaker or stronger, the joints more or less out of step. So
+the episodes' returns reach from those that fall on their backs or walk backwards to the best
+gait's, and an agent does better than the data's average only by telling the good ones apart: what
+the transform 'return_range' and IQL's weights are for. No comparison is possible with D4RL's or
+Minari's halfcheetah data, which learned policies made.
 """
 
 import dataclasses

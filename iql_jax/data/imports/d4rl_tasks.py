@@ -19,7 +19,7 @@ from iql_jax.data.imports.mazes import (
     ant_maze,
     point_maze,
 )
-from iql_jax.data.scores import named_entry
+from iql_jax.data.scores import named_entry, palm_caveat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,7 @@ def _adroit(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
         (f"AdroitHand{name}-v2", f"AdroitHand{name}-v1"),
         "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same",
         requirements=_ROBOTICS,
-        second_note=f"AdroitHand{name}-v1 rewards the distance from the palm to the object, at 0.1 "
-        "a step for each metre, where D4RL punishes it: scores are a little too high",
+        second_note=palm_caveat(f"AdroitHand{name}-v1"),
     )
 
 
