@@ -119,6 +119,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
             "eval_episodes": _EVAL_EPISODES.value,
             "maze_goal": cell.goal,
             "maze_terminate_at_success": cell.terminate,
+            "maze_drop_after_success": False,  # Of what goes on at the goal, nothing is left out.
             "maze_walls": "evaluation" if own else "data",
         },
     )

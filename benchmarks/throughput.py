@@ -33,10 +33,10 @@ from absl import app, flags
 from tqdm import tqdm
 
 import peers
+from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax.compilation import compile_program
-from iql_jax.learner import create_state, update_n
+from iql_jax.learner import update_n
 from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
-from iql_jax.types import Transitions
 
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 
@@ -143,29 +143,6 @@ def time_population(size: int) -> Figures:
     }
 
 
-def new_state(seed: int) -> Any:
-    """A learner with the paper's settings for AntMaze."""
-    return create_state(
-        jax.random.key(seed),
-        peers.OBSERVATION_DIM,
-        peers.ACTION_DIM,
-        expectile=0.9,
-        temperature=10.0,
-    )
-
-
-def made_up_transitions() -> Transitions:
-    """The peers' transitions, under our names."""
-    data = peers.made_up_transitions()
-    return Transitions(
-        observations=data["observations"],
-        actions=data["actions"],
-        rewards=data["rewards"],
-        masks=1.0 - data["terminals"],
-        next_observations=data["next_observations"],
-    )
-
-
 def product_flops() -> float:
     """Floating-point operations a second of a large float32 matrix product."""
     size = 2_048
@@ -208,15 +185,6 @@ def summarize(figures: dict[str, list[Figures]]) -> dict[str, Any]:
         "product_flops": limit * FLOP_PER_UPDATE,
         "contenders": contenders,
     }
-
-
-def device_name() -> str:
-    """What computes; the processor's own name where that is the CPU."""
-    if jax.default_backend() == "cpu" and Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        return names[0] if names else platform.processor()
-    return jax.devices()[0].device_kind
 
 
 def table(result: dict[str, Any]) -> str:

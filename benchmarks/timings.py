@@ -1,10 +1,14 @@
-"""Where the time of a start goes: loading, compiling, the first update, an evaluation.
+"""Where the time goes: of a start (loading, compiling, an evaluation), and of a whole run.
 
     python benchmarks/timings.py [--repeats=3]
+    python benchmarks/timings.py --run=runs/antmaze
 
 Runs ``train_offline.py --config=configs/pointmaze.py`` for one update in fresh processes: with the
 flat cache empty, with the cache filled, and with an evaluation of 100 episodes of an untrained
 policy, nearly all of which run to the time limit. Prints the medians as a markdown table.
+
+With --run it starts nothing, and tells from the summary of a finished run what its wall time was
+spent on.
 """
 
 import json
@@ -20,14 +24,45 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
+import runs as bench
+
 ROOT = Path(__file__).parent.parent
 
 _DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/medium-v0", "The dataset to load.")
+_RUN = flags.DEFINE_string("run", "", "Folder of a finished run whose wall time to tell apart.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each.", lower_bound=1)
 
 
 def main(_: Sequence[str]) -> None:
-    """Time the three kinds of start and print the table."""
+    """Print the one table or the other."""
+    if _RUN.value:
+        print(wall_time(Path(_RUN.value)))
+    else:
+        print(starts())
+
+
+def wall_time(folder: Path) -> str:
+    """What a finished run spent its time on, a markdown table."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except FileNotFoundError:
+        sys.exit(f"{folder} has no summary.json: it is not the folder of a finished run")
+    spent = {
+        "updates": summary["training_seconds"],
+        "evaluations": summary["eval_seconds"],
+        "loading and compiling": summary["load_seconds"] + summary["compile_seconds"],
+    }
+    wall = summary["wall_seconds"]
+    spent["imports, logging, saving, pictures"] = wall - sum(spent.values())
+    spent["all"] = wall
+    header = [f"{summary['dataset']['id']}, {summary['updates']:,} updates", "seconds", "share"]
+    return bench.markdown(
+        header, [[name, f"{s:,.1f}", f"{100 * s / wall:.1f} %"] for name, s in spent.items()]
+    )
+
+
+def starts() -> str:
+    """Time the three kinds of start, a markdown table."""
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
@@ -47,9 +82,8 @@ def main(_: Sequence[str]) -> None:
         ("command to the end of a one-update run, second start", medians["cached wall"]),
         ("evaluation, 100 episodes of full length", medians["evaluated eval_seconds"]),
     ]
-    print(f"| {_DATASET.value}, {os.cpu_count()} cores | seconds |\n|---|---|")
-    for name, seconds in rows:
-        print(f"| {name} | {seconds:.1f} |")
+    header = [f"{_DATASET.value}, {os.cpu_count()} cores", "seconds"]
+    return bench.markdown(header, [[name, f"{seconds:.1f}"] for name, seconds in rows])
 
 
 def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:

@@ -249,7 +249,8 @@ class Online:
 
         def pad(*parts: Array) -> Array:
             missing = most - sum(len(rows) for rows in parts)
-            return np.concatenate([*parts, np.zeros((missing, *parts[0].shape[1:]), parts[0].dtype)])
+            zeros = np.zeros((missing, *parts[0].shape[1:]), parts[0].dtype)
+            return np.concatenate([*parts, zeros])
 
         return jax.tree.map(pad, *map(self._learnable, new))
 
