@@ -359,3 +359,30 @@ def test_the_mirrored_dataset_is_made_again_when_the_data_are(umaze):
     mirrored_umaze.make_mirrored("umaze")
     assert load(mirrored, maze_walls="evaluation").transitions.size == 9
     assert not list(umaze.parent.parent.parent.glob(".making-*"))
+
+
+# The speed of things.
+
+
+def test_the_wall_time_of_a_run_is_told_apart(tmp_path):
+    summary = {
+        "training_seconds": 80.0,
+        "eval_seconds": 10.0,
+        "load_seconds": 3.0,
+        "compile_seconds": 2.0,
+        "wall_seconds": 100.0,
+        "updates": 5_000,
+        "dataset": {"id": "test/maze-v0"},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    shown = subprocess.run(
+        [sys.executable, "benchmarks/timings.py", f"--run={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "| test/maze-v0, 5,000 updates | seconds | share |" in shown
+    assert "| updates | 80.0 | 80.0 % |" in shown
+    assert "| loading and compiling | 5.0 | 5.0 % |" in shown
+    assert "| imports, logging, saving, pictures | 5.0 | 5.0 % |" in shown

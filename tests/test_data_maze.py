@@ -114,6 +114,21 @@ def test_dropping_keeps_an_episode_without_success_whole():
     np.testing.assert_array_equal(found.lengths, [1, 1, 2])
 
 
+def test_dropping_leaves_out_where_it_waits_at_its_own_goal():
+    # The evaluation goal at 0.5 is never reached. The first episode waits at -1.5 until it is
+    # pushed away; the second gets a new goal wherever it arrives, and comes back to an old one.
+    waits = [-0.5, -1.0, -1.2, -1.5, -1.5, -0.5]
+    moves = [-0.5, -1.0, -1.5, -0.5, -1.5]
+    # The goal that a step's reward refers to is stored with the observation after it.
+    moving = [-1.5, -1.5, -1.5, -0.5, -1.5]
+    episodes = point_episodes([waits, moves], [[-1.5] * 6, moving])
+    found = transitions(episodes, drop=True)
+    np.testing.assert_array_equal(found.kept, [0, 1, 5, 6, 7, 8])
+    np.testing.assert_array_equal(found.lengths, [2, 4])
+    np.testing.assert_array_equal(found.rewards, np.zeros(6))
+    np.testing.assert_array_equal(found.masks, np.ones(6))
+
+
 def test_stored_terminations_are_not_those_of_the_evaluation():
     episodes = point_episodes([[-1.5, -0.5, 0.5]], [[-0.5] * 3], terminations=[0])
     found = transitions(episodes)
