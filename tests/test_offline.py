@@ -142,8 +142,7 @@ def test_a_diverging_run_stops_and_says_where(tmp_path):
     assert not (tmp_path / "summary.json").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_command_resumes_to_the_same_bits(finished, tmp_path, signum):
+def test_a_command_that_is_killed_and_stopped_comes_to_the_same_bits(finished, tmp_path):
     settings = {**SETTINGS, "max_steps": 4_000, "eval_interval": 2_000, "checkpoint_interval": 500}
     settings |= {"log_interval": 250}
     command = [
@@ -153,24 +152,29 @@ def test_a_stopped_command_resumes_to_the_same_bits(finished, tmp_path, signum):
         f"--workdir={tmp_path / 'stopped'}",
         *(f"--config.{key}={value}" for key, value in settings.items()),
     ]
+    metrics = tmp_path / "stopped" / "metrics.csv"
 
     def start():
         return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
-    stopped = start()
-    metrics = tmp_path / "stopped" / "metrics.csv"
-    while not (metrics.exists() and metrics.read_text().count("\n") > 4):
-        assert stopped.poll() is None, stopped.stderr.read()
-        time.sleep(0.01)
-    os.kill(stopped.pid, signum)
-    said = stopped.communicate()[1]
-    if signum == signal.SIGTERM:
-        assert stopped.returncode == 128 + signum
-        assert "stopped by SIGTERM at update" in said
-        assert "; resume with: " in said
-    else:
-        assert stopped.returncode == -signum
-    assert not (tmp_path / "stopped" / "summary.json").exists()
+    def stop(rows, signum):
+        """Start the command, and send it a signal when it has logged so many rows."""
+        process = start()
+        while not (metrics.exists() and metrics.read_text().count("\n") > rows):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        os.kill(process.pid, signum)
+        said = process.communicate()[1]
+        assert not (tmp_path / "stopped" / "summary.json").exists()
+        return process.returncode, said
+
+    status, _ = stop(4, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    status, said = stop(9, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert "resuming" in said
+    assert "stopped by SIGTERM at update" in said
+    assert "; resume with: " in said
 
     resumed = start()
     said = resumed.communicate()[1]

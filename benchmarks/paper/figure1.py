@@ -135,7 +135,7 @@ def draw_loss(axes: Axes) -> None:
         axes.plot(u, loss, color=color, linewidth=2, label=rf"$\tau$ = {expectile}")
     axes.set_xlabel("u = target - prediction", color=plots.INK)
     exhibit.title(axes, r"$L_2^\tau(u)=|\tau-1(u<0)|\,u^2$")
-    axes.legend(frameon=False, labelcolor=plots.INK, fontsize=9)
+    axes.legend(loc="upper left", frameon=False, labelcolor=plots.INK, fontsize=9)
 
 
 def draw_normal(axes: Axes, found: FloatArray) -> None:
