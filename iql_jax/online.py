@@ -231,7 +231,8 @@ class Online:
         """Ask for the next actions, then for the updates."""
         begun = self._begun
         assert begun is not None
-        begun.actor = acting(state.actor)
+        # Where every step is followed by its updates, the state acts before it is donated.
+        begun.actor = acting(state.actor) if self._config.train_freq > 1 else state.actor
         begun.actions = self._act(begun.actor)
         count = np.asarray(len(new) * self._config.num_envs, np.int32)
         state, begun.buffer, sums = begun.learn(
