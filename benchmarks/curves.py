@@ -121,8 +121,9 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     for i, (label, score) in enumerate(panel.dashed):
         dashes = (0, (5, 2)) if i == 0 else (0, (5, 2, 1, 2))
         axes.axhline(score, color=plots.INK, linewidth=1.2, linestyle=dashes, label=label)
-    for label, score in panel.dotted:
-        axes.axhline(score, color=plots.MUTED, linewidth=1.0, linestyle=":", label=label)
+    for i, (label, score) in enumerate(panel.dotted):
+        dots = (0, (1, 1.5)) if i == 0 else (0, (1, 4))
+        axes.axhline(score, color=plots.MUTED, linewidth=1.2, linestyle=dots, label=label)
     axes.set_title(panel.title, loc="left", color=plots.INK, fontsize=10, fontweight="bold")
     if panel.boundary is not None:
         plots.mark_boundary(axes, panel.boundary, names=("offline", "online"))

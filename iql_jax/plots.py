@@ -101,12 +101,12 @@ def mark_boundary(
     for text, offset, side in ((names[0], -6, "right"), (names[1], 6, "left")):
         axes.annotate(
             text,
-            (boundary, 1.0),
+            (boundary, 0.0),  # Curves end up high: the room is below.
             xycoords=("data", "axes fraction"),
-            xytext=(offset, -4),
+            xytext=(offset, 4),
             textcoords="offset points",
             ha=side,
-            va="top",
+            va="bottom",
             color=MUTED,
             fontsize=9,
         )
