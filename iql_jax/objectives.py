@@ -51,9 +51,7 @@ def iql_value(
 ) -> tuple[TrainState, Metrics]:
     """Move V towards the expectile of Q'."""
     hp = state.hyperparameters
-    return update_v(
-        state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr
-    )
+    return update_v(state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr)
 
 
 def iql_critic(

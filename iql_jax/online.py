@@ -52,7 +52,7 @@ class _Begun:
     learn: Learn
     no_sums: Metrics  # Zeros to begin with.
     buffer: ReplayBuffer
-    actor: TrainState  # That acts until something is learned again; a copy, as states are donated.
+    actor: TrainState  # That acts until something is learned again.
     actions: jax.Array  # [num_envs, action_dim], for the next step.
 
 
@@ -168,7 +168,7 @@ class Online:
             num_offline=num_offline,
         )
         self.interaction.begin()
-        actor = acting(state.actor)
+        actor = self._actor_of(state)
         self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor))
         say(
             f"{int(buffer.size):,} transitions in the replay buffer; compiled the online step; "
@@ -231,14 +231,17 @@ class Online:
         """Ask for the next actions, then for the updates."""
         begun = self._begun
         assert begun is not None
-        # Where every step is followed by its updates, the state acts before it is donated.
-        begun.actor = acting(state.actor) if self._config.train_freq > 1 else state.actor
+        begun.actor = self._actor_of(state)
         begun.actions = self._act(begun.actor)
         count = np.asarray(len(new) * self._config.num_envs, np.int32)
         state, begun.buffer, sums = begun.learn(
             state, begun.buffer, self._padded(new), count, sums, np.asarray(due, np.int32)
         )
         return state, sums
+
+    def _actor_of(self, state: IQLState) -> TrainState:
+        """What acts until something is learned again; a state itself may, once, before that."""
+        return acting(state.actor) if self._config.train_freq > 1 else state.actor
 
     def _act(self, actor: TrainState) -> jax.Array:
         step = np.asarray(self.interaction.counters.env_steps, np.int32)
@@ -262,7 +265,7 @@ class Online:
 
 @jax.jit
 def acting(actor: TrainState) -> TrainState:
-    """A copy of what it takes to act."""
+    """A copy of what it takes to act, for states are donated."""
     return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 
 
