@@ -26,7 +26,7 @@ import runs as bench
 from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax import networks
 from iql_jax.compilation import compile_program
-from iql_jax.extractions import awr
+from iql_jax.extractions import update_actor
 from iql_jax.learner import (
     IQLState,
     cosine_decay,
@@ -157,7 +157,9 @@ def update_in_passes(state: IQLState, batch: Transitions) -> tuple[IQLState, Met
     value, value_metrics = iql_value(state, batch, target_q)
     advantages = target_q - value.apply_fn(value.params, batch.observations)
     rate = cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps)
-    actor, actor_metrics = awr(state, batch, advantages, learning_rate=rate, dropout_key=None)
+    actor, actor_metrics = update_actor(
+        state, batch, advantages, learning_rate=rate, dropout_key=None
+    )
     next_values = value.apply_fn(value.params, batch.next_observations)
     critic, critic_metrics = iql_critic(state, batch, next_values)
     target = update_target(critic.params, state.target_critic_params, hp.tau)

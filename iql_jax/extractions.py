@@ -1,11 +1,11 @@
-"""How the policy learns from Q and V, one function for each way.
+"""How the policy learns from Q and V: a loss for each way, and the step that is theirs in common.
 
-An extraction takes the state before the update, a batch and the advantages ``Q'(s, a) - V(s)`` [B],
-and returns the actor one step further. Whatever it asks of Q, it asks the target critics.
+Whatever a loss asks of Q, it asks the target critics. Equation numbers are those of Kostrikov et
+al. (2021), https://arxiv.org/abs/2110.06169.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,67 +18,62 @@ from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Params, Transitions
 
 
-class Extraction(Protocol):
-    """One gradient step of the actor; the ``dropout_key`` is consumed where there is one."""
+class Given(NamedTuple):
+    """What a loss of the actor may be made of.
 
-    def __call__(
-        self,
-        state: IQLState,
-        batch: Transitions,
-        advantages: jax.Array,
-        *,
-        learning_rate: Array,
-        dropout_key: jax.Array | None,
-    ) -> tuple[TrainState, Metrics]:
-        """The actor after the step, and its metrics."""
+    Attributes:
+        state: The state before the update.
+        batch: B transitions.
+        advantages: ``Q'(s, a) - V(s)``, [B].
+        policy: The actor's distributions over actions, of the batch's observations.
+        log_probs: Of the data's actions under it, [B].
+    """
+
+    state: IQLState
+    batch: Transitions
+    advantages: jax.Array
+    policy: Distribution
+    log_probs: jax.Array
 
 
-def awr(
-    state: IQLState,
-    batch: Transitions,
-    advantages: jax.Array,
-    *,
-    learning_rate: Array,
-    dropout_key: jax.Array | None,
-) -> tuple[TrainState, Metrics]:
+ActorLoss = Callable[[Given], tuple[jax.Array, Metrics]]
+"""What the actor's step goes down, a scalar, and what is particular to it to report."""
+
+
+def awr(given: Given) -> tuple[jax.Array, Metrics]:
     """Advantage-weighted regression on the data's actions, IQL's own way (eq. 7)."""
-    hp = state.hyperparameters
-    weights = losses.advantage_weights(advantages, hp.temperature, hp.max_weight)
-
-    def loss_of(_: Distribution, log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
-        return jnp.mean(losses.actor_loss(log_probs, weights)), {}
-
-    actor, metrics = _actor_step(state, batch, loss_of, learning_rate, dropout_key)
+    hp = given.state.hyperparameters
+    weights = losses.advantage_weights(given.advantages, hp.temperature, hp.max_weight)
     clipped = jnp.mean(weights >= hp.max_weight)
-    return actor, {**metrics, "weight": jnp.mean(weights), "weight_clipped": clipped}
+    metrics = {"weight": jnp.mean(weights), "weight_clipped": clipped}
+    return jnp.mean(losses.actor_loss(given.log_probs, weights)), metrics
 
 
-def ddpgbc(
-    state: IQLState,
-    batch: Transitions,
-    advantages: jax.Array,
-    *,
-    learning_rate: Array,
-    dropout_key: jax.Array | None,
-) -> tuple[TrainState, Metrics]:
+def ddpgbc(given: Given) -> tuple[jax.Array, Metrics]:
     """DDPG+BC: up the critics' gradient, held by the data (https://arxiv.org/abs/2406.09329)."""
+    state, observations = given.state, given.batch.observations
     alpha = state.hyperparameters.bc_alpha
     if alpha is None:
         raise ValueError("bc_alpha is None; make the state with extraction='ddpgbc'")
 
     def min_q(actions: Array) -> jax.Array:
-        q_values = state.critic.apply_fn(state.target_critic_params, batch.observations, actions)
+        q_values = state.critic.apply_fn(state.target_critic_params, observations, actions)
         return jnp.min(q_values, axis=0)
 
-    def loss_of(policy: Distribution, log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
-        q_values = policy.expected_q(min_q)
-        loss = jnp.mean(losses.ddpgbc_loss(q_values, log_probs, alpha))
-        return loss, {"policy_q": jnp.mean(q_values)}
-
-    return _actor_step(state, batch, loss_of, learning_rate, dropout_key)
+    q_values = given.policy.expected_q(min_q)
+    loss = jnp.mean(losses.ddpgbc_loss(q_values, given.log_probs, alpha))
+    return loss, {"policy_q": jnp.mean(q_values)}
 
 
-def bc(
+def bc(given: Given) -> tuple[jax.Array, Metrics]:
+    """Behavioural cloning: the likelihood of the data's actions, whatever their advantages."""
+    return -jnp.mean(given.log_probs), {}
+
+
+EXTRACTIONS: dict[str, ActorLoss] = {"awr": awr, "ddpgbc": ddpgbc, "bc": bc}
+
+
+def update_actor(
     state: IQLState,
     batch: Transitions,
     advantages: jax.Array,
@@ -86,33 +81,26 @@ def bc(
     learning_rate: Array,
     dropout_key: jax.Array | None,
 ) -> tuple[TrainState, Metrics]:
-    """Behavioural cloning: the likelihood of the data's actions, whatever their advantages."""
+    """One gradient step of the actor down the loss of the state's extraction.
 
-    def loss_of(_: Distribution, log_probs: jax.Array) -> tuple[jax.Array, Metrics]:
-        return -jnp.mean(log_probs), {}
+    Args:
+        state: The state before the update.
+        batch: B transitions.
+        advantages: ``Q'(s, a) - V(s)``, [B].
+        learning_rate: Of this step.
+        dropout_key: Consumed where there is one.
 
-    return _actor_step(state, batch, loss_of, learning_rate, dropout_key)
-
-
-EXTRACTIONS: dict[str, Extraction] = {"awr": awr, "ddpgbc": ddpgbc, "bc": bc}
-
-
-def _actor_step(
-    state: IQLState,
-    batch: Transitions,
-    loss_of: Callable[[Distribution, jax.Array], tuple[jax.Array, Metrics]],
-    learning_rate: Array,
-    dropout_key: jax.Array | None,
-) -> tuple[TrainState, Metrics]:
-    """One step down a loss of the policy and its log probabilities [B] of the data's actions."""
-    actor = state.actor
+    Returns:
+        The actor one step further, and its metrics.
+    """
+    actor, loss_of = state.actor, EXTRACTIONS[state.extraction]
     dropout_rate = state.hyperparameters.dropout_rate if state.use_dropout else None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 
     def loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
         policy = actor.apply_fn(params, batch.observations, dropout_rate, rngs=rngs)
         log_probs = policy.log_prob(batch.actions)
-        loss, metrics = loss_of(policy, log_probs)
+        loss, metrics = loss_of(Given(state, batch, advantages, policy, log_probs))
         return loss, {"log_prob": jnp.mean(log_probs), **policy.describe(), **metrics}
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(actor.params)

@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from iql_jax.extractions import EXTRACTIONS
+from iql_jax.extractions import update_actor
 from iql_jax.objectives import OBJECTIVES
 from iql_jax.state import Hyperparameters, IQLState, create_state
 from iql_jax.types import Array, Metrics, Transitions
@@ -55,7 +55,7 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
         before the network it describes has moved.
     """
     hp = state.hyperparameters
-    objective, extract = OBJECTIVES[state.objective], EXTRACTIONS[state.extraction]
+    objective = OBJECTIVES[state.objective]
     key, dropout_key = jax.random.split(state.key) if state.use_dropout else (state.key, None)
 
     target_q = target_q_values(state, batch)
@@ -65,7 +65,7 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     values, next_values = jnp.split(value.apply_fn(value.params, both), 2)
     advantages = target_q - values
     learning_rate = cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps)
-    actor, actor_metrics = extract(
+    actor, actor_metrics = update_actor(
         state, batch, advantages, learning_rate=learning_rate, dropout_key=dropout_key
     )
     critic, critic_metrics = objective.update_critic(state, batch, next_values)
