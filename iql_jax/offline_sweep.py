@@ -6,6 +6,7 @@ from pathlib import Path
 from iql_jax import hosts, population_report
 from iql_jax.population_folder import Population, PopulationFolder
 from iql_jax.population_run import train_population
+from iql_jax.run_folder import RunFolder
 from iql_jax.sweep import Member
 
 Engine = Callable[[Sequence[Population]], Iterator[Population]]
@@ -34,9 +35,12 @@ def train_sweep(
         The rows of ``members.csv``.
 
     Raises:
-        UserError: On anything that the user can mend.
+        UserError: On anything that the user can mend, such as a folder whose runs have other
+            settings.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
+    for member in members:  # Of a finished one, too, which no run would open again.
+        RunFolder(workdir / member.name).check_settings(member.config.to_dict())
     folder = PopulationFolder(workdir)
     if not hosts.is_writer():
         hosts.barrier("the populations are planned")

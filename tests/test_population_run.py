@@ -248,6 +248,13 @@ def test_a_folder_of_another_kind_is_refused(finished, tmp_path):
         train_sweep(members()[:1], folder)
 
 
+def test_finished_members_are_not_taken_for_those_of_other_settings(finished):
+    folder = finished[0]
+    config = dataclasses.replace(CONFIG, num_seeds=2, discount=CONFIG.discount - 0.01)
+    with pytest.raises(UserError, match=f"{NAMES[0]} belongs to a run with other settings"):
+        train_sweep(members_of(config, SWEEP), folder)
+
+
 def test_processes_train_a_population_together(finished, tmp_path):
     script = f"""
 import sys

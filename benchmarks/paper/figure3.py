@@ -34,7 +34,6 @@ from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_scores import Setting, settings
-from iql_jax.run_folder import RunFolder
 from iql_jax.sweep import Member, members_of
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +42,7 @@ EXPECTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SEEDS = 3
 EPISODES = 50
 UPDATES = 30_000
+TEMPERATURE = 3.0
 CHECKPOINT_INTERVAL = 5_000  # Of all members at once: a kill costs that many updates of each.
 DOTS_ASIDE = -0.008  # Of the error bars, which would hide them.
 
@@ -60,6 +60,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config", default="pointmaze", choices=("pointmaze", "antmaze"), help="of configs/"
     )
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="beta of all members (%(default)s)"
+    )
     parser.add_argument("--runs", type=Path, help="folder of the runs (runs/figure3/DATASET)")
     return parser.parse_args(arguments)
 
@@ -72,6 +75,7 @@ def base(options: argparse.Namespace) -> Config:
         "dataset": options.dataset,
         "seed": 0,
         "num_seeds": options.seeds,
+        "temperature": options.temperature,
         "max_steps": options.updates,
         "eval_interval": options.updates,
         "eval_episodes": options.episodes,
@@ -87,8 +91,6 @@ def train(members: Sequence[Member], runs: Path) -> list[Setting]:
         UserError: If the folder has runs with other settings, or no run comes to its end.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    for member in members:  # Finished members are not looked into again.
-        RunFolder(runs / member.name).check_settings(member.config.to_dict())
     train_sweep(members, runs)
     found = settings(runs, members, "score")
     if not found:
