@@ -6,6 +6,7 @@ The coordinates are those of gymnasium_robotics' maze environments: row 0 of the
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,19 @@ from iql_jax.errors import UserError
 GOAL_RADIUS = 0.45
 """Metres from the goal within which gymnasium_robotics counts a success (D4RL counted 0.5)."""
 
+NOT_THIS_MAZE = 0.05
+"""Share of positions in walls above which a maze cannot be theirs; simulated contacts are soft."""
+
 WALL = 1
 MARKS: dict[str, tuple[str, ...]] = {"g": ("g", "c"), "r": ("r", "c")}
 """What marks a cell as a goal ('g') or as a reset position ('r'); 'c' marks it as both."""
 
 _CELL_VALUES = (0, WALL, "r", "g", "c")
+
+
+def at_goal(xy: npt.NDArray[Any], goals: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether positions [..., 2] in metres lie within the radius of goals [..., 2]."""
+    return np.asarray(np.linalg.norm(xy - goals, axis=-1) <= GOAL_RADIUS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +136,10 @@ class MazeMap:
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         wall = self.walls[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
         return np.asarray(inside & ~wall)
+
+    def share_in_walls(self, xy: npt.ArrayLike) -> float:
+        """The share of positions [..., 2] in metres that lie in walls, or outside the map."""
+        return float(np.mean(~self.is_free(xy)))
 
     def _centre(self) -> tuple[float, float]:
         rows, columns = self.shape

@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import os
+import pathlib
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 import minari
@@ -251,6 +254,21 @@ class TestCollect:
         shared = [key for key in one if key in other and key.endswith("/actions")]
         assert all(not np.array_equal(one[key], other[key]) for key in shared)
 
+    @pytest.mark.parametrize(
+        ("steps", "score_episodes", "expected"),
+        [(19_000, 1, 1), (19_000, 2, 3), (20_000, 0, 3), (600, 100, 3)],
+    )
+    def test_processes_are_worth_it_for_the_reference_scores_too(
+        self, monkeypatch, steps, score_episodes, expected
+    ):
+        """Of 20,000 steps they are; an episode has 300, and there are two policies."""
+        seen = []
+        monkeypatch.setattr(collecting, "available_cores", lambda: 3)
+        monkeypatch.setattr(collecting, "_make", lambda *arguments: seen.append(arguments[4]))
+        plan = pointmaze.plan(ID, task="umaze", steps=steps, seed=0)
+        collecting.collect(plan, progress=False, score_episodes=score_episodes)
+        assert seen == [expected]
+
     def test_shards_cover_the_steps(self):
         for steps in (1, 499, 500, 1999, 123_456, 1_000_000):
             shards = pointmaze.plan_shards("umaze", steps, seed=0)
@@ -297,6 +315,14 @@ class TestCatalog:
         assert minari.load_dataset(ID).total_steps == 400
         assert list(minari.list_local_datasets()) == [ID]
         assert [p.name for p in datasets_folder.iterdir()] == ["iql"]
+
+    def test_minari_opens_the_discrete_umaze(self):
+        catalog.make("iql/discrete-umaze-v0", progress=False)
+        dataset = minari.load_dataset("iql/discrete-umaze-v0")
+        assert dataset.total_episodes == 100
+        assert dataset.storage.metadata["author"] == {"iql_jax"}
+        listed = minari.list_local_datasets(compatible_minari_version=True)
+        assert list(listed) == ["iql/discrete-umaze-v0"]
 
     def test_an_unknown_id_names_near_ones(self):
         with pytest.raises(UserError, match="iql/pointmaze/large-v0"):
@@ -359,8 +385,70 @@ class TestStorage:
         catalog.make(ID, steps=300, progress=False, score_episodes=1)
         monkeypatch.setattr(pointmaze, "score_run", lambda _: sys.exit(1))
         with pytest.raises(SystemExit):
-            catalog.make(ID, steps=400, progress=False, force=True)
+            catalog.make(ID, steps=400, progress=False, force=True, score_episodes=1)
         assert minari.load_dataset(ID).total_steps == 300
+
+    def test_a_folder_of_other_datasets_is_left_alone(self, datasets_folder):
+        with self._new("test/it-v0/inner-v0"):
+            pass
+        with (
+            pytest.raises(UserError, match=r"test/it-v0 holds other datasets, .*: choose another"),
+            self._new("test/it-v0"),
+        ):
+            pytest.fail("that would be the end of the other one")
+        assert list(minari.list_local_datasets()) == ["test/it-v0/inner-v0"]
+
+    def test_no_dataset_lies_in_another(self):
+        with self._new("test/it-v0"):
+            pass
+        with (
+            pytest.raises(UserError, match=r"would lie in the dataset .*test/it-v0"),
+            self._new("test/it-v0/more/inner-v0"),
+        ):
+            pytest.fail("nobody would find it")
+
+    def test_an_empty_folder_gives_way(self, datasets_folder):
+        (datasets_folder / "test" / "it-v0").mkdir(parents=True)
+        with self._new("test/it-v0"):
+            pass
+        assert list(minari.list_local_datasets()) == ["test/it-v0"]
+
+    def test_another_disk_is_said_before_anything_is_begun(self, datasets_folder):
+        memory = pathlib.Path("/dev/shm")
+        datasets_folder.mkdir()
+        if not memory.is_dir() or memory.stat().st_dev == datasets_folder.stat().st_dev:
+            pytest.skip("there is one disk only")
+        with tempfile.TemporaryDirectory(dir=memory) as folder:
+            (datasets_folder / "test").symlink_to(folder)
+            with (
+                pytest.raises(UserError, match=rf"from {datasets_folder}, .* to .*another disk"),
+                self._new("test/it-v0"),
+            ):
+                pytest.fail("it could not be put in place")
+
+    def test_a_folder_that_may_not_be_written_is_said_before_too(
+        self, datasets_folder, monkeypatch
+    ):
+        (datasets_folder / "test").mkdir(parents=True)
+        # Not by its mode, which does not bind the superuser.
+        monkeypatch.setattr(os, "access", lambda path, mode: path != datasets_folder / "test")
+        with (
+            pytest.raises(UserError, match=r"cannot be put in .*test: the folder is not writable"),
+            self._new("test/it-v0"),
+        ):
+            pytest.fail("it could not be put in place")
+
+    def test_a_move_that_fails_is_said(self, datasets_folder, monkeypatch):
+        def fail(source, target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        def begun():
+            with self._new("test/it-v0"):
+                monkeypatch.setattr(os, "replace", fail)
+
+        message = rf"from {datasets_folder}/.*new to {datasets_folder}/test/it-v0: Invalid"
+        with pytest.raises(UserError, match=message):
+            begun()
 
     def test_no_room_is_said_before_anything_is_begun(self, datasets_folder):
         def begun():

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 
 import gymnasium as gym
 import minari
@@ -12,9 +14,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from iql_jax.collect import ant_tasks, antmaze, catalog, workers
+from iql_jax.collect import ant_tasks, antmaze, catalog, evaluate_ant, workers
 from iql_jax.collect.ant_controller import heading_phases, rotation_matrices
-from iql_jax.collect.ant_tasks import TASKS, Ants
+from iql_jax.collect.ant_direction_env import AntDirectionConfig, AntDirectionEnv
+from iql_jax.collect.ant_tasks import TASKS, Ants, load_controller
+from iql_jax.collect.reproducibility import code_digest
 from iql_jax.config import Config
 from iql_jax.data.checks import check_dataset
 from iql_jax.data.load import load_dataset
@@ -22,7 +26,7 @@ from iql_jax.environments import make_environment
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
 ID = "iql/antmaze/umaze-v0"
-STEPS = 1500  # Two episodes of 700, and 100 left over.
+STEPS = 2_600  # 2,000 of one ant, 600 of another.
 UPRIGHT = [1.0, 0.0, 0.0, 0.0]
 ON_ITS_BACK = [0.0, 1.0, 0.0, 0.0]
 
@@ -222,7 +226,9 @@ class TestReproducibility:
 
 class TestCollect:
     def test_lengths(self, episodes):
-        assert [len(episode) for episode in episodes] == [700, 700, 100]
+        lengths = np.array([len(episode) for episode in episodes])
+        assert {2_000, 2_600} <= set(np.cumsum(lengths).tolist())
+        assert max(lengths) <= 700
         for episode in episodes:
             arrays = [*episode.observations.values(), *episode.infos.values()]
             assert {len(array) for array in arrays} == {len(episode) + 1}
@@ -257,7 +263,20 @@ class TestCollect:
             np.testing.assert_array_equal(episode.infos["success"], at_goal)
             assert not episode.terminations.any()
             assert np.flatnonzero(episode.truncations).tolist() == [len(episode) - 1]
-        assert max(episode.rewards.sum() for episode in episodes) > 100
+        assert max(episode.rewards.sum() for episode in episodes) > 30
+
+    def test_an_ant_stays_at_its_goal_for_a_while(self, episodes):
+        firsts = [
+            int(np.argmax(episode.rewards)) if episode.rewards.any() else None
+            for episode in episodes
+        ]
+        ended = {2_000, 2_600}  # With their ants' steps.
+        whole = set(range(len(episodes))) - {
+            i for i, end in enumerate(np.cumsum([len(e) for e in episodes])) if end in ended
+        }
+        assert len(whole) >= 5
+        for i in whole:
+            assert len(episodes[i]) == firsts[i] + 1 + antmaze.WAITING_STEPS
 
     def test_infos_hold_the_state(self, episodes):
         for episode in episodes:
@@ -341,20 +360,48 @@ class TestCollect:
         env.close()
 
 
+class TestController:
+    """What trained and measures the packaged controller."""
+
+    def test_a_route_takes_no_more_steps_than_its_task(self, monkeypatch):
+        controller = load_controller()
+        monkeypatch.setattr(Ants, "at_goal", lambda ants: np.zeros(len(ants.states), bool))
+        monkeypatch.setattr(Ants, "step", lambda ants, actions: None)
+        monkeypatch.setattr(evaluate_ant, "steer", lambda *_: np.zeros((1, 8)))
+        for task, limit in (("umaze", 700), ("medium-play", 1000)):
+            result = evaluate_ant.run_route(controller, task, episodes=1, seed=0)
+            assert result.arrivals.tolist() == [limit + 1]
+            assert result.arrival_share == 0
+
+    def test_its_mazes_leave_no_files(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        env = AntDirectionEnv(AntDirectionConfig(maze_id="AntMaze_UMaze-v5"))
+        env.reset(seed=0)
+        env.step(np.zeros(8, np.float32))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_data_depend_on_its_training(self, monkeypatch):
+        read = []
+        monkeypatch.setattr(pathlib.Path, "read_bytes", lambda path: read.append(path.name) or b"")
+        code_digest()
+        trained = {"ant_direction_env.py", "distill_ant.py", "evaluate_ant.py", "train_ant.py"}
+        assert not trained & set(read)
+        assert {"antmaze.py", "ant_tasks.py", "ant_controller.py", "maze.py"} <= set(read)
+
+
 class TestShards:
     def test_shards_cover_the_steps(self):
-        for task, steps in itertools.product(TASKS, (1, 699, 1400, 50_000, 123_456, 1_000_000)):
+        for task, steps in itertools.product(TASKS, (1, 1999, 4000, 50_000, 123_456, 1_000_000)):
             shards = antmaze.plan_shards(task, steps, seed=3)
-            assert sum(shard.episodes * shard.steps for shard in shards) == steps
-            assert all(1 <= shard.episodes <= 16 for shard in shards)
-            limit = 700 if task.startswith("umaze") else 1000
-            assert {shard.steps for shard in shards} <= {limit, steps % limit}
-            firsts = np.cumsum([0] + [shard.episodes for shard in shards])[:-1]
-            assert [shard.first_episode for shard in shards] == firsts.tolist()
+            assert sum(shard.ants * shard.steps for shard in shards) == steps
+            assert all(1 <= shard.ants <= 16 for shard in shards)
+            assert {shard.steps for shard in shards} <= {2_000, steps % 2_000}
+            firsts = np.cumsum([0] + [shard.ants for shard in shards])[:-1]
+            assert [shard.first_ant for shard in shards] == firsts.tolist()
             assert {shard.seed for shard in shards} == {3}
 
     def test_content_depends_on_the_seed_and_not_on_the_processes(self):
-        shards = [antmaze.Shard("umaze", 0, first, episodes=3, steps=25) for first in (0, 3)]
+        shards = [antmaze.Shard("umaze", 0, first, ants=3, steps=25) for first in (0, 3)]
         alone = [antmaze.collect_shard(shard) for shard in shards]
         with workers.run_in_order(antmaze.collect_shard, shards, 2) as results:
             spread = list(results)
@@ -362,40 +409,23 @@ class TestShards:
             np.testing.assert_array_equal(one.states, two.states)
             np.testing.assert_array_equal(one.actions, two.actions)
         other = antmaze.collect_shard(dataclasses.replace(shards[0], seed=7))
-        assert (other.actions != alone[0].actions).any(axis=(0, 2)).all()
-        first_actions = np.concatenate([recording.actions[0] for recording in alone])
+        assert (other.actions != alone[0].actions).any(axis=1).all()
+        first_actions = np.concatenate([recording.actions[::25] for recording in alone])
         assert len(np.unique(first_actions, axis=0)) == 6
 
-    def test_the_randomness_of_an_episode_is_its_own(self):
-        one = antmaze.collect_shard(antmaze.Shard("umaze", 0, 2, episodes=1, steps=5))
-        three = antmaze.collect_shard(antmaze.Shard("umaze", 0, 0, episodes=3, steps=5))
-        np.testing.assert_array_equal(one.goals[0], three.goals[2])
-        np.testing.assert_allclose(one.actions[:, 0], three.actions[:, 2], atol=1e-4)
+    def test_an_ant_that_lies_begins_again_elsewhere(self, monkeypatch):
+        shard = antmaze.Shard("umaze", 0, 0, ants=1, steps=30)
+        calm = antmaze.collect_shard(shard)
+        calls = itertools.count()
 
-    def test_an_episode_of_a_lying_ant_is_walked_again(self, monkeypatch):
-        shard = antmaze.Shard("umaze", 0, 0, episodes=3, steps=5)
-        first = antmaze.collect_shard(shard)
-        verdicts = [[False, True, False], [False, True, False], [False, False, False]]
-        monkeypatch.setattr(antmaze, "_lies", lambda states: np.array(verdicts.pop(0)))
+        def upright(ants):
+            # For as long as it takes to give the episode up.
+            return np.array([-1.0 if 5 <= next(calls) < 5 + antmaze.LYING_STEPS else 1.0])
+
+        monkeypatch.setattr(Ants, "upright", upright)
+        monkeypatch.setattr(antmaze, "steer", lambda *_: np.zeros((1, 8), np.float32))
         again = antmaze.collect_shard(shard)
-        assert not verdicts
-        for field in ("states", "actions"):
-            kept, old = getattr(again, field), getattr(first, field)
-            np.testing.assert_array_equal(kept[:, [0, 2]], old[:, [0, 2]])
-            assert (kept[:, 1] != old[:, 1]).any(axis=-1).all()
-
-    def test_who_lies(self):
-        states = np.zeros((30, 4, 29))
-        states[..., 3:7] = UPRIGHT
-        states[-9:, 0, 3:7] = ON_ITS_BACK
-        states[3:13, 1, 3:7] = ON_ITS_BACK
-        states[::3, 2, 3:7] = ON_ITS_BACK
-        assert antmaze._lies(states).tolist() == [False, True, True, False]
-
-    def test_it_does_not_import_jax(self):
-        code = (
-            "import sys, iql_jax.collect.antmaze as a;"
-            "a.collect_shard(a.Shard('umaze', 0, 0, 1, 2));"
-            "assert 'jax' not in sys.modules and 'flax' not in sys.modules"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
+        assert again.lengths.tolist() == [30]
+        assert (again.states[0, :2] != calm.states[0, :2]).any()
+        # Fifteen steps that went, thirty that stayed.
+        assert next(calls) == 5 + antmaze.LYING_STEPS + 30

@@ -15,9 +15,9 @@ import minari
 import numpy as np
 import pytest
 
-from iql_jax.collect import catalog, collecting, parts, pointmaze
+from iql_jax.collect import catalog, collecting, parts, pointmaze, reproducibility
 from iql_jax.collect.plan import Returns
-from iql_jax.collect.workspace import open_workspace
+from iql_jax.collect.workspace import is_being_made, open_workspace
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
 
@@ -246,7 +246,7 @@ def test_parts_of_other_content_are_removed(root, collected, change, capsys):
 def test_parts_of_other_versions_are_removed(monkeypatch, collected):
     _interrupt_after(3)
     collected.clear()
-    monkeypatch.setattr(collecting, "package_versions", lambda: {"minari": "0.0", "mujoco": "9"})
+    monkeypatch.setattr(reproducibility, "package_versions", lambda: {"mujoco": "9"})
     MAKE()
     assert collected == [0, 1, 2, 3, 4, 5]
 
@@ -292,6 +292,28 @@ def test_a_second_process_is_refused(root):
             MAKE()
         assert (root / ".iql_jax-making-iql.pointmaze.umaze-v0" / "new").exists()
     assert MAKE().exists()
+
+
+def test_whether_a_dataset_is_being_made(root):
+    assert not is_being_made(ID)
+    with open_workspace(ID, "digest"):
+        assert is_being_made(ID)
+        assert not is_being_made(OTHER_ID)
+    assert not is_being_made(ID)
+    _interrupt_after(2)
+    assert _parts(root)
+    assert not is_being_made(ID)
+
+
+def test_a_dataset_that_is_a_link_is_replaced_and_what_it_leads_to_left(root, uninterrupted):
+    elsewhere = root.parent / "elsewhere"
+    MAKE(steps=300).rename(elsewhere)
+    (root / ID).symlink_to(elsewhere)
+    before = _contents(elsewhere)
+    assert _contents(MAKE(force=True)) == uninterrupted
+    assert not (root / ID).is_symlink()
+    assert _contents(elsewhere) == before
+    assert _hidden(root) == []
 
 
 def test_a_full_disk_keeps_what_is_finished(root, uninterrupted, monkeypatch):

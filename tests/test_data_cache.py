@@ -1,7 +1,10 @@
 """The cache: the same arrays again, never stale, never half-written, never in the way."""
 
 import dataclasses
+import json
 import os
+import shutil
+import time
 
 import h5py
 import numpy as np
@@ -105,6 +108,65 @@ def test_a_damaged_copy_is_made_again_and_said(folder, reads, cached, capsys, da
     assert "is damaged" in capsys.readouterr().err
     load(folder)
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "number"), [(6, 1), (8, 99)], ids=["encrypted", "of an unknown compression"]
+)
+def test_damage_of_other_kinds(folder, reads, cached, capsys, field, number):
+    """Zip archives have flags and a method of compression, which zipfile has errors of its own for.
+
+    They are in each entry's local header and, two bytes further in, in the central directory.
+    """
+    load(folder)
+    (file,) = cached.iterdir()
+    content = bytearray(file.read_bytes())
+    content[field] = number
+    content[content.find(b"PK\x01\x02") + 2 + field] = number
+    file.write_bytes(content)
+    load(folder)
+    assert "is damaged" in capsys.readouterr().err
+    assert len(reads) == 2
+
+
+def test_copies_of_datasets_that_are_gone_are_removed(folder, cached):
+    load(folder)
+    (first,) = cached.iterdir()
+    (cached / "damaged.npz").write_bytes(b"x" * 99)
+    others = [write_dataset(f"test/{name}-v0", coded_episodes(), box(4)) for name in "abc"]
+    load(others[0])
+    shutil.rmtree(others[0])
+    load(others[1])
+    assert first.exists()
+    names = {file.name.rpartition("-")[0] for file in cached.glob("test*")}
+    assert names == {"test__box-v0", "test__b-v0"}
+    assert (cached / "damaged.npz").exists()
+
+
+def test_copies_that_tell_no_source_are_still_read_and_kept(folder, reads, cached):
+    """Those of earlier versions."""
+    _, digest = load(folder)
+    (file,) = cached.iterdir()
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    header = json.loads(str(arrays["header"]))
+    assert header.pop("source") == str(folder)
+    np.savez(file, **arrays | {"header": np.array(json.dumps(header))})
+    assert load(folder)[1] == digest
+    assert len(reads) == 1
+    shutil.rmtree(folder)
+    load(write_dataset("test/other-v0", coded_episodes(), box(4)))
+    assert file.exists()
+
+
+def test_what_killed_processes_left_is_swept(folder, cached):
+    cached.mkdir()
+    for name, days in ((".making-old.npz", 2), (".making-new.npz", 0)):
+        (cached / name).write_bytes(b"half")
+        then = time.time() - days * 24 * 3600
+        os.utime(cached / name, (then, then))
+    load(folder)
+    assert [file.name for file in cached.glob(".*")] == [".making-new.npz"]
 
 
 def test_two_datasets_of_one_id_in_two_places(folder, tmp_path, monkeypatch):

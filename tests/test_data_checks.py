@@ -10,6 +10,7 @@ import pytest
 from iql_jax.collect import catalog
 from iql_jax.data import checks, environment_checks
 from iql_jax.data.episodes import FlatEpisodes
+from iql_jax.data.maze_task import choose_map
 from iql_jax.errors import UserError
 from iql_jax.maze import MazeMap
 
@@ -241,7 +242,31 @@ class TestWalls:
         findings = checks.check_data(maze_episodes, metadata)
         walls = next(finding for finding in findings if finding.topic == "walls")
         assert walls.level == "defect"
-        assert "25.0 % of the positions" in walls.text  # Three of twelve lie left of x = -1.
+        # Three of twelve lie left of x = -1.
+        assert "25.0 % of the data's positions lie in walls of the evaluation" in walls.text
+
+    @pytest.mark.parametrize(
+        ("far", "level", "text"),
+        [
+            (1, "note", "2.5 % of the data's positions lie in walls"),
+            (3, "defect", "7.5 % of the data's positions lie in walls of the evaluation maze and"),
+        ],
+    )
+    def test_it_is_what_loading_decides(self, maze_episodes, far, level, text):
+        maze = MazeMap.from_lists(CORRIDOR, 1.0)
+        positions = np.zeros((40, 2), np.float32)
+        positions[:far] = 9.0
+        maze_episodes.observations["achieved_goal"] = positions
+        finding = checks.check_walls(maze_episodes, maze, maze)
+        assert finding.level == level
+        assert finding.text.startswith(text)
+        if level == "defect":
+            with pytest.raises(UserError, match=r"not that of these data"):
+                choose_map(maze, maze, positions)
+
+    def test_a_maze_that_only_the_evaluation_names(self, maze_episodes):
+        metadata = {key: value for key, value in METADATA.items() if key != "env_spec"}
+        assert _levels(checks.check_data(maze_episodes, metadata))["walls"] == "ok"
 
 
 def _walled():
@@ -304,6 +329,16 @@ class TestEnvironments:
         (finding,) = environment_checks.check_environments(spaces)
         assert finding.level == "defect"
         assert "those of the dataset are [4]" in finding.text
+
+    @pytest.mark.parametrize("space", ['{"type": "Box", "sha', '{"type": "Knob"}'])
+    @pytest.mark.parametrize("key", ["observation_space", "action_space"])
+    def test_a_space_that_cannot_be_read(self, key, space):
+        (finding,) = environment_checks.check_environments(
+            {"env_spec": _spec(CORRIDOR), key: space}
+        )
+        assert finding.level == "defect"
+        what = key.replace("_space", "s")
+        assert f"the space of the {what} cannot be read" in finding.text
 
 
 def _box(size):

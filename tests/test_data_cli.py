@@ -72,6 +72,14 @@ class TestMake:
         assert "(700 steps, seed 3); --force makes it again" in message
         assert minari.load_dataset(ID).total_steps == 700
 
+    def test_a_broken_dataset_can_be_made_again(self, capsys):
+        (_make_small() / "data" / "metadata.json").write_text("{")
+        words = ["make", ID, "--steps", "500", "--no-progress"]
+        assert main(words) == 1
+        assert "with --force" in capsys.readouterr().err
+        assert main([*words, "--force"]) == 0
+        assert minari.load_dataset(ID).total_steps == 500
+
     def test_progress_goes_to_standard_error(self, capsys):
         assert main(["make", ID, "--steps", "500"]) == 0
         output = capsys.readouterr()
@@ -152,6 +160,48 @@ class TestCheck:
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+class TestBrokenMetadata:
+    """Each entry in turn is of another kind, strange or cut off: no traceback follows."""
+
+    KEYS = (
+        "action_space",
+        "collection",
+        "data_format",
+        "env_spec",
+        "eval_env_spec",
+        "observation_space",
+        "ref_min_score",
+        "requirements",
+        "total_episodes",
+        "total_steps",
+    )
+    BROKEN = (3, '{"type": "Box", "shape": [2]}')
+
+    def test_no_entry_breaks_the_program(self, capsys):
+        file = _make_small() / "data" / "metadata.json"
+        content = json.loads(file.read_text())
+        for key in self.KEYS:
+            for broken in (*self.BROKEN, str(content[key])[:40]):
+                file.write_text(json.dumps(content | {key: broken}))
+                for command in ("check", "info"):
+                    assert main([command, ID, "--no-progress"]) in (0, 1)
+
+    def test_what_is_said(self, capsys):
+        file = _make_small() / "data" / "metadata.json"
+        content = json.loads(file.read_text())
+        for key, found in (
+            ("eval_env_spec", "DEFECT  evaluation"),
+            ("observation_space", "DEFECT  environment"),
+            ("action_space", "DEFECT  structure"),
+        ):
+            file.write_text(json.dumps(content | {key: content[key][:40]}))
+            assert main(["check", ID, "--no-progress"]) == 1
+            assert found in capsys.readouterr().out
+        file.write_text(json.dumps(content | {"eval_env_spec": "{"}))
+        assert main(["info", ID, "--no-progress"]) == 0
+        assert "Evaluated in an unknown environment" in capsys.readouterr().out
 
 
 class TestInfo:

@@ -149,6 +149,12 @@ def test_missing_or_broken_metadata(folder):
     metadata.write_text("{}")
     with pytest.raises(UserError, match="lacks dataset_id, total_episodes"):
         read(folder)
+    metadata.write_text("[]")
+    with pytest.raises(UserError, match="holds no metadata"):
+        read(folder)
+    metadata.write_text('{"dataset_id": "a/b-v0", "total_episodes": 3, "env_spec": [7]}')
+    with pytest.raises(UserError, match=r"holds \[7\] as its env_spec"):
+        read(folder)
     metadata.unlink()
     with pytest.raises(UserError, match=r"metadata\.json cannot be read"):
         read(folder)

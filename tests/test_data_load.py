@@ -19,6 +19,7 @@ from minari_datasets import (
 )
 
 from iql_jax.collect import catalog
+from iql_jax.collect.ant_controller import packaged_controller_digest
 from iql_jax.config import Config
 from iql_jax.data import resolve
 from iql_jax.data.download import DownloadFailed
@@ -26,7 +27,7 @@ from iql_jax.data.load import load_dataset
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import D4RL_REFERENCES, ScoreRule, normalized_score, score_rule
 from iql_jax.environments import make_environment
-from iql_jax.errors import UserError
+from iql_jax.errors import NoEnvironment, UserError
 
 BOX = "test/box-v0"
 
@@ -280,6 +281,21 @@ def test_an_environment_from_a_stranger(folder):
     assert load(trust_environment=True).recipe.trusted
 
 
+BROKEN_SPEC = spec_json()[:60]
+
+
+def test_an_environment_that_cannot_be_read_is_in_the_way_of_evaluation_alone(folder):
+    change_metadata(folder, env_spec=BROKEN_SPEC)
+    with pytest.raises(NoEnvironment, match="environment specification cannot be read"):
+        load()
+    found = load(eval_episodes=0)
+    assert found.recipe is None
+    assert found.transitions.size == 9
+    (note,) = found.record["notes"]
+    assert "specification cannot be read" in note
+    assert note.endswith("nothing can be evaluated")
+
+
 def test_requirements_are_noted(folder):
     requirements = ["numpy<1.0", "numpy>=1.0", "no-such-package-here==1", "=broken="]
     change_metadata(folder, requirements=requirements)
@@ -351,6 +367,42 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     env.close()
 
 
+def test_the_environment_says_what_a_mazes_data_mean(corridor):
+    change_metadata(corridor, env_spec=BROKEN_SPEC)
+    with pytest.raises(UserError, match="environment specification cannot be read"):
+        load("test/corridor-v0", eval_episodes=0)
+
+
+def test_walls_that_are_kept_and_do_no_harm_need_no_word(corridor):
+    assert load("test/corridor-v0", maze_walls="evaluation").record["notes"] == []
+
+
+def test_of_arrivals_the_quickest_are_the_best():
+    """Ten episodes with 10, 9, ... 1 steps; those of an odd number of steps come to the goal."""
+    episodes = []
+    for e, steps in enumerate(range(10, 0, -1)):
+        x = np.full(steps + 1, -0.5)
+        x[-1] = 0.5 if steps % 2 else -0.5
+        position = np.stack([x, 0 * x], axis=1)
+        observations = {
+            "observation": np.concatenate([position, code(1, e, steps + 1, 2)], axis=1),
+            "achieved_goal": position,
+            "desired_goal": np.tile([0.5, 0.0], (steps + 1, 1)),
+        }
+        episodes.append(episode_buffer(e, steps, observations))
+    space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+    write_dataset("test/corridor-v0", episodes, space, env_spec=maze_spec(CORRIDOR))
+    found = load("test/corridor-v0", top_episodes=0.3, maze_drop_after_success=True)
+    assert found.transitions.size == 5 + 3 + 1
+    assert found.record["choices"]["top_episodes"] == {
+        "share": 0.3,
+        "episodes": 3,
+        "lowest_return": 1,
+        "ties": 3,
+    }
+    assert "3 of them have the same as some left out" in found.record["notes"][-1]
+
+
 def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
     """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
     x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])
@@ -406,6 +458,36 @@ def test_a_twin_is_on_record(monkeypatch):
     assert "stands in for D4RL/pointmaze/umaze-v2" in record["notes"][0]
 
 
+@pytest.fixture
+def embedded():
+    """A small dataset under an embedded one's id, and how a maker would describe it."""
+    collection = {"seed": 0, "controller": packaged_controller_digest(), "versions": {}}
+    return collection, write_dataset(
+        "iql/antmaze/umaze-v0", coded_episodes(), box(4), env_spec=spec_json()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        ({}, []),
+        ({"seed": 3}, ["made with the seed 3 instead of 0"]),
+        ({"controller": "0123"}, ["made with the ant controller 0123; the packaged one is now"]),
+    ],
+)
+def test_how_an_embedded_dataset_was_made_is_on_record(embedded, change, notes):
+    collection, folder = embedded
+    collection |= change
+    change_metadata(folder, collection=collection)
+    record = load("iql/antmaze/umaze-v0").record
+    assert record["collection"] == collection
+    size, *more = record["notes"]
+    assert size == "made with 9 transitions instead of 1,000,000"
+    assert len(more) == len(notes)
+    for found, expected in zip(more, notes, strict=True):
+        assert found.startswith(expected)
+
+
 # Scores.
 
 
@@ -433,6 +515,15 @@ def test_score_rules():
     assert score_rule("D4RL/door/human-v2", references, False).ref_min == 1.0
     # New data from other versions of the environments: D4RL's constants are not theirs.
     assert score_rule("mujoco/hopper/medium-v0", {}, False) == ScoreRule("none")
+
+
+def test_references_that_do_not_rise_are_noted(folder):
+    change_metadata(folder, ref_min_score=3.0, ref_max_score=3.0)
+    found = load()
+    assert found.score_rule.kind == "none"
+    assert found.record["notes"] == [
+        "no score: the reference scores do not rise, from 3.0 (random) to 3.0"
+    ]
 
 
 def test_d4rls_references():

@@ -35,7 +35,7 @@ def point_episodes(xs, goals, rewards=None, terminations=()):
             "achieved_goal": np.stack([x, zeros], 1).astype(np.float32),
             "desired_goal": np.stack([np.concatenate(goals), zeros], 1).astype(np.float32),
         },
-        actions=np.zeros((steps, 2), np.float32),
+        actions=np.tile(np.arange(steps, dtype=np.float32)[:, None], 2),
         rewards=np.arange(steps, dtype=np.float32) if rewards is None else np.float32(rewards),
         terminations=ends,
         truncations=np.zeros(steps, bool),
@@ -96,7 +96,7 @@ def test_without_termination_the_rewards_stay(passing):
 
 def test_dropping_the_rest_of_an_episode_after_its_first_success(passing):
     found = transitions(passing, drop=True)
-    np.testing.assert_array_equal(found.kept, [0, 1, 2, 6, 7])
+    np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 2, 6, 7])
     np.testing.assert_array_equal(found.lengths, [3, 2])
     np.testing.assert_array_equal(found.rewards, [0, 0, 1, 0, 1])
     np.testing.assert_array_equal(found.masks, [1, 1, 0, 1, 0])
@@ -110,7 +110,7 @@ def test_dropping_keeps_an_episode_without_success_whole():
         [[-1.5, -0.5], [0.0, 0.5, 0.5], [-1.5, -1.5, -1.5]], [[0] * 2, [0] * 3, [0] * 3]
     )
     found = transitions(episodes, drop=True)
-    np.testing.assert_array_equal(found.kept, [0, 1, 3, 4])
+    np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 3, 4])
     np.testing.assert_array_equal(found.lengths, [1, 1, 2])
 
 
@@ -123,7 +123,7 @@ def test_dropping_leaves_out_where_it_waits_at_its_own_goal():
     moving = [-1.5, -1.5, -1.5, -0.5, -1.5]
     episodes = point_episodes([waits, moves], [[-1.5] * 6, moving])
     found = transitions(episodes, drop=True)
-    np.testing.assert_array_equal(found.kept, [0, 1, 5, 6, 7, 8])
+    np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 5, 6, 7, 8])
     np.testing.assert_array_equal(found.lengths, [2, 4])
     np.testing.assert_array_equal(found.rewards, np.zeros(6))
     np.testing.assert_array_equal(found.masks, np.ones(6))

@@ -1,6 +1,8 @@
 """From an id to a folder, and what the user is told on the way."""
 
+import contextlib
 import importlib.util
+import os
 import time
 import urllib.error
 import warnings
@@ -11,6 +13,7 @@ import pytest
 from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax.collect import catalog
+from iql_jax.collect.workspace import AnotherIsMaking, open_workspace
 from iql_jax.data import download, resolve
 from iql_jax.errors import UserError
 
@@ -122,6 +125,62 @@ def test_a_datasets_folder_that_cannot_be_used(root, monkeypatch):
         find(WANTED)
 
 
+def test_what_another_process_makes_is_waited_for(root, monkeypatch, capsys):
+    """The lock is held at first; when it is free, the dataset is there."""
+
+    def make(dataset_id, progress):
+        made.append(dataset_id)
+        with open_workspace(dataset_id, "digest"):
+            pytest.fail("another holds the lock")
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            make_small(TWIN)
+            other.close()
+
+    made, sleeps = [], []
+    monkeypatch.setattr(catalog, "make", make)
+    monkeypatch.setattr(resolve.time, "sleep", sleep)
+    with contextlib.ExitStack() as other:
+        other.enter_context(open_workspace(TWIN, "digest"))
+        found = find(TWIN)
+    assert found.path == root / TWIN
+    assert made == [TWIN]
+    assert len(sleeps) == 3
+    said = capsys.readouterr().err
+    assert said.count(f"waiting for another process that makes {TWIN}") == 1
+
+
+def test_what_another_process_gave_up_is_made(monkeypatch, capsys):
+    def make(dataset_id, progress):
+        made.append(dataset_id)
+        if len(made) == 1:
+            raise AnotherIsMaking("another process is making it")
+        make_small(dataset_id)
+
+    made = []
+    monkeypatch.setattr(catalog, "make", make)
+    find(TWIN)
+    assert made == [TWIN, TWIN]
+
+
+def test_linked_datasets_are_local(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    make_small("lab/box-v0").rename(elsewhere / "box-v0")
+    make_small("lab/hand/door-v3")
+    (root / "lab" / "box-v0").symlink_to(elsewhere / "box-v0")  # A dataset,
+    (root / "alias").symlink_to(root / "lab" / "hand")  # a namespace,
+    (root / "lab" / "hand" / "loop").symlink_to(root / "lab")  # a way back,
+    (root / "lab" / "gone-v0").symlink_to(elsewhere / "gone")  # and to nowhere.
+    assert resolve.local_ids(root) == [
+        "alias/door-v3",
+        "alias/loop/box-v0",
+        "lab/box-v0",
+        "lab/hand/door-v3",
+    ]
+
+
 def test_local_ids(root):
     for dataset_id in ("box-v0", "lab/box-v1", "lab/hand/box-v10"):
         make_small(dataset_id)
@@ -156,6 +215,29 @@ def test_a_download_arrives_whole(root, online, monkeypatch, capsys):
     assert said.out == ""  # Standard output belongs to results.
     assert "Minari: there is a newer version" in said.err
     minari.load_dataset("far/away/set-v0")
+
+
+def test_a_download_takes_the_place_of_an_empty_folder(root, online, monkeypatch):
+    (root / "far" / "away" / "set-v0").mkdir(parents=True)
+    monkeypatch.setattr(minari, "download_dataset", make_small)
+    assert find("far/away/set-v0").source == "downloaded"
+
+
+def test_a_place_that_cannot_be_filled_is_said_before_the_download(root, online, monkeypatch):
+    make_small("far/away/set-v0/inner-v0")
+    monkeypatch.setattr(minari, "download_dataset", lambda _: pytest.fail("asked Minari"))
+    with pytest.raises(download.DownloadFailed, match="holds other datasets"):
+        download.download("far/away/set-v0", root)
+
+
+def test_what_killed_downloads_left_is_swept(root, online, monkeypatch):
+    for name, days in ((".downloading-old", 2), (".downloading-new", 0)):
+        (root / name / "far").mkdir(parents=True)
+        then = time.time() - days * 24 * 3600
+        os.utime(root / name, (then, then))
+    monkeypatch.setattr(minari, "download_dataset", make_small)
+    download.download("far/away/set-v0", root)
+    assert sorted(path.name for path in root.iterdir()) == [".downloading-new", "far"]
 
 
 @pytest.mark.parametrize("error", [ValueError("no such\n dataset"), OSError("gone")])

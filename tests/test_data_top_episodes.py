@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from iql_jax.data.top_episodes import episode_returns, top_episodes, transitions_of
+from iql_jax.data.rewards import episode_returns
+from iql_jax.data.top_episodes import ties_at_the_cut, top_episodes, transitions_of
 
 
 def test_returns_are_summed_episode_by_episode():
@@ -21,18 +22,47 @@ def test_long_episodes_lose_no_digits():
         (1.0, [0, 1, 2, 3, 4]),
         (0.8, [0, 1, 3, 4]),
         (0.6, [1, 3, 4]),  # Returns 7, 7, 9.
-        (0.4, [1, 3]),  # 9, and the earlier of two with 7.
+        (0.4, [3, 4]),  # 9, and the shorter of two with 7.
         (0.2, [3]),
         (0.001, [3]),  # At least one.
     ],
 )
 def test_the_highest_returns_in_the_datasets_order(share, expected):
     returns = np.array([0.0, 7.0, -1.0, 9.0, 7.0])
-    np.testing.assert_array_equal(top_episodes(returns, share), expected)
+    lengths = np.array([2, 5, 1, 9, 4])
+    np.testing.assert_array_equal(top_episodes(returns, lengths, share), expected)
 
 
-def test_of_equal_returns_the_first_are_kept():
-    np.testing.assert_array_equal(top_episodes(np.zeros(1000), 0.1), np.arange(100))
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [
+        (1, [1, 2, 5]),  # The quickest, and the earlier of two with 3 steps.
+        (-1, [0, 3, 4]),  # The slowest.
+        (0, [0, 1, 2]),  # In the dataset's order.
+    ],
+)
+def test_of_equal_returns_those_that_a_discount_prefers_are_kept(reward, expected):
+    lengths = np.array([9, 1, 3, 8, 7, 2, 3])
+    returns = np.full(7, float(reward))
+    np.testing.assert_array_equal(top_episodes(returns, lengths, 3 / 7), expected)
+    last = (np.cumsum(lengths) - 1)[:, None] == np.arange(lengths.sum())
+    rewards = reward * last.any(axis=0)
+    discounts = np.concatenate([0.99 ** np.arange(length) for length in lengths])
+    discounted = episode_returns(rewards * discounts, lengths)
+    np.testing.assert_array_equal(np.sort(np.argsort(-discounted, kind="stable")[:3]), expected)
+
+
+@pytest.mark.parametrize(
+    ("returns", "kept", "ties"),
+    [
+        ([5, 7, 7, 9], [2, 3], 1),  # One 7 is kept, one is not.
+        ([7, 7, 7, 9], [1, 2, 3], 2),
+        ([5, 7, 7, 9], [1, 2, 3], 0),  # All 7s are kept.
+        ([5, 5, 5, 5], [0, 1, 2, 3], 0),
+    ],
+)
+def test_ties_at_the_cut_are_counted(returns, kept, ties):
+    assert ties_at_the_cut(np.array(returns), np.array(kept)) == ties
 
 
 def test_where_the_transitions_of_some_episodes_lie():

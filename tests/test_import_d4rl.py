@@ -6,6 +6,7 @@ import signal
 
 import gymnasium as gym
 import h5py
+import minari
 import mujoco
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ class TestTransitions:
         assert_equal(dataset.transitions, view.arrays())
         assert (dataset.transitions.masks == 0).any()
 
-    def test_without_timeouts_d4rls_count_is_repeated(self, tmp_path):
+    def test_without_timeouts_d4rls_count_is_repeated(self, tmp_path, capsys):
         arrays = without(d4rl_arrays(rows=3500), "next_observations", "timeouts")
         arrays["terminals"] = np.isin(np.arange(3500), [10, 1200, 1201, 2209])
         view = d4rl_view(arrays)
@@ -77,6 +78,7 @@ class TestTransitions:
         assert set(range(3499)) - set(view.rows) == {1009, 2200, 3208}
         import_arrays(tmp_path, arrays)
         assert_equal(load().transitions, view.arrays())
+        assert "1000 steps (D4RL's)" in capsys.readouterr().err
 
     def test_stored_next_observations_are_taken(self, tmp_path):
         arrays = d4rl_arrays()
@@ -484,6 +486,9 @@ class TestFailures:
         assert "--time-limit" in self.run(capsys, *words)
         assert "--keep-timeouts" in self.run(capsys, *words, "--keep-timeouts")
         assert "at least 1" in self.run(capsys, *words, "--time-limit", 0)
+        path = write_hdf5(tmp_path / "stored.hdf5", without(d4rl_arrays(), "timeouts"))
+        both = ("--keep-timeouts", "--time-limit", 40)
+        assert "give one of them" in self.run(capsys, path, "--id", ID, *both)
         path = write_hdf5(tmp_path / "marked.hdf5", d4rl_arrays())
         assert "without 'timeouts'" in self.run(capsys, path, "--id", ID, "--time-limit", 40)
 
@@ -531,10 +536,28 @@ class TestFailures:
         assert len(written) == 1
         assert f"{ID} is not imported" in capsys.readouterr().err
 
-    def test_a_time_limit_can_be_given(self, tmp_path):
+    def test_a_folder_of_other_datasets_is_left_alone(self, tmp_path, capsys, folder):
+        import_arrays(tmp_path, d4rl_arrays(), "mine/hopper-v2/medium-v0")
+        inside = folder / "mine" / "hopper-v2" / "medium-v0" / "data" / "metadata.json"
+        path = tmp_path / "file.hdf5"
+        capsys.readouterr()
+        for words in ((), ("--force",)):
+            error = self.run(capsys, path, "--id", "mine/hopper-v2", *words)
+            assert "holds other datasets" in error
+        error = self.run(capsys, path, "--id", "mine/hopper-v2/medium-v0/again-v0")
+        assert "would lie in the dataset" in error
+        assert inside.is_file()
+
+    def test_minari_opens_it(self, tmp_path):
+        import_arrays(tmp_path, d4rl_arrays())
+        assert minari.load_dataset(ID).spec.dataset_id == ID
+        assert list(minari.list_local_datasets(compatible_minari_version=True)) == [ID]
+
+    def test_a_time_limit_can_be_given(self, tmp_path, capsys):
         arrays = without(d4rl_arrays(), "next_observations", "timeouts")
         path = write_hdf5(tmp_path / "file.hdf5", arrays)
         assert main(["import-d4rl", str(path), "--id", "mine/robot-v0", "--time-limit", "40"]) == 0
+        assert "time limits are counted, 40 steps (--time-limit)" in capsys.readouterr().err
         assert_equal(load("mine/robot-v0").transitions, d4rl_view(arrays, 40).arrays())
 
 

@@ -11,6 +11,7 @@ from iql_jax.data.imports import ogbench
 from iql_jax.data.imports.mazes import ant_maze
 from iql_jax.data.load import load_dataset
 from iql_jax.environments import make_environment
+from iql_jax.errors import UserError
 
 ANT = "ogbench/antmaze-medium-navigate-v0"
 CUBE = "ogbench/cube-single-play-v0"
@@ -76,6 +77,22 @@ class TestAntMaze:
         assert env.unwrapped.goal.tolist() == [10, -10]
         assert env.unwrapped.ant_env.dt == pytest.approx(0.1)
         env.close()
+
+    @pytest.mark.parametrize(
+        "words", ["singletask-task0", "singletask-task6", "singletask-task12", "task-9", "taskx"]
+    )
+    def test_a_task_that_there_is_not(self, tmp_path, words):
+        name = f"ogbench/antmaze-medium-navigate-{words}-v0"
+        with pytest.raises(UserError, match="there are task1, task2, task3, task4, task5"):
+            import_arrays(tmp_path, ant_arrays(), name)
+
+    @pytest.mark.parametrize(
+        ("words", "number"),
+        [("", 1), ("-singletask", 1), ("-singletask-task1", 1), ("-singletask-task5", 5)],
+    )
+    def test_the_tasks_number(self, tmp_path, words, number):
+        name = f"tasks/antmaze-medium-navigate{words}-v0"
+        assert ogbench._maze(name, ant_arrays(), tmp_path)[1] == number
 
     @pytest.mark.parametrize("size", ["medium", "large", "giant"])
     def test_every_task_begins_and_ends_in_free_cells(self, size):

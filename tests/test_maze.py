@@ -6,7 +6,7 @@ from gymnasium_robotics.envs.maze import maps
 from gymnasium_robotics.envs.maze.maze_v4 import Maze
 
 from iql_jax.errors import UserError
-from iql_jax.maze import MazeMap
+from iql_jax.maze import MazeMap, at_goal
 
 # 3 rows, 4 columns: not square, so that rows and columns cannot be exchanged unnoticed.
 CELLS: list[list[int | str]] = [
@@ -81,3 +81,16 @@ def test_malformed_maps_are_refused(cells: list) -> None:
 def test_scaling_must_be_positive() -> None:
     with pytest.raises(UserError, match="scaling"):
         MazeMap.from_lists([[0]], 0)
+
+
+def test_what_lies_within_the_radius_of_a_goal() -> None:
+    positions = np.array([[1.0, 2.44], [1.0, 2.46], [1.45, 2.0], [1.4, 2.4]])
+    assert at_goal(positions, np.array([1.0, 2.0])).tolist() == [True, False, True, False]
+    goals = np.array([[1.0, 2.0], [1.0, 2.1], [5.0, 2.0], [1.4, 2.4]])
+    assert at_goal(positions, goals).tolist() == [True, True, False, True]
+
+
+def test_the_share_in_walls(maze: MazeMap) -> None:
+    # Of the cells (0, 1) and (1, 2), which are free, a wall, and what lies outside.
+    positions = maze.cell_to_xy([[0, 1], [1, 2], [1, 0], [7, 7]])
+    assert maze.share_in_walls(positions) == 0.5

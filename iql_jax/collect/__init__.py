@@ -1,5 +1,5 @@
 """Makers of the packaged datasets: data for machines that cannot download any.
 
-``catalog`` lists what can be made. Nothing here may import JAX: collection runs in
-worker processes.
+``catalog`` lists what can be made. What it makes datasets with may not import JAX, for collection
+runs in worker processes; ``train_ant`` and ``distill_ant``, which made the packaged controller, do.
 """

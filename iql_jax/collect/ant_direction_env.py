@@ -10,13 +10,13 @@ import dataclasses
 from typing import Any
 
 import gymnasium
-import gymnasium_robotics
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from iql_jax.collect import ant_controller
+from iql_jax.collect.maze_environments import bare_environment, registered_spec
 from iql_jax.collect.planner import MazePlanner
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
@@ -194,8 +194,7 @@ def _make_ant(maze_id: str | None) -> tuple[MujocoEnv, MazePlanner | None]:
     """Build the ant's simulation, with the walls of a maze and its planner where one is given."""
     if maze_id is None:
         return AntEnv(include_cfrc_ext_in_observation=False), None
-    gymnasium.register_envs(gymnasium_robotics)
-    environment: Any = gymnasium.make(maze_id).unwrapped
+    environment = bare_environment(registered_spec(maze_id))
     maze = environment.maze
     return environment.ant_env, MazePlanner(
         MazeMap.from_lists(maze.maze_map, maze.maze_size_scaling)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import mujoco
@@ -17,7 +18,7 @@ from iql_jax.collect.ant_controller import (
 )
 from iql_jax.collect.maze_environments import bare_environment, registered_spec
 from iql_jax.collect.planner import MazePlanner
-from iql_jax.maze import GOAL_RADIUS, MazeMap
+from iql_jax.maze import MazeMap, at_goal
 
 SCALING = 4.0
 STATE_DIM = 29
@@ -149,12 +150,17 @@ class Ants:
         self._waypoints[index] = self._planner.waypoint_table(self.goals[index])
         self._read(index)
 
-    def step(self, actions: npt.NDArray[np.float32]) -> None:
-        """Apply actions in [-1, 1], [B, 8], for one environment step (0.05 s)."""
+    def step(self, actions: npt.NDArray[np.float32], which: Iterable[int] | None = None) -> None:
+        """Apply actions in [-1, 1], [B, 8], for one environment step (0.05 s).
+
+        Args:
+            actions: of all ants.
+            which: indices of those that make the step; None for all.
+        """
         model, frames = self._env.model, self._env.ant_env.frame_skip
-        for i, (data, action) in enumerate(zip(self._data, actions, strict=True)):
-            self._buffers[i][0][:] = action
-            mujoco.mj_step(model, data, nstep=frames)
+        for i in range(len(self._data)) if which is None else which:
+            self._buffers[i][0][:] = actions[i]
+            mujoco.mj_step(model, self._data[i], nstep=frames)
             self._read(i)
 
     def directions(self) -> npt.NDArray[np.float64]:
@@ -176,8 +182,7 @@ class Ants:
 
     def at_goal(self) -> npt.NDArray[np.bool_]:
         """Whether the ants are within the goal's radius, [B]."""
-        offsets = self.states[:, :2] - self.goals
-        return np.asarray(np.linalg.norm(offsets, axis=-1) <= GOAL_RADIUS)
+        return at_goal(self.states[:, :2], self.goals)
 
     def joint_velocities(self) -> npt.NDArray[np.float64]:
         """Read the velocities (rad/s) of the joints in the order of the motors, [B, 8]."""

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from iql_jax import __version__
 from iql_jax.collect.parts import is_sound, read_part, write_part
 from iql_jax.collect.plan import Plan, Returns, ScoreRun
-from iql_jax.collect.reproducibility import code_digest, package_versions
+from iql_jax.collect.reproducibility import code_digest, provenance
 from iql_jax.collect.storage import add_episodes, new_dataset
 from iql_jax.collect.workers import never_stop, run_in_order
 from iql_jax.collect.workspace import open_workspace
@@ -48,7 +47,8 @@ def collect(
     Args:
         plan: what to make.
         progress: whether to show progress bars.
-        workers: the number of processes; None takes all cores where that is worth their start.
+        workers: the number of processes; None takes all cores where the steps, those for the
+            reference scores too, are worth their start.
         score_episodes: episodes to average over for each reference score, as Minari computes them.
         check: called now and then; it stops the making by raising ``Interrupted``.
 
@@ -58,7 +58,9 @@ def collect(
         Interrupted: where ``check`` does.
     """
     if workers is None:
-        workers = available_cores() if plan.steps >= plan.steps_worth_processes else 1
+        limit = plan.eval_env_spec.max_episode_steps or 0
+        steps = plan.steps + 2 * score_episodes * limit
+        workers = available_cores() if steps >= plan.steps_worth_processes else 1
     runs = _score_runs(plan, score_episodes)
     with open_workspace(plan.dataset_id, _digest(plan, runs)) as workspace:
         shards = [
@@ -183,8 +185,8 @@ def _score_runs(plan: Plan[Any, Any], episodes: int) -> list[ScoreRun]:
 def _reference_scores(returns: dict[bool, list[float]]) -> dict[str, Any]:
     """Average the returns of the random policy and of the collecting one without noise.
 
-    Minari defines the reference scores so. The tasks go on at the goal until the time limit, so a
-    return counts the steps spent there.
+    Minari defines the reference scores so. A maze's task goes on at the goal until the time limit,
+    so its return counts the steps spent there.
     """
     return {
         "ref_min_score": float(np.mean(returns[False])),
@@ -200,24 +202,14 @@ def _digest(plan: Plan[Any, Any], runs: list[ScoreRun]) -> str:
 
 
 def _metadata(plan: Plan[Any, Any]) -> dict[str, Any]:
-    versions = package_versions()
-    module = plan.collect_shard.__module__.replace(".", "/")
+    own = {"steps": plan.steps, "seed": plan.seed, **plan.choices}
     return {
-        "dataset_id": plan.dataset_id,
         "eval_env_spec": plan.eval_env_spec.to_json(),
         "algorithm_name": plan.algorithm,
-        "author": {"iql_jax"},
-        "code_permalink": f"iql_jax {__version__}: {module}.py",
         "description": (
             f"{plan.description} Made by: python -m iql_jax.data make {plan.dataset_id} "
             f"--steps {plan.steps} --seed {plan.seed}"
         ),
-        "minari_version": versions["minari"],
-        "requirements": ["gymnasium-robotics>=1.3", "mujoco>=3.0"],
-        "collection": {
-            "steps": plan.steps,
-            "seed": plan.seed,
-            **plan.choices,
-            "versions": versions,
-        },
+        "requirements": list(plan.requirements),
+        **provenance(plan.collect_shard.__module__, **own),
     }

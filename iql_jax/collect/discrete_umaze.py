@@ -6,8 +6,7 @@ The mixture is the paper's. Of the random trajectories, few come near the goal.
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax import __version__
-from iql_jax.collect.reproducibility import COLLECTING, package_versions, randomness
+from iql_jax.collect.reproducibility import COLLECTING, provenance, randomness
 from iql_jax.collect.storage import BYTES_PER_ARRAY, add_episodes, new_dataset
 from iql_jax.collect.workspace import open_workspace
 from iql_jax.discrete_umaze import (
@@ -36,8 +35,7 @@ def make(dataset_id: str, *, seed: int) -> None:
         seed: all randomness follows from it.
 
     Raises:
-        UserError: if the disk is full, the folder cannot be written, or another process is making
-            the dataset.
+        UserError: as ``collecting.collect``.
     """
     episodes = trajectories(seed)
     steps = sum(len(episode.rewards) for episode in episodes)
@@ -56,17 +54,14 @@ def make(dataset_id: str, *, seed: int) -> None:
         add_episodes(storage, episodes)
         storage.update_metadata(
             {
-                "dataset_id": dataset_id,
                 "algorithm_name": "an optimal policy, and random actions",
-                "author": {"iql_jax"},
-                "code_permalink": f"iql_jax {__version__}: iql_jax/collect/discrete_umaze.py",
                 "description": (
                     f"{OPTIMAL_EPISODES} trajectory of an optimal policy, the first, and "
                     f"{RANDOM_EPISODES} of uniformly random actions, in a discrete u-maze where a "
                     "quarter of all actions is replaced by random ones. Made by: python -m "
                     f"iql_jax.data make {dataset_id} --seed {seed}"
                 ),
-                "collection": {"seed": seed, "versions": package_versions()},
+                **provenance(__name__, seed=seed),
                 **reference_scores(),
             }
         )

@@ -17,11 +17,11 @@ from iql_jax.collect.ant_tasks import (
     Ants,
     build_environment,
     build_planner,
+    evaluation_spec,
     steer,
 )
 from iql_jax.collect.antmaze import ACTION_NOISE
 
-MAX_STEPS = 1000
 ROUTES = ("umaze", "medium-play", "large-play")
 """Tasks whose evaluation routes are measured; those of the others are the same."""
 
@@ -32,13 +32,15 @@ class RouteResult:
 
     Attributes:
         path_length: metres from cell to cell along the shortest path.
-        arrivals: [E] steps until the goal was first reached; ``MAX_STEPS`` + 1 where it never was.
+        limit: the steps that an episode may take.
+        arrivals: [E] steps until the goal was first reached; ``limit`` + 1 where it never was.
         fallen_share: share of the steps before arrival in which the ant lay on its back or side.
         heading_share: share of these steps in which it was turned less than 30 degrees from the
             world's x axis.
     """
 
     path_length: float
+    limit: int
     arrivals: npt.NDArray[np.int64]
     fallen_share: float
     heading_share: float
@@ -46,31 +48,34 @@ class RouteResult:
     @property
     def arrival_share(self) -> float:
         """Share of the episodes that reached the goal."""
-        return float(np.mean(self.arrivals <= MAX_STEPS))
+        return float(np.mean(self.arrivals <= self.limit))
 
 
 def run_route(controller: AntController, task: str, *, episodes: int, seed: int) -> RouteResult:
     """Walk all episodes of a task's evaluation route side by side, each until it arrives."""
     planner = build_planner(task)
+    limit = evaluation_spec(task).max_episode_steps
+    assert limit is not None
     ants = Ants(build_environment(task, evaluation=True), planner, episodes)
     for i in range(episodes):
         ants.reset(i, seed + i)
     generator = np.random.default_rng(seed)
-    arrivals = np.full(episodes, MAX_STEPS + 1)
+    arrivals = np.full(episodes, limit + 1)
     fallen, ahead = [], []
-    for step in range(1, MAX_STEPS + 1):
+    for step in range(1, limit + 1):
         noise = generator.normal(scale=ACTION_NOISE, size=(episodes, ACTION_DIM))
         actions = np.clip(steer(controller, ants) + noise, -1.0, 1.0)
         ants.step(actions.astype(np.float32))
-        walking = arrivals > MAX_STEPS
+        walking = arrivals > limit
         fallen.append(ants.upright()[walking] < 0.0)
         ahead.append(np.abs(ants.headings()[walking]) < np.pi / 6)
         arrivals[walking & ants.at_goal()] = step
-        if (arrivals <= MAX_STEPS).all():
+        if (arrivals <= limit).all():
             break
     start, goal = TASKS[task].start_cell, TASKS[task].goal_cell
     return RouteResult(
         path_length=float(planner.distances(goal)[start] * planner.maze.scaling),
+        limit=limit,
         arrivals=arrivals,
         fallen_share=float(np.mean(np.concatenate(fallen))),
         heading_share=float(np.mean(np.concatenate(ahead))),

@@ -144,6 +144,7 @@ def plan(dataset_id: str, *, steps: int, seed: int) -> Plan[Shard, Recording]:
             f"at each step, of {ACTION_NOISE} on the actions. A reference score of 100 is the "
             "return of the one that runs, without noise; 0 that of uniformly random actions."
         ),
+        requirements=("gymnasium>=1.0", "mujoco>=3.0"),
         choices={
             "action_noise": ACTION_NOISE,
             "frequency_factors": list(FREQUENCY_FACTORS),

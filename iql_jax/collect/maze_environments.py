@@ -9,6 +9,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+REQUIREMENTS = ("gymnasium-robotics>=1.3", "mujoco>=3.0")
+"""What a dataset of these environments asks to be installed."""
+
 
 def registered_spec(env_id: str) -> EnvSpec:
     """Get a copy of a registered specification, whose arguments may be changed."""

@@ -73,6 +73,7 @@ class Plan(Generic[Shard, Recording]):
         steps_worth_processes: the number of transitions that makes up for the start of processes.
         algorithm: what acted, for the metadata.
         description: what the dataset holds, in whole sentences.
+        requirements: what to install for the environments, pip-style.
         choices: further numbers on which the content depends, for the record.
     """
 
@@ -95,4 +96,5 @@ class Plan(Generic[Shard, Recording]):
     steps_worth_processes: int
     algorithm: str
     description: str
+    requirements: tuple[str, ...]
     choices: dict[str, Any]

@@ -31,7 +31,6 @@ class MazePlanner:
         self._free = maze.free_cells()
         if not len(self._free):
             raise ValueError("the maze has no free cell")
-        self._shape = (len(maze.cells), len(maze.cells[0]))
         self._nearest_free = self._find_nearest_free()
         self._next_cells: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
@@ -50,7 +49,7 @@ class MazePlanner:
         """
         if not self.maze.is_free_cell(*goal_cell):
             raise ValueError(f"cell {goal_cell} is not a free cell of the maze")
-        distances = np.full(self._shape, UNREACHABLE, dtype=np.int64)
+        distances = np.full(self.maze.shape, UNREACHABLE, dtype=np.int64)
         distances[goal_cell] = 0
         queue = deque([goal_cell])
         while queue:
@@ -77,7 +76,7 @@ class MazePlanner:
         goal_cell = (int(goal_cell[0]), int(goal_cell[1]))
         if goal_cell not in self._next_cells:
             distances = self.distances(goal_cell)
-            following = np.moveaxis(np.indices(self._shape), 0, -1)
+            following = np.moveaxis(np.indices(self.maze.shape), 0, -1)
             for row, col in self._free.tolist():
                 if distances[row, col] <= 0:  # The goal itself, or unreachable.
                     continue
@@ -134,12 +133,12 @@ class MazePlanner:
 
     def _cell_of(self, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Find the free cells in or nearest to which positions [..., 2] lie."""
-        limits = np.array(self._shape) - 1
+        limits = np.array(self.maze.shape) - 1
         cells = np.clip(self.maze.xy_to_cell(xy), 0, limits)
         return self._nearest_free[cells[..., 0], cells[..., 1]]
 
     def _find_nearest_free(self) -> npt.NDArray[np.int64]:
         """Find the free cell nearest to each cell, [rows, columns, 2]."""
-        cells = np.moveaxis(np.indices(self._shape), 0, -1)
+        cells = np.moveaxis(np.indices(self.maze.shape), 0, -1)
         offsets = cells[:, :, None, :] - self._free[None, None, :, :]
         return self._free[np.argmin((offsets**2).sum(axis=-1), axis=-1)]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from minari.data_collector import EpisodeBuffer
 
+from iql_jax.collect.maze_environments import REQUIREMENTS
 from iql_jax.collect.plan import Plan, Returns, ScoreRun
 from iql_jax.collect.point_tasks import (
     TASKS,
@@ -110,6 +111,7 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
             f"D4RL/pointmaze/{task}-v2, except that each episode holds one goal from its first "
             "observation on."
         ),
+        requirements=REQUIREMENTS,
         choices={"action_noise": ACTION_NOISE},
     )
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,10 @@ COLLECTING, SCORING = 0, 1
 """The streams of randomness: for the data, and for the reference scores."""
 
 _PACKAGES = ("gymnasium", "gymnasium-robotics", "minari", "mujoco", "numpy")
+
+
+_OF_THE_CONTROLLER = ("ant_direction_env", "distill_ant", "evaluate_ant", "train_ant")
+"""Modules that trained the packaged ant controller: no dataset depends on their code."""
 
 
 def randomness(seed: int, stream: int, index: int) -> tuple[int, np.random.Generator]:
@@ -31,8 +36,23 @@ def package_versions() -> dict[str, str]:
     return {"iql_jax": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
+def provenance(module: str, **collection: Any) -> dict[str, Any]:
+    """What the metadata of a dataset of this package say about where it comes from.
+
+    Args:
+        module: the name of the module that makes it.
+        collection: all that its content depends on, besides the versions.
+    """
+    return {
+        "author": {"iql_jax"},
+        "code_permalink": f"iql_jax {__version__}: {module.replace('.', '/')}.py",
+        "collection": {**collection, "versions": package_versions()},
+    }
+
+
 def code_digest() -> str:
     """Sum up the code that makes data: between two releases it changes under one version."""
     folder = pathlib.Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), folder.parent / "maze.py"]
+    files = [file for file in sorted(folder.glob("*.py")) if file.stem not in _OF_THE_CONTROLLER]
+    files.append(folder.parent / "maze.py")
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

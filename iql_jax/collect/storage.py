@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.metadata
 import math
 import os
 import pathlib
@@ -33,6 +34,39 @@ def is_complete(dataset_id: str) -> bool:
     return (get_dataset_path(dataset_id) / "data" / "metadata.json").is_file()
 
 
+def check_place(dataset_id: str) -> None:
+    """Refuse an id under which no dataset can be put in Minari's local folder.
+
+    Raises:
+        UserError: if the id's folder holds other datasets or lies in one, or if nothing can be
+            moved to it in one step: it is on another disk than Minari's folder, or not writable.
+    """
+    root, final = get_dataset_path(), get_dataset_path(dataset_id)
+    above = list(final.parents)[: dataset_id.count("/") + 1]  # From the innermost to the root.
+    for folder in above[:-1]:
+        if (folder / "data").exists():
+            raise UserError(f"{dataset_id} would lie in the dataset {folder}: choose another id")
+    if not _is_free(final):
+        raise UserError(
+            f"{final} holds other datasets, or other files: choose another id than {dataset_id}"
+        )
+    parent = next(folder for folder in above if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{dataset_id} cannot be put in {parent}: the folder is not writable")
+    if parent.stat().st_dev != root.stat().st_dev:
+        raise UserError(
+            f"{dataset_id} cannot be moved from {root}, where it is written, to {parent}: that is "
+            "another disk; set MINARI_DATASETS_PATH to a folder there"
+        )
+
+
+def _is_free(final: pathlib.Path) -> bool:
+    """Whether a dataset may take this place: of nothing, of an empty folder or of a dataset."""
+    if final.is_dir():
+        return (final / "data").exists() or not any(final.iterdir())
+    return not final.exists()
+
+
 @contextlib.contextmanager
 def new_dataset(
     dataset_id: str,
@@ -45,7 +79,8 @@ def new_dataset(
 ) -> Iterator[MinariStorage]:
     """Open the storage of a new dataset, and put it in place once the block has ended well.
 
-    A dataset that already has the id is replaced at the end.
+    A dataset that already has the id is replaced at the end. Of the metadata it adds what every
+    dataset has: the id, and Minari's version.
 
     Args:
         dataset_id: the dataset's id.
@@ -60,8 +95,9 @@ def new_dataset(
         Minari's storage; fill it with ``add_episodes`` and ``update_metadata``.
 
     Raises:
-        UserError: if the disk is full.
+        UserError: if the disk is full, and as ``check_place``.
     """
+    check_place(dataset_id)
     with no_room_as_user_error(expected_bytes), tempfile.TemporaryFile(dir=folder) as file:
         _allocate(file.fileno(), expected_bytes)
     with no_room_as_user_error(_METADATA_BYTES):
@@ -75,6 +111,8 @@ def new_dataset(
         )
         storage.update_episodes([])  # Makes an HDF5 file of an empty one.
         yield storage
+        version = importlib.metadata.version("minari")
+        storage.update_metadata({"dataset_id": dataset_id, "minari_version": version})
         _put_in_place(dataset_id, folder / "new", folder / "old")
 
 
@@ -135,11 +173,22 @@ def no_room_as_user_error(size: int) -> Iterator[None]:
 
 
 def _put_in_place(dataset_id: str, made: pathlib.Path, replaced: pathlib.Path) -> None:
-    """Move a finished dataset to its place, and what was there before to ``replaced``."""
+    """Move a finished dataset to its place, and what was there before to ``replaced``.
+
+    Raises:
+        UserError: if that is not possible, for other reasons than a full disk.
+    """
     namespace = parse_dataset_id(dataset_id)[0]
-    if namespace is not None and namespace not in list_local_namespaces():
-        create_namespace(namespace)
     final = get_dataset_path(dataset_id)
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(final, replaced)
-    os.replace(made, final)
+    try:
+        if namespace is not None and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(final, replaced)
+        os.replace(made, final)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise UserError(
+            f"the finished dataset cannot be moved from {made} to {final}: {error.strerror}"
+        ) from error

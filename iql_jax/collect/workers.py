@@ -104,13 +104,11 @@ def _interrupts_deferred() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():  # Only it gets the exceptions.
         for signum in (signal.SIGINT, signal.SIGTERM):
             previous[signum] = signal.signal(signum, lambda number, _: arrived.append(number))
-    masks = hasattr(signal, "pthread_sigmask")  # Not on Windows.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if blocked is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for signum, handler in previous.items():
             signal.signal(signum, handler)
         if arrived:

@@ -17,6 +17,11 @@ from minari.storage import get_dataset_path
 
 from iql_jax.errors import UserError
 
+
+class AnotherIsMaking(UserError):
+    """Another process is making the dataset."""
+
+
 _PREFIX = ".iql_jax-making-"
 _LOCK = "lock"
 _PARTS = "parts-"
@@ -53,13 +58,13 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
         digest: of all that determines the content of the parts.
 
     Raises:
-        UserError: if another process is making the dataset, or the folder cannot be written.
+        AnotherIsMaking: if another process is making the dataset.
+        UserError: if the folder cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
             root = get_dataset_path()  # Makes the folder.
-            # No id has a dot: different ids have different folders.
-            folder = root / f"{_PREFIX}{dataset_id.replace('/', '.')}"
+            folder = _folder(root, dataset_id)
             stack.enter_context(_locked(folder))
             workspace = Workspace(folder, folder / f"{_PARTS}{digest}")
             _clear(folder, keep=workspace.parts)
@@ -67,7 +72,7 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
             _clear_unfinished(workspace.parts)
             _sweep(root, own=folder)
         except BlockingIOError as error:
-            raise UserError(
+            raise AnotherIsMaking(
                 f"another process is making {dataset_id} in {root}: wait for it, or stop it"
             ) from error
         except OSError as error:
@@ -85,6 +90,23 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
                 _remove(folder)
             raise
         _remove(folder)
+
+
+def is_being_made(dataset_id: str) -> bool:
+    """Whether a process is making a dataset now: whether it holds the lock."""
+    try:
+        with open(_folder(get_dataset_path(), dataset_id) / _LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _folder(root: pathlib.Path, dataset_id: str) -> pathlib.Path:
+    # No id has a dot: different ids have different folders.
+    return root / f"{_PREFIX}{dataset_id.replace('/', '.')}"
 
 
 @contextlib.contextmanager
@@ -140,7 +162,7 @@ def _remove(folder: pathlib.Path) -> None:
 
 
 def _delete(path: pathlib.Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -9,7 +9,6 @@ something failed or a check found a defect, or 2 where the command line is wrong
 import argparse
 import difflib
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from iql_jax.collect import catalog
 from iql_jax.data.episodes import read_episodes, read_metadata
 from iql_jax.data.resolve import datasets_root, local_ids
+from iql_jax.environment_specs import parse_spec
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted, StopRequest
 
@@ -143,10 +143,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _make(options: argparse.Namespace) -> int:
-    existing = datasets_root() / options.id / "data" / "metadata.json"
-    if options.id in catalog.EMBEDDED and existing.is_file() and not options.force:
+    from iql_jax.collect.storage import is_complete
+
+    if options.id in catalog.EMBEDDED and is_complete(options.id) and not options.force:
         metadata = read_metadata(datasets_root() / options.id)
-        seed = metadata.get("collection", {}).get("seed", "?")
+        seed = (metadata.get("collection") or {}).get("seed", "?")
         print(
             f"{options.id} exists in {datasets_root()} "
             f"({_count(metadata.get('total_steps'))} steps, seed {seed}); --force makes it again",
@@ -252,11 +253,13 @@ def _describe_data(path: pathlib.Path, metadata: dict[str, Any], progress: bool)
 
 def _environment(spec_json: str) -> str:
     """Describe an environment by its id, time limit and arguments."""
-    spec = json.loads(spec_json)
-    kwargs = {key: value for key, value in (spec.get("kwargs") or {}).items() if key != "maze_map"}
+    try:
+        spec = parse_spec(spec_json)
+    except UserError as error:
+        return f"an unknown environment: {error}"
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "maze_map"}
     words = ", ".join(f"{key}={value}" for key, value in kwargs.items())
-    limit = spec.get("max_episode_steps")
-    return f"{spec.get('id')}, {limit or 'unlimited'} steps at most" + (
+    return f"{spec.id}, {spec.max_episode_steps or 'unlimited'} steps at most" + (
         f" ({words})" if words else ""
     )
 

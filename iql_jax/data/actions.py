@@ -1,13 +1,15 @@
 """Actions as the policy makes them: inside [-1, 1] whatever their range, or one-hot."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.data.episodes import FloatArray
+from iql_jax.data.episodes import AGAIN, FloatArray
 from iql_jax.errors import UserError
 
 ACTION_LIMIT = 1 - 1e-5
@@ -51,7 +53,19 @@ def discrete_actions(metadata: dict[str, Any]) -> DiscreteActions | None:
     space = json.loads(text) if text else {}
     if space.get("type") != "Discrete":
         return None
-    return DiscreteActions(int(space["n"]), int(space.get("start", 0)))
+    with _readable(metadata):
+        return DiscreteActions(int(space["n"]), int(space.get("start", 0)))
+
+
+@contextlib.contextmanager
+def _readable(metadata: dict[str, Any]) -> Iterator[None]:
+    """Raise a UserError where a block finds that the action space lacks what its type needs."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"dataset {metadata['dataset_id']} has an action space that cannot be read: {AGAIN}"
+        ) from error
 
 
 def action_bounds(metadata: dict[str, Any]) -> Bounds | None:
@@ -70,7 +84,8 @@ def action_bounds(metadata: dict[str, Any]) -> Bounds | None:
     if not text:
         return None
     space = json.loads(text)
-    low, high = (np.array(space[key], dtype=np.float32).reshape(-1) for key in ("low", "high"))
+    with _readable(metadata):
+        low, high = (np.array(space[key], np.float32).reshape(-1) for key in ("low", "high"))
     if (low == -1).all() and (high == 1).all():
         return None
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):

@@ -2,14 +2,15 @@
 
 One uncompressed npz file a dataset lies in ``$IQL_JAX_CACHE`` (``~/.cache/iql_jax`` unless set).
 It is remade when the dataset's files change, and when it is damaged: the archive's checksums tell.
+Copies of datasets that are gone are removed when another one is made.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import tempfile
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ import numpy.typing as npt
 
 from iql_jax.console import say
 from iql_jax.data.episodes import FlatEpisodes, read_episodes, read_metadata
+from iql_jax.data.leftovers import sweep
 
 _FORMAT_VERSION = 1
 _FIELDS = ("actions", "rewards", "terminations", "truncations", "lengths")
 _PREFIX = "observations/"
+_TEMPORARY = ".making-"
 
 
 class _Stale(Exception):
@@ -46,12 +49,14 @@ def load_episodes(path: pathlib.Path, progress: bool = True) -> tuple[FlatEpisod
         return _read(file, key)
     except (FileNotFoundError, _Stale):
         pass
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Damage shows as almost any.
         say(f"the cached copy {file} is damaged ({error}); making it again")
     episodes = read_episodes(path, progress)
     digest = fingerprint(episodes)
     try:
-        _write(file, key, digest, episodes)
+        _write(file, key, digest, episodes, source=path)
+        sweep(file.parent, f"{_TEMPORARY}*")
+        _evict(file.parent)
     except OSError as error:
         say(f"cannot keep a fast copy of the dataset in {file.parent} ({error}); going on without")
     return episodes, digest
@@ -103,7 +108,7 @@ def _file_name(path: pathlib.Path) -> str:
 def _read(file: pathlib.Path, key: str) -> tuple[FlatEpisodes, str]:
     # Opened here, for np.load leaves a damaged file open.
     with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        header = json.loads(str(archive["header"]))
+        header = _header(archive)
         if header["key"] != key:
             raise _Stale
         observations = {name: archive[_PREFIX + name] for name in header["observations"]}
@@ -112,17 +117,35 @@ def _read(file: pathlib.Path, key: str) -> tuple[FlatEpisodes, str]:
     return episodes, str(header["fingerprint"])
 
 
-def _write(file: pathlib.Path, key: str, digest: str, episodes: FlatEpisodes) -> None:
+def _header(archive: Any) -> dict[str, Any]:
+    return dict(json.loads(str(archive["header"])))
+
+
+def _evict(folder: pathlib.Path) -> None:
+    """Remove the copies of datasets that are gone."""
+    for file in folder.glob("[!.]*.npz"):
+        # What cannot be read is said, and made again, when it is asked for.
+        with contextlib.suppress(Exception), open(file, "rb") as stream:
+            with np.load(stream, allow_pickle=False) as archive:
+                source = _header(archive).get("source")  # Older copies do not tell.
+            if source is not None and not os.path.exists(source):
+                file.unlink()
+
+
+def _write(
+    file: pathlib.Path, key: str, digest: str, episodes: FlatEpisodes, source: pathlib.Path
+) -> None:
     """Write under another name first, so that the cache holds whole files only."""
     header = {
         "key": key,
         "fingerprint": digest,
         "observations": list(episodes.observations),
         "is_dict": episodes.is_dict,
+        "source": str(source.resolve()),
     }
     contents: dict[str, Any] = {"header": np.array(json.dumps(header)), **_arrays(episodes)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".making-", suffix=".npz")
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=_TEMPORARY, suffix=".npz")
     try:
         with os.fdopen(handle, "wb") as stream:
             np.savez(stream, **contents)

@@ -17,6 +17,10 @@ import warnings
 from collections.abc import Iterator
 
 from iql_jax.console import say
+from iql_jax.data.leftovers import sweep
+from iql_jax.errors import UserError
+
+_PREFIX = ".downloading-"
 
 REACH_SECONDS = 6.0
 """How long the server may take to answer, name look-up included."""
@@ -38,8 +42,15 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
     """
+    from iql_jax.collect.storage import check_place
+
+    sweep(root, f"{_PREFIX}*")
     remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
     _check_client(remote)
+    try:
+        check_place(dataset_id)
+    except UserError as error:
+        raise DownloadFailed(str(error)) from error
     unreachable = _why_unreachable(_server(remote))
     if unreachable is not None:
         raise DownloadFailed(unreachable)
@@ -48,7 +59,7 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     try:
         with (
             tempfile.TemporaryDirectory(
-                prefix=".downloading-", dir=root, ignore_cleanup_errors=True
+                prefix=_PREFIX, dir=root, ignore_cleanup_errors=True
             ) as folder,
             contextlib.redirect_stdout(sys.stderr),
             warnings.catch_warnings(record=True) as caught,
@@ -115,11 +126,14 @@ def _datasets_path(folder: str) -> Iterator[None]:
 
 
 def _move_datasets(source: pathlib.Path, root: pathlib.Path) -> None:
-    """Move each dataset and each namespace description that is not there yet."""
+    """Move each dataset and each namespace description that is not there yet.
+
+    An empty folder is no dataset: one takes its place.
+    """
     found = [file.parent.parent for file in source.rglob("data/metadata.json")]
     found += list(source.rglob("namespace_metadata.json"))
     for item in found:
         target = root / item.relative_to(source)
-        if not target.exists():
+        if not (target / "data" if item.is_dir() else target).exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(item, target)

@@ -43,7 +43,14 @@ def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Findin
         env.close()
     for what, shapes in found.items():
         stored = metadata.get(f"{what.removesuffix('s')}_space")
-        if stored is not None and (expected := _shapes(deserialize_space(stored))) != shapes:
+        if stored is None:
+            continue
+        try:
+            expected = _shapes(deserialize_space(stored))
+        except Exception as error:  # Minari raises whatever comes of broken text.
+            text = f"the space of the {what} cannot be read ({type(error).__name__}: {error})"
+            return Finding("defect", topic, text)
+        if expected != shapes:
             text = f"{name} has {what} {shapes}, but those of the dataset are {expected}"
             return Finding("defect", topic, text)
     limit = json.loads(metadata[key]).get("max_episode_steps")

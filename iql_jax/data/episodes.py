@@ -20,7 +20,19 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-AGAIN = "download or make the dataset again"
+AGAIN = "delete its folder and download it again, or make or import it again with --force"
+
+_KINDS: dict[str, Any] = {
+    "action_space": str,
+    "collection": dict,
+    "data_format": str,
+    "env_spec": str,
+    "eval_env_spec": str,
+    "ref_max_score": int | float,
+    "ref_min_score": int | float,
+    "requirements": list,
+}
+"""Entries of the metadata, which may be missing, and what they are in JSON."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,10 +99,15 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
         metadata = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}): {AGAIN}") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"{file} holds no metadata: {AGAIN}")
     missing = {"dataset_id", "total_episodes"} - set(metadata)
     if missing:
         raise UserError(f"{file} lacks {', '.join(sorted(missing))}: {AGAIN}")
-    return dict(metadata)
+    for key, kind in _KINDS.items():
+        if not isinstance(metadata.get(key), kind | None):
+            raise UserError(f"{file} holds {metadata[key]!r} as its {key}: {AGAIN}")
+    return metadata
 
 
 def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
@@ -315,6 +332,5 @@ def _check_finite(array: FloatArray, lengths: IntArray, field: str, name: str) -
     step = row - (ends[e] - rows[e])
     raise UserError(
         f"{name}: episode {e}, {field} holds {array[row, column]} at step {step} (component "
-        f"{column}), no finite float32 number: {AGAIN}, or leave the episode out with Minari's "
-        "filter_episodes"
+        f"{column}), no finite float32 number: {AGAIN}"
     )

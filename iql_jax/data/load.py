@@ -6,20 +6,23 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from iql_jax.collect.ant_controller import packaged_controller_digest
 from iql_jax.collect.catalog import EMBEDDED
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
-from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray, read_metadata
+from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_metadata
 from iql_jax.data.maze_task import maze_kind, set_up_maze
 from iql_jax.data.requirements import unmet_requirements
 from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
-from iql_jax.data.top_episodes import episode_returns, top_episodes, transitions_of
+from iql_jax.data.steps import Steps
+from iql_jax.data.top_episodes import keep_top
 from iql_jax.environment_specs import check_namespace, parse_spec
-from iql_jax.environments import EnvironmentRecipe, MazeTask
+from iql_jax.environments import EnvironmentRecipe
+from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.types import Transitions
 
 _STD_OFFSET = 1e-3
@@ -50,24 +53,6 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Steps:
-    """Transitions with their meaning settled; actions, rewards and observations still raw."""
-
-    observations: FloatArray  # [n, observation_dim]
-    next_observations: FloatArray  # [n, observation_dim]
-    actions: FloatArray  # [n, action_dim]
-    rewards: FloatArray  # [n]
-    masks: FloatArray  # [n]
-    lengths: IntArray  # [E]
-    observation_keys: tuple[str, ...]  # Of a Dict observation; empty for a Box.
-    notes: tuple[str, ...]
-    at_goal: BoolArray | None = None  # [n], in a maze: whether the transition ends at the goal.
-    maze: MazeTask | None = None
-    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Of the environment.
-    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class _Normalization:
     """Observations minus ``mean``, divided by ``std``; both [observation_dim]."""
 
@@ -95,16 +80,20 @@ def load_dataset(config: Config) -> Dataset:
     """
     resolved = resolve(config.dataset, config.progress)
     metadata = read_metadata(resolved.path)
-    spec = _spec(metadata, "eval_env_spec", "env_spec")
+    spec, unreadable = _evaluation_spec(metadata)
+    if unreadable is not None and config.eval_episodes > 0:
+        raise NoEnvironment(str(unreadable))
     if spec is not None and config.eval_episodes > 0 and not config.trust_environment:
         check_namespace(spec)  # Before the data are read: it fails early or not at all.
     episodes, digest = cache.load_episodes(resolved.path, config.progress)
+    if unreadable is not None and set(episodes.observations) >= maze_data.ENTRIES:
+        raise unreadable  # It may be a maze's, and says then what the data mean.
     kind = None if spec is None else maze_kind(spec)
     if spec is None or kind is None:
         steps = _plain_steps(episodes, spec)
     else:
         steps = _maze_steps(episodes, metadata, spec, config)
-    steps = _keep_top(steps, config.top_episodes)
+    steps = keep_top(steps, config.top_episodes)
     actions = learnable_actions(steps.actions, metadata)
     transform = REWARD_TRANSFORMS[config.reward_transform](steps.rewards, steps.lengths)
     normalization = _normalization(steps.observations) if config.normalize_observations else None
@@ -120,13 +109,14 @@ def load_dataset(config: Config) -> Dataset:
     )
     rule = score_rule(resolved.id, metadata, is_maze=kind is not None)
     notes = [
-        *_size_notes(resolved.id, episodes),
+        *_making_notes(resolved.id, metadata, episodes),
+        *_environment_notes(spec, unreadable),
         *steps.notes,
         *actions.notes,
         *unmet_requirements(metadata),
     ]
     if spec is not None:
-        notes += score_caveats(rule, spec)
+        notes += score_caveats(rule, spec, metadata)
     if resolved.id != resolved.requested_id:
         notes.insert(0, f"it stands in for {resolved.requested_id}: like it in kind, other data")
     for note in notes:
@@ -149,6 +139,7 @@ def load_dataset(config: Config) -> Dataset:
         "observation_dim": int(steps.observations.shape[1]),
         "action_dim": int(actions.values.shape[1]),
         "choices": choices,
+        "collection": metadata.get("collection"),
         "notes": notes,
     }
     recipe = None
@@ -167,17 +158,26 @@ def _next_actions(config: Config, actions: FloatArray, lengths: IntArray) -> dic
     return next_actions(actions, lengths)
 
 
-def _spec(metadata: dict[str, Any], *keys: str) -> EnvSpec | None:
-    """The first environment specification that the metadata hold under these keys."""
-    text = _first(metadata, keys)
-    return None if text is None else parse_spec(text)
+def _evaluation_spec(metadata: dict[str, Any]) -> tuple[EnvSpec | None, UserError | None]:
+    """The specification of the evaluation environment, where there is one, or why it has none."""
+    text = _evaluation_text(metadata)
+    try:
+        return None if text is None else parse_spec(text), None
+    except UserError as error:
+        return None, error
 
 
-def _first(metadata: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((metadata[key] for key in keys if metadata.get(key)), None)
+def _evaluation_text(metadata: dict[str, Any]) -> str | None:
+    return metadata.get("eval_env_spec") or metadata.get("env_spec")
 
 
-def _plain_steps(episodes: FlatEpisodes, spec: EnvSpec | None) -> _Steps:
+def _environment_notes(spec: EnvSpec | None, unreadable: UserError | None) -> list[str]:
+    if spec is not None:
+        return []
+    return [f"{unreadable or 'it names no environment'}: nothing can be evaluated"]
+
+
+def _plain_steps(episodes: FlatEpisodes, spec: EnvSpec | None) -> Steps:
     """Every transition as stored; the mask is 0 at terminations alone.
 
     Entries of a Dict observation are concatenated in their order, but for FrankaKitchen's: its
@@ -187,9 +187,8 @@ def _plain_steps(episodes: FlatEpisodes, spec: EnvSpec | None) -> _Steps:
     if spec is not None and "franka_kitchen" in str(spec.entry_point):
         keys = ("observation",)
     rows = np.concatenate([episodes.observations[key] for key in keys], axis=1)
-    notes = () if spec else ("it names no environment: nothing can be evaluated",)
     row = episodes.step_index()
-    return _Steps(
+    return Steps(
         observations=np.take(rows, row, axis=0),
         next_observations=np.take(rows, row + 1, axis=0),
         actions=episodes.actions,
@@ -197,19 +196,18 @@ def _plain_steps(episodes: FlatEpisodes, spec: EnvSpec | None) -> _Steps:
         masks=(~episodes.terminations).astype(np.float32),
         lengths=episodes.lengths,
         observation_keys=keys if episodes.is_dict else (),
-        notes=notes,
     )
 
 
 def _maze_steps(
     episodes: FlatEpisodes, metadata: dict[str, Any], evaluation: EnvSpec, config: Config
-) -> _Steps:
+) -> Steps:
     """Transitions of a maze dataset, with the config's semantics."""
     maze_data.check_maze_entries(episodes, evaluation)
     entries = episodes.observations
     setup = set_up_maze(
         evaluation,
-        _spec(metadata, "env_spec") or evaluation,
+        parse_spec(metadata["env_spec"]) if metadata.get("env_spec") else evaluation,
         positions=entries["achieved_goal"],
         observation_dim=entries["observation"].shape[1],
         goal=config.maze_goal,
@@ -233,41 +231,13 @@ def _maze_steps(
         "evaluation_goal": setup.task.goal and list(setup.task.goal),
         "maze_reward": "dense" if setup.dense else "sparse",
     }
-    return _Steps(
-        observations=found.observations,
-        next_observations=found.next_observations,
-        actions=episodes.actions[found.kept],
-        rewards=found.rewards,
-        masks=found.masks,
-        lengths=found.lengths,
-        observation_keys=found.observation_keys,
+    return dataclasses.replace(
+        found,
         notes=(*setup.notes, *found.notes),
-        at_goal=found.at_goal,
         maze=setup.task,
         kwargs=setup.kwargs,
         choices=choices,
     )
-
-
-def _keep_top(steps: _Steps, share: float) -> _Steps:
-    """The episodes of the highest return alone; what is kept goes on record."""
-    returns = episode_returns(steps.rewards, steps.lengths)
-    best = top_episodes(returns, share)
-    lowest = float(returns[best].min())
-    notes = steps.notes
-    if len(best) < len(returns):
-        row = transitions_of(best, steps.lengths)
-        fields = ("observations", "next_observations", "actions", "rewards", "masks", "at_goal")
-        arrays = {name: getattr(steps, name) for name in fields}
-        kept = {name: array[row] for name, array in arrays.items() if array is not None}
-        steps = dataclasses.replace(steps, lengths=steps.lengths[best], **kept)
-        share_kept = f"{len(best):,} of {len(returns):,} episodes"
-        notes = (*notes, f"the best {share_kept} are kept, with a return of {lowest:g} or more")
-    record = {"share": share, "episodes": len(best), "lowest_return": lowest}
-    choices: dict[str, Any] = {**steps.choices, "top_episodes": record}
-    if steps.at_goal is not None:
-        choices["transitions_at_goal"] = int(steps.at_goal.sum())
-    return dataclasses.replace(steps, notes=notes, choices=choices)
 
 
 def _normalization(observations: FloatArray) -> _Normalization:
@@ -280,13 +250,13 @@ def _normalization(observations: FloatArray) -> _Normalization:
 def _recipe(
     config: Config,
     metadata: dict[str, Any],
-    steps: _Steps,
+    steps: Steps,
     normalization: _Normalization | None,
     actions: LearnableActions,
 ) -> EnvironmentRecipe:
     low, high = actions.bounds or (None, None)
     return EnvironmentRecipe(
-        spec=str(_first(metadata, ("eval_env_spec", "env_spec"))),
+        spec=str(_evaluation_text(metadata)),
         kwargs=steps.kwargs,
         observation_keys=steps.observation_keys,
         observation_mean=None if normalization is None else normalization.mean,
@@ -302,9 +272,23 @@ def _recipe(
     )
 
 
-def _size_notes(dataset_id: str, episodes: FlatEpisodes) -> list[str]:
-    """An embedded dataset keeps its id when it is made smaller, for a test: no run may miss it."""
-    full = EMBEDDED[dataset_id].steps if dataset_id in EMBEDDED else None
-    if full in (None, episodes.num_transitions):
+def _making_notes(dataset_id: str, metadata: dict[str, Any], episodes: FlatEpisodes) -> list[str]:
+    """An embedded dataset keeps its id when it is made otherwise: no run may miss it.
+
+    Smaller, for a test, from another seed, or by an earlier ant controller.
+    """
+    if dataset_id not in EMBEDDED:
         return []
-    return [f"made with {episodes.num_transitions:,} transitions instead of {full:,}"]
+    full, notes = EMBEDDED[dataset_id].steps, []
+    if full not in (None, episodes.num_transitions):
+        notes.append(f"made with {episodes.num_transitions:,} transitions instead of {full:,}")
+    collection = metadata.get("collection") or {}
+    if collection.get("seed", 0) != 0:
+        notes.append(f"made with the seed {collection['seed']} instead of 0")
+    controller = packaged_controller_digest()
+    if collection.get("controller", controller) != controller:
+        notes.append(
+            f"made with the ant controller {collection['controller']}; the packaged one is now "
+            f"{controller}"
+        )
+    return notes

@@ -14,16 +14,15 @@ environments compute both at once, and change goals afterwards. Taking it from t
 the wrong goals in the first observations of Minari's PointMaze episodes (Minari issue 265).
 """
 
-import dataclasses
-
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray
 from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind
+from iql_jax.data.steps import Steps
 from iql_jax.errors import UserError
-from iql_jax.maze import GOAL_RADIUS
+from iql_jax.maze import at_goal
 
 _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
     "point": ("observation",),  # x, y, vx, vy.
@@ -31,34 +30,8 @@ _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
 }
 """The entries that make up an observation: the position comes first in both."""
 
-_ENTRIES = ("observation", "achieved_goal", "desired_goal")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MazeTransitions:
-    """The transitions that are kept, n of them in E episodes.
-
-    Attributes:
-        observations: [n, observation_dim] float32, the position first.
-        next_observations: [n, observation_dim] float32.
-        rewards: [n] float32.
-        masks: [n] float32: 0 where the episode ends for good.
-        kept: [n] int64, their places in the dataset.
-        lengths: [E] int64, transitions kept of each episode.
-        observation_keys: the entries that make up an observation, in order.
-        at_goal: [n] bool: whether a transition ends within the goal's radius.
-        notes: what the user should know.
-    """
-
-    observations: FloatArray
-    next_observations: FloatArray
-    rewards: FloatArray
-    masks: FloatArray
-    kept: IntArray
-    lengths: IntArray
-    observation_keys: tuple[str, ...]
-    at_goal: BoolArray
-    notes: tuple[str, ...]
+ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
+"""What an observation of the maze environments holds."""
 
 
 def check_maze_entries(episodes: FlatEpisodes, spec: EnvSpec) -> None:
@@ -67,13 +40,13 @@ def check_maze_entries(episodes: FlatEpisodes, spec: EnvSpec) -> None:
     Raises:
         UserError: naming what is missing or wrong.
     """
-    missing = [key for key in _ENTRIES if key not in episodes.observations]
+    missing = ENTRIES - set(episodes.observations)
     if missing:
         raise UserError(
-            f"observations of {spec.id} must have the entries {', '.join(_ENTRIES)}; the dataset's "
-            f"lack {', '.join(missing)}"
+            f"observations of {spec.id} must have the entries {', '.join(sorted(ENTRIES))}; the "
+            f"dataset's lack {', '.join(sorted(missing))}"
         )
-    observation, achieved, _ = (episodes.observations[key] for key in _ENTRIES)
+    observation, achieved = (episodes.observations[key] for key in ("observation", "achieved_goal"))
     if maze_kind(spec) == "point" and not np.array_equal(observation[:, :2], achieved):
         raise UserError(
             f"'observation' of {spec.id} must begin with the position (achieved_goal); the "
@@ -88,8 +61,8 @@ def maze_transitions(
     goal: str,
     terminate_at_success: bool,
     drop_after_success: bool,
-) -> MazeTransitions:
-    """Turn a maze dataset into transitions.
+) -> Steps:
+    """Settle what the steps of a maze dataset mean, and which are kept.
 
     Args:
         episodes: the data, checked by ``check_maze_entries``.
@@ -104,13 +77,15 @@ def maze_transitions(
     target: npt.NDArray[np.float32] = step_goals
     if goal == "eval":
         target = np.asarray(setup.task.goal, dtype=np.float32)
-    distance = np.linalg.norm(episodes.observations["achieved_goal"][row + 1] - target, axis=-1)
-    success = distance <= GOAL_RADIUS
+    achieved = episodes.observations["achieved_goal"][row + 1]
+    success = at_goal(achieved, target)
     rewards = episodes.rewards
     ends = episodes.terminations
     notes = []
     if goal == "eval":
-        rewards = np.exp(-distance) if setup.dense else success
+        rewards = success.astype(np.float32)
+        if setup.dense:
+            rewards = np.exp(-np.linalg.norm(achieved - target, axis=-1))
         if ends.any():
             notes.append(f"{int(ends.sum())} terminations at other goals are not terminations here")
         ends = np.zeros_like(ends)
@@ -130,12 +105,12 @@ def maze_transitions(
     keys = _LAYOUT[setup.kind]
     rows = np.concatenate([episodes.observations[key] for key in keys], axis=1)
     seen = step_goals[kept] if goal == "episode" else None
-    return MazeTransitions(
+    return Steps(
         observations=_take(rows, row[kept], seen),
         next_observations=_take(rows, row[kept] + 1, seen),
+        actions=episodes.actions[kept],
         rewards=rewards[kept].astype(np.float32),
         masks=(~ends[kept]).astype(np.float32),
-        kept=kept,
         lengths=lengths,
         observation_keys=(*keys, "desired_goal") if goal == "episode" else keys,
         at_goal=success[kept],
@@ -150,7 +125,7 @@ def _begins_to_wait(episodes: FlatEpisodes, step_goals: FloatArray) -> BoolArray
     so for most of their steps, while the points of its PointMaze get a new goal at once.
     """
     achieved = episodes.observations["achieved_goal"][episodes.step_index() + 1]
-    arrived = np.linalg.norm(achieved - step_goals, axis=-1) <= GOAL_RADIUS
+    arrived = at_goal(achieved, step_goals)
     stays = np.zeros_like(arrived)
     stays[:-1] = (step_goals[1:] == step_goals[:-1]).all(axis=1)
     return np.asarray(arrived & stays)

@@ -20,7 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.environments import MazeTask
 from iql_jax.errors import UserError
-from iql_jax.maze import MazeMap
+from iql_jax.maze import NOT_THIS_MAZE, MazeMap
 
 MazeKind = Literal["point", "ant"]
 
@@ -31,10 +31,7 @@ _KINDS: dict[str, tuple[MazeKind, float]] = {
 """gymnasium_robotics' environment classes, and the scaling that each fixes (metres a cell)."""
 
 _TOLERATED_IN_WALLS = 1e-3
-"""Share of positions by which the two mazes may differ: simulated contacts are soft."""
-
-_NOT_THIS_MAZE = 0.05
-"""Share of positions in walls from which on a maze cannot be the data's own."""
+"""Share of positions by which the evaluation maze may do worse than the collecting one."""
 
 _FLIPS = {"left and right": (1,), "top and bottom": (0,), "both ways": (0, 1)}
 """Ways to mirror a map, by the axes that are flipped."""
@@ -112,7 +109,7 @@ def set_up_maze(
     if walls == "evaluation":
         chosen, notes = _keep_map(maze_map(evaluation), positions)
     else:
-        chosen, notes = _choose_map(maze_map(evaluation), maze_map(collection), positions)
+        chosen, notes = choose_map(maze_map(evaluation), maze_map(collection), positions)
     goals = chosen.cell_to_xy(chosen.marked("g"))
     if goal == "eval" and len(goals) != 1:
         raise UserError(
@@ -139,30 +136,32 @@ def set_up_maze(
         task=MazeTask(map=chosen, goal=fixed),
         kwargs=kwargs,
         dense=evaluation.kwargs.get("reward_type", "sparse") == "dense",
-        in_walls=share_in_walls(chosen, positions),
+        in_walls=chosen.share_in_walls(positions),
         notes=tuple(notes),
     )
 
 
-def share_in_walls(maze: MazeMap, positions: npt.NDArray[np.float32]) -> float:
-    """The share of positions [M, 2] that lie in walls of a maze, or outside it."""
-    return float(np.mean(~maze.is_free(positions)))
-
-
 def _keep_map(evaluation: MazeMap, positions: npt.NDArray[np.float32]) -> tuple[MazeMap, list[str]]:
-    share = 100 * share_in_walls(evaluation, positions)
+    share = 100 * evaluation.share_in_walls(positions)
+    if not share:
+        return evaluation, []
     return evaluation, [
         f"{share:.3g} % of the data's positions lie in walls of the evaluation maze, which is "
         "used all the same (config.maze_walls='evaluation')"
     ]
 
 
-def _choose_map(
+def choose_map(
     evaluation: MazeMap, collection: MazeMap, positions: npt.NDArray[np.float32]
 ) -> tuple[MazeMap, list[str]]:
-    in_evaluation = share_in_walls(evaluation, positions)
-    in_collection = share_in_walls(collection, positions)
-    if min(in_evaluation, in_collection) > _NOT_THIS_MAZE:
+    """The maze to evaluate on: ``evaluation``, unless the data lie in its walls; and why.
+
+    Raises:
+        UserError: if they lie in walls of both mazes.
+    """
+    in_evaluation = evaluation.share_in_walls(positions)
+    in_collection = collection.share_in_walls(positions)
+    if min(in_evaluation, in_collection) > NOT_THIS_MAZE:
         raise UserError(
             f"{100 * in_evaluation:.1f} % of the data's positions lie in walls of the evaluation "
             f"maze and {100 * in_collection:.1f} % in those of the collecting maze: the metadata's "

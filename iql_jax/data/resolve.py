@@ -10,6 +10,8 @@ import difflib
 import os
 import pathlib
 import re
+import time
+from collections.abc import Iterator
 from typing import Literal
 
 from iql_jax.console import say
@@ -18,6 +20,8 @@ from iql_jax.errors import UserError
 
 LOCAL_NAMESPACE = "iql"
 """Datasets that this package makes itself; no server has them."""
+
+_POLL_SECONDS = 1.0
 
 _ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
 
@@ -50,6 +54,7 @@ def resolve(dataset_id: str, progress: bool = True) -> Resolved:
         UserError: if there is no such dataset; names ids like it.
     """
     from iql_jax.collect import catalog
+    from iql_jax.collect.storage import is_complete
 
     root = datasets_root()
     if not _ID.fullmatch(dataset_id):
@@ -59,7 +64,7 @@ def resolve(dataset_id: str, progress: bool = True) -> Resolved:
         )
     if dataset_id in catalog.EMBEDDED:
         return _embedded(dataset_id, dataset_id, root, progress)
-    if _is_local(dataset_id, root):
+    if is_complete(dataset_id):
         return Resolved(dataset_id, dataset_id, "local", root / dataset_id)
     if (root / dataset_id / "data").exists():
         raise UserError(f"{root / dataset_id} holds an incomplete dataset; delete it and try again")
@@ -78,34 +83,50 @@ def resolve(dataset_id: str, progress: bool = True) -> Resolved:
         say(f"{dataset_id} cannot be downloaded: {failure}")
         say(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
         return _embedded(twin, dataset_id, root, progress)
-    if not _is_local(dataset_id, root):
+    if not is_complete(dataset_id):
         raise UserError(f"the download of {dataset_id} ended without it: try again")
     say(f"{dataset_id} is downloaded")
     return Resolved(dataset_id, dataset_id, "downloaded", root / dataset_id)
 
 
 def local_ids(root: pathlib.Path) -> list[str]:
-    """The ids of all datasets in a folder of datasets."""
-    found = []
-    for folder, children, _ in os.walk(root):
-        children[:] = [child for child in children if not child.startswith(".")]
-        if "data" in children:
-            children.clear()
-            found.append(pathlib.Path(folder).relative_to(root).as_posix())
-    return sorted(found)
+    """The ids of all datasets in a folder of datasets, linked ones too."""
+    return sorted(path.relative_to(root).as_posix() for path in _datasets(root, frozenset()))
+
+
+def _datasets(folder: pathlib.Path, above: frozenset[tuple[int, int]]) -> Iterator[pathlib.Path]:
+    """The datasets in a folder, which lies in others; a link back to one of these is not followed.
+
+    Folders that cannot be read hold none.
+    """
+    with contextlib.suppress(OSError):
+        state = folder.stat()
+        place = (state.st_dev, state.st_ino)
+        if place in above:
+            return
+        for child in folder.iterdir():
+            if child.name.startswith(".") or not os.path.isdir(child):
+                continue
+            if os.path.isdir(child / "data"):
+                yield child
+            else:
+                yield from _datasets(child, above | {place})
 
 
 def _embedded(dataset_id: str, requested_id: str, root: pathlib.Path, progress: bool) -> Resolved:
     from iql_jax.collect import catalog
+    from iql_jax.collect.storage import is_complete
+    from iql_jax.collect.workspace import AnotherIsMaking, is_being_made
 
-    if not _is_local(dataset_id, root):
+    while not is_complete(dataset_id):
         say(f"making {dataset_id}, once, in {root}")
-        catalog.make(dataset_id, progress=progress)
+        try:
+            catalog.make(dataset_id, progress=progress)
+        except AnotherIsMaking:
+            say(f"waiting for another process that makes {dataset_id}")
+            while is_being_made(dataset_id):
+                time.sleep(_POLL_SECONDS)
     return Resolved(dataset_id, requested_id, "embedded", root / dataset_id)
-
-
-def _is_local(dataset_id: str, root: pathlib.Path) -> bool:
-    return (root / dataset_id / "data" / "metadata.json").is_file()
 
 
 def datasets_root() -> pathlib.Path:

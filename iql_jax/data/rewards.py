@@ -36,12 +36,27 @@ def _minus_one(rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64])
     return RewardTransform(shift=-1.0)
 
 
+def episode_returns(
+    rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """The undiscounted return of each episode.
+
+    Args:
+        rewards: [n], episode after episode.
+        lengths: [E], each at least 1; their sum is n.
+
+    Returns:
+        [E].
+    """
+    starts = np.cumsum(lengths) - lengths
+    return np.add.reduceat(rewards.astype(np.float64), starts)
+
+
 def _return_range(
     rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]
 ) -> RewardTransform:
     """Divide by the range of the episodes' returns and multiply by 1000, for locomotion."""
-    starts = np.cumsum(lengths) - lengths
-    returns = np.add.reduceat(rewards.astype(np.float64), starts)
+    returns = episode_returns(rewards, lengths)
     spread = float(returns.max() - returns.min())
     if spread == 0:
         raise UserError(

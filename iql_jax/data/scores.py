@@ -161,8 +161,11 @@ def palm_caveat(env_id: str) -> str:
     )
 
 
-def score_caveats(rule: ScoreRule, spec: EnvSpec) -> list[str]:
-    """Known reasons why a score is not comparable with published ones."""
+def score_caveats(rule: ScoreRule, spec: EnvSpec, metadata: dict[str, Any]) -> list[str]:
+    """Known reasons why a score is not comparable with published ones, or why there is none."""
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if rule.kind == "none" and low is not None and high is not None:
+        return [f"no score: the reference scores do not rise, from {low} (random) to {high}"]
     if rule.kind == "normalized" and spec.name in _PALM_REWARDED and spec.version == 1:
         return [palm_caveat(spec.id)]
     if rule.kind == "normalized" and spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:

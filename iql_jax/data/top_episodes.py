@@ -1,39 +1,73 @@
 """The best episodes of a dataset: what "10 % behavioural cloning" clones."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
-from iql_jax.data.episodes import FloatArray, IntArray
+from iql_jax.data.episodes import IntArray
+from iql_jax.data.rewards import episode_returns
+from iql_jax.data.steps import Steps
 
-
-def episode_returns(rewards: FloatArray, lengths: IntArray) -> FloatArray:
-    """The undiscounted return of each episode.
-
-    Args:
-        rewards: [n], episode after episode.
-        lengths: [E], each at least 1; their sum is n.
-
-    Returns:
-        [E] float64.
-    """
-    starts = np.cumsum(lengths) - lengths
-    return np.add.reduceat(rewards.astype(np.float64), starts)
+FloatArray = npt.NDArray[np.float64]
 
 
-def top_episodes(returns: FloatArray, share: float) -> IntArray:
+def keep_top(steps: Steps, share: float) -> Steps:
+    """The steps of the best episodes alone (``top_episodes``); what is kept goes on record."""
+    returns = episode_returns(steps.rewards, steps.lengths)
+    best = top_episodes(returns, steps.lengths, share)
+    lowest = float(returns[best].min())
+    record: dict[str, Any] = {"share": share, "episodes": len(best), "lowest_return": lowest}
+    notes = steps.notes
+    if len(best) < len(returns):
+        row = transitions_of(best, steps.lengths)
+        fields = ("observations", "next_observations", "actions", "rewards", "masks", "at_goal")
+        arrays = {name: getattr(steps, name) for name in fields}
+        kept = {name: array[row] for name, array in arrays.items() if array is not None}
+        steps = dataclasses.replace(steps, lengths=steps.lengths[best], **kept)
+        note = (
+            f"the best {len(best):,} of {len(returns):,} episodes are kept, with a return of "
+            f"{lowest:g} or more"
+        )
+        if ties := ties_at_the_cut(returns, best):
+            record["ties"] = ties
+            note += f"; {ties:,} of them have the same as some left out, in fewer steps or earlier"
+        notes = (*notes, note)
+    choices: dict[str, Any] = {**steps.choices, "top_episodes": record}
+    if steps.at_goal is not None:
+        choices["transitions_at_goal"] = int(steps.at_goal.sum())
+    return dataclasses.replace(steps, notes=notes, choices=choices)
+
+
+def top_episodes(returns: FloatArray, lengths: IntArray, share: float) -> IntArray:
     """The episodes of the highest return, in the dataset's order.
 
-    Where returns are equal the earlier episode comes first.
+    Of equal returns the one that a discount would prefer comes first: a gain in fewer steps, a
+    loss in more. In a maze whose episodes end at the goal all that arrive return 1, and so the
+    quickest arrivals are kept, as by CORL's "any-percent BC", which compares discounted returns.
+    Undiscounted ones go first here because the literature's "10 % BC" compares these. Where nothing
+    is gained or lost, and where the steps are equal too, the dataset's order decides.
 
     Args:
-        returns: [E].
+        returns: [E], undiscounted.
+        lengths: [E], transitions in each.
         share: of the episodes, in (0, 1]: this many are kept to the nearest, and at least one.
 
     Returns:
         [K] int64, rising.
     """
     count = max(1, round(share * len(returns)))
-    best_first = np.argsort(-returns, kind="stable")
+    best_first = np.lexsort((np.sign(returns) * lengths, -returns))  # The last key is the first.
     return np.sort(best_first[:count])
+
+
+def ties_at_the_cut(returns: FloatArray, kept: IntArray) -> int:
+    """How many episodes that are kept have the same return as one that is left out."""
+    lowest = returns[kept].min()
+    equal = int((returns == lowest).sum())
+    equal_and_kept = int((returns[kept] == lowest).sum())
+    return equal_and_kept if equal > equal_and_kept else 0
 
 
 def transitions_of(episodes: IntArray, lengths: IntArray) -> IntArray:

@@ -49,7 +49,8 @@ def import_d4rl(
         force: whether to replace a dataset that has the id.
         keep_timeouts: whether to keep the transitions at time limits, which D4RL leaves out; the
             file must store next observations.
-        time_limit: steps an episode, for files without 'timeouts'; None takes D4RL's.
+        time_limit: steps an episode, for files without 'timeouts', of which the transitions at time
+            limits are not kept; None takes D4RL's.
         progress: whether to show progress bars.
         check: called now and then while writing; what it raises ends the import.
 
@@ -67,10 +68,17 @@ def import_d4rl(
         raise UserError(
             f"--time-limit {time_limit}: it is for files without 'timeouts', and at least 1"
         )
+    if time_limit is not None and keep_timeouts:
+        raise UserError(
+            f"--time-limit {time_limit} says which transitions are left out, and --keep-timeouts "
+            "that none is: give one of them"
+        )
     if found is not None:
         _check_dimensions(file, *found, path)
-        time_limit = found[1].time_limit if time_limit is None else time_limit
-    rows, notes = _rows(file, path, keep_timeouts, time_limit)
+    whose = "D4RL's" if time_limit is None else "--time-limit"
+    if time_limit is None and found is not None:
+        time_limit = found[1].time_limit
+    rows, notes = _rows(file, path, keep_timeouts, time_limit, whose)
     check_rows(rows, str(path))
     if found is None:
         name = "a dataset in D4RL's format"
@@ -115,9 +123,9 @@ def _check_dimensions(file: D4RLFile, name: str, task: D4RLTask, path: pathlib.P
 
 
 def _rows(
-    file: D4RLFile, path: pathlib.Path, keep_timeouts: bool, time_limit: int | None
+    file: D4RLFile, path: pathlib.Path, keep_timeouts: bool, time_limit: int | None, whose: str
 ) -> tuple[Rows, list[str]]:
-    """The transitions of a file, and what to say of them."""
+    """The transitions of a file, and what to say of them, whose time limit it is too."""
     total = len(file.terminals)
     notes = []
     ends = file.terminals.copy()
@@ -137,7 +145,7 @@ def _rows(
                     f"{path} marks no time limits ('timeouts'), and --id names no task whose limit "
                     "is known: give --time-limit STEPS"
                 )
-            notes.append(f"time limits are counted, {time_limit} steps, as D4RL does it")
+            notes.append(f"time limits are counted, {time_limit} steps ({whose})")
         kept = d4rl_view.kept_rows(file.terminals, file.timeouts, time_limit)
         notes.append(
             f"{int(kept.sum()):,} of {total:,} rows are kept, those of D4RL's qlearning_dataset, "

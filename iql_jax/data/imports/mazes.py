@@ -23,12 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax.errors import UserError
-from iql_jax.maze import MazeMap
+from iql_jax.maze import NOT_THIS_MAZE, MazeMap
 
 Cell = tuple[int, int]
-
-_NOT_THIS_MAZE = 0.05
-"""Share of positions in walls from which on a maze cannot be the data's own."""
 
 UMAZE = ("#####", "#   #", "### #", "#   #", "#####")
 OPEN = ("#######", "#     #", "#     #", "#     #", "#######")
@@ -141,8 +138,8 @@ def check_positions(frame: MazeFrame, positions: npt.NDArray[Any], file_name: st
     Raises:
         UserError: if many lie in its walls; a few may, for simulated contacts are soft.
     """
-    share = float(np.mean(~frame.map.is_free(positions.astype(np.float64) + frame.shift)))
-    if share > _NOT_THIS_MAZE:
+    share = frame.map.share_in_walls(positions.astype(np.float64) + frame.shift)
+    if share > NOT_THIS_MAZE:
         raise UserError(
             f"{100 * share:.0f} % of the positions in {file_name} lie in walls of the maze that "
             "--id names: it is another maze's file"

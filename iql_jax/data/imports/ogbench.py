@@ -36,7 +36,7 @@ from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
 from iql_jax.errors import UserError
-from iql_jax.maze import GOAL_RADIUS
+from iql_jax.maze import GOAL_RADIUS, at_goal
 
 _HOME = "https://github.com/seohongpark/ogbench"
 _REQUIRED = ("observations", "actions", "terminals")
@@ -76,7 +76,7 @@ _MAZES: dict[str, tuple[tuple[str, ...], tuple[tuple[Cell, Cell], ...], str]] = 
 """The walls, the five tasks (start and goal; ``ogbench/locomaze/maze.py``), and the environment."""
 
 _ANT_MAZE = re.compile(r"(?:^|-)(?<!visual-)antmaze-(medium|large|giant)-")
-_TASK = re.compile(r"-singletask(?:-task([1-5]))?-v\d+$")
+_TASK = re.compile(r"-task[-_]?(\w*)-v\d+$")
 
 
 def import_ogbench(
@@ -189,9 +189,15 @@ def _maze(
                 f"the {key} in {path} have {arrays[key].shape[1]} numbers, but those of OGBench's "
                 f"antmaze have {expected}: --id names another task"
             )
-    task = _TASK.search(name)
-    number = int(task[1]) if task is not None and task[1] else 1
     drawing, tasks, _ = _MAZES[found[1]]
+    task = _TASK.search(name)
+    choices = {str(i): i for i in range(1, len(tasks) + 1)}
+    if task is not None and task[1] not in choices:
+        raise UserError(
+            f"--id {dataset_id}: OGBench has no task {task[1]!r} of antmaze; there are "
+            f"{', '.join(f'task{i}' for i in choices)}"
+        )
+    number = 1 if task is None else choices[task[1]]
     start, goal = tasks[number - 1]
     return found[1], number, ant_maze(drawing, start, goal, origin=(1, 1))
 
@@ -268,5 +274,5 @@ def _rows(
 def _sparse_rewards(observations: npt.NDArray[Any], frame: MazeFrame) -> npt.NDArray[np.float32]:
     """1 for rows whose next position lies within the goal's radius, [N]."""
     position = observations[1:, :2].astype(np.float64) + frame.shift
-    reached = np.linalg.norm(position - np.array(frame.goal), axis=1) <= GOAL_RADIUS
+    reached = at_goal(position, np.array(frame.goal))
     return np.concatenate([reached, [False]]).astype(np.float32)

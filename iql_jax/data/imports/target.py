@@ -13,9 +13,6 @@ from iql_jax.data.imports.mazes import MazeFrame
 
 Layout = Literal["flat", "point", "ant"]
 
-START_NOISE = {"point": 0.25, "ant": 1.0}
-"""Metres, in x and y, by which gymnasium_robotics' mazes move the start off its cell's middle."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:

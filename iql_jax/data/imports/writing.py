@@ -12,8 +12,13 @@ from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
 from iql_jax import __version__
-from iql_jax.collect.reproducibility import package_versions
-from iql_jax.collect.storage import BYTES_PER_ARRAY, add_episodes, is_complete, new_dataset
+from iql_jax.collect.storage import (
+    BYTES_PER_ARRAY,
+    add_episodes,
+    check_place,
+    is_complete,
+    new_dataset,
+)
 from iql_jax.collect.workspace import open_workspace
 from iql_jax.data.imports.ant_model import write_ant_model
 from iql_jax.data.imports.rows import Rows
@@ -30,7 +35,7 @@ def check_id(dataset_id: str, force: bool) -> None:
     """Refuse an id that is malformed, reserved, or taken already unless ``force`` is set.
 
     Raises:
-        UserError: saying which.
+        UserError: saying which, and as ``check_place``.
     """
     try:
         parse_dataset_id(dataset_id)
@@ -43,6 +48,7 @@ def check_id(dataset_id: str, force: bool) -> None:
         raise UserError(f"--id {dataset_id}: {LOCAL_NAMESPACE}/ is for the package's own datasets")
     if is_complete(dataset_id) and not force:
         raise UserError(f"{dataset_id} exists in {datasets_root()}; --force replaces it")
+    check_place(dataset_id)
 
 
 def data_folder(dataset_id: str) -> pathlib.Path:
@@ -103,7 +109,7 @@ def write_dataset(
             bar.update(sum(len(episode) for episode in batch))
         if target.layout == "ant":
             write_ant_model(storage.data_path)
-        _finish(storage, dataset_id, target, metadata)
+        _finish(storage, target, metadata)
     return datasets_root() / dataset_id
 
 
@@ -135,16 +141,8 @@ def _episodes(
         )
 
 
-def _finish(
-    storage: MinariStorage, dataset_id: str, target: Target, metadata: dict[str, Any]
-) -> None:
-    versions = package_versions()
-    entries: dict[str, Any] = {
-        "dataset_id": dataset_id,
-        "minari_version": versions["minari"],
-        "imported_by": f"iql_jax {__version__}",
-        **metadata,
-    }
+def _finish(storage: MinariStorage, target: Target, metadata: dict[str, Any]) -> None:
+    entries: dict[str, Any] = {"imported_by": f"iql_jax {__version__}", **metadata}
     if target.spec is not None:
         entries["eval_env_spec"] = target.spec.to_json()
         entries["requirements"] = list(target.requirements)

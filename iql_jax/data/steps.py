@@ -1,0 +1,40 @@
+"""A dataset on its way to transitions: what each step means is settled, the numbers are raw."""
+
+import dataclasses
+from typing import Any
+
+from iql_jax.data.episodes import BoolArray, FloatArray, IntArray
+from iql_jax.environments import MazeTask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """The n steps that are kept of E episodes; actions, rewards and observations still raw.
+
+    Attributes:
+        observations: [n, observation_dim] float32; in a maze the position comes first.
+        next_observations: [n, observation_dim] float32.
+        actions: [n, width] float32, as stored.
+        rewards: [n] float32.
+        masks: [n] float32: 0 where the episode ends for good.
+        lengths: [E] int64, steps kept of each episode.
+        observation_keys: the entries that make up an observation, in order; empty for a Box.
+        notes: what the user should know.
+        at_goal: [n] bool, in a maze: whether a step ends within the goal's radius.
+        maze: what a maze is evaluated on.
+        kwargs: what to build the evaluation environment with, over its specification.
+        choices: what was decided on the way, for the record.
+    """
+
+    observations: FloatArray
+    next_observations: FloatArray
+    actions: FloatArray
+    rewards: FloatArray
+    masks: FloatArray
+    lengths: IntArray
+    observation_keys: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    at_goal: BoolArray | None = None
+    maze: MazeTask | None = None
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
