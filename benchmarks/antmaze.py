@@ -11,14 +11,14 @@ The numbers beside ours (``published.py``) are on D4RL's data, which other ants 
 updates: the paper's on AntMaze-v0, the last scores of CORL's IQL on AntMaze-v2.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 import curves
 import published
 import runs as bench
+from iql_jax import cli
 
 TASKS = [
     "umaze",
@@ -29,13 +29,9 @@ TASKS = [
     "large-diverse",
 ]
 
+_FLAGS = bench.define_flags("runs/antmaze_benchmark")
 _TASKS = flags.DEFINE_list("tasks", TASKS, "Tasks.")
 _METHODS = flags.DEFINE_list("methods", list(bench.METHODS), "Methods to run.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-)
-_RUNS = flags.DEFINE_string("runs", "runs/antmaze_benchmark", "Folder of the runs.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of an IQL run.", lower_bound=1)
 _BC_UPDATES = flags.DEFINE_integer(
     "bc_updates", None, "Updates of a cloning run; by default as many.", lower_bound=1
@@ -44,9 +40,7 @@ _EVAL_INTERVAL = flags.DEFINE_integer(
     "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
-_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 
 flags.register_validator(
     "tasks", lambda tasks: set(tasks) <= set(TASKS), f"tasks are {', '.join(TASKS)}"
@@ -58,18 +52,18 @@ flags.register_validator(
 )
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run what is missing, then report what is there."""
     failed = []
-    if not _ONLY_REPORT.value:
+    if not _FLAGS.only_report.value:
         everything = [
             run(method, task, seed)
-            for seed in range(_SEEDS.value)
+            for seed in range(_FLAGS.seeds.value)
             for method in _METHODS.value
             for task in _TASKS.value
         ]
-        failed = bench.run_all(everything, _JOBS.value)
-    bench.publish(report(), _OUT.value)
+        failed = bench.run_all(everything, _FLAGS.jobs.value)
+    bench.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
@@ -81,7 +75,7 @@ def run(method: str, task: str, seed: int) -> bench.Run:
     if method != "IQL" and _BC_UPDATES.value is not None:
         updates = _BC_UPDATES.value
     return bench.Run(
-        folder=Path(_RUNS.value) / f"{method.replace('%', '').lower()}-{task}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{method.replace('%', '').lower()}-{task}-seed{seed}",
         config="configs/antmaze.py",
         settings={
             "dataset": f"iql/antmaze/{task}-v0",
@@ -96,7 +90,7 @@ def run(method: str, task: str, seed: int) -> bench.Run:
 
 def of_seeds(method: str, task: str) -> list[bench.Run]:
     """The runs of one cell of the table."""
-    return [run(method, task, seed) for seed in range(_SEEDS.value)]
+    return [run(method, task, seed) for seed in range(_FLAGS.seeds.value)]
 
 
 def report() -> str:
@@ -137,19 +131,17 @@ def footnote() -> str:
     everything = [
         run for method in bench.METHODS for task in TASKS for run in of_seeds(method, task)
     ]
-    finished = bench.summaries(everything)
-    episodes = " or ".join(str(n) for n in sorted({run["eval_episodes"] for run in finished}))
     cloning = [
         run for method in ("BC", "10%BC") for task in TASKS for run in of_seeds(method, task)
     ]
     cloned = f"; cloning at {bench.updates(cloning)} updates" if bench.summaries(cloning) else ""
     return (
-        f"Success (%) at the last evaluation, {episodes or 'no'} episodes a seed, on the embedded "
-        f"data at the updates stated{cloned}. The actor's learning rate falls to 0 over a run's "
-        "own updates. The interval is Student's t over seeds, cut to [0, 100]. paper: Kostrikov et "
-        "al. 2021, table 1, D4RL's AntMaze-v0. CORL: the last scores of its IQL on D4RL's "
-        "AntMaze-v2. Both are on D4RL's data, collected with another ant, at 1M updates: they say "
-        f"what is usual, not what is to be expected here. {bench.NOT_RUN}: not run."
+        f"Success (%) at the last evaluation, {bench.episodes(everything)} episodes a seed, on the "
+        f"embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 over a "
+        f"run's own updates. {bench.INTERVAL_NOTE} paper: Kostrikov et al. 2021, table 1, D4RL's "
+        "AntMaze-v0. CORL: the last scores of its IQL on D4RL's AntMaze-v2. Both are on D4RL's "
+        "data, collected with another ant, at 1M updates: they say what is usual, not what is to "
+        f"be expected here. {bench.NOT_RUN}: not run."
     )
 
 
@@ -177,4 +169,4 @@ def finished_panels() -> list[curves.Panel]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

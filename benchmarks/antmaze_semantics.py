@@ -38,16 +38,10 @@ REWARDS = {
     "eval": "relabelled to the evaluation goal",
 }
 
+_FLAGS = bench.define_flags("runs/antmaze_semantics")
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-)
-_RUNS = flags.DEFINE_string("runs", "runs/antmaze_semantics", "Folder of the runs.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of a run.", lower_bound=1)
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
-_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +69,17 @@ class Cell:
 def main(_: list[str]) -> None:
     """Run what is missing, then print the table."""
     failed = []
-    if not _ONLY_REPORT.value:
+    if not _FLAGS.only_report.value:
         mirrored = {task: make_mirrored(task) for task in _TASKS.value if has_mirror(task)}
         trained = [cell for cell in cells() if not cell.shares_training]
-        seeds = range(_SEEDS.value)
-        failed = bench.run_all([run(cell, seed) for seed in seeds for cell in trained], _JOBS.value)
+        seeds = range(_FLAGS.seeds.value)
+        failed = bench.run_all(
+            [run(cell, seed) for seed in seeds for cell in trained], _FLAGS.jobs.value
+        )
         for cell in tqdm([cell for cell in cells() if cell.shares_training], unit="mirrored cell"):
             for seed in seeds:
                 evaluate_elsewhere(run(cell, seed), mirrored[cell.task])
-    bench.publish(report(), _OUT.value)
+    bench.publish(report(), _FLAGS.out.value)
     bench.finish(failed)
 
 
@@ -110,7 +106,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
     end = "ends" if cell.terminate else "goes_on"
     namespace = "antmaze-mirrored" if own else "antmaze"
     return bench.Run(
-        folder=Path(_RUNS.value) / f"{maze}-{cell.goal}-{end}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{maze}-{cell.goal}-{end}-seed{seed}",
         config="configs/antmaze.py",
         settings={
             "dataset": f"iql/{namespace}/{cell.task}-v0",
@@ -147,14 +143,14 @@ def report() -> str:
         "of -1. positions in walls: the share of the data's positions that lie in walls of the "
         "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, mean "
         "of the seeds. mirrored: the maze of Minari's metadata (issue 304); policies with stored "
-        "rewards are those of the rows above, evaluated there. The interval is Student's t over "
-        f"seeds, cut to [0, 100]. {bench.NOT_RUN}: not run.\n"
+        "rewards are those of the rows above, evaluated there. "
+        f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
     )
 
 
 def row(cell: Cell) -> list[str]:
     """One row of the table; what was not run is left open."""
-    seeds = [run(cell, seed) for seed in range(_SEEDS.value)]
+    seeds = [run(cell, seed) for seed in range(_FLAGS.seeds.value)]
     finished = [trained for trained in seeds if trained.summary() is not None]
     if cell.shares_training:
         finished = [trained for trained in finished if elsewhere(trained)]

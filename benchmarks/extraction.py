@@ -10,8 +10,8 @@ own; the rows of a task differ in the actor's loss alone and have the same budge
 --bc_alphas is a row: the default's ends are what OGBench, with this normalisation of Q, uses for
 its goal-conditioned IQL on PointMaze (0.003) and AntMaze (0.3).
 
-Finished runs are not repeated and interrupted ones go on; --only_report runs nothing. The table
-(markdown) shows what is finished.
+Finished runs are not repeated and interrupted ones go on; --only_report runs nothing, and leaves
+out the rows of which nothing is finished. The table is in markdown.
 """
 
 import dataclasses
@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 import runs as bench
+from iql_jax import cli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ TASKS = {
     "antmaze-medium-play": Task("configs/antmaze.py", "iql/antmaze/medium-play-v0"),
 }
 
+_FLAGS = bench.define_flags("runs/extraction_benchmark")
 _TASKS = flags.DEFINE_list("tasks", list(TASKS), "Tasks.")
 _TEMPERATURES = flags.DEFINE_list(
     "temperatures", ["10"], "The betas of AWR, which multiply the advantage; a row each."
@@ -59,11 +61,6 @@ _TEMPERATURES = flags.DEFINE_list(
 _BC_ALPHAS = flags.DEFINE_list(
     "bc_alphas", ["0.003", "0.03", "0.3"], "The alphas of DDPG+BC; a row each."
 )
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-)
-_RUNS = flags.DEFINE_string("runs", "runs/extraction_benchmark", "Folder of the runs.")
 _UPDATES = {
     "pointmaze-large": flags.DEFINE_integer(
         "pointmaze_updates", 100_000, "Updates of a run on PointMaze.", lower_bound=1
@@ -72,8 +69,6 @@ _UPDATES = {
         "antmaze_updates", 1_000_000, "Updates of a run on AntMaze.", lower_bound=1
     ),
 }
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
-_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 
 
 def _are_numbers(texts: Sequence[str]) -> bool:
@@ -90,10 +85,10 @@ flags.register_validator("temperatures", _are_numbers, "numbers, 0 or more")
 flags.register_validator("bc_alphas", _are_numbers, "numbers, 0 or more")
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run what is missing, then report what is there."""
-    failed = [] if _ONLY_REPORT.value else bench.run_all(everything(), _JOBS.value)
-    bench.publish(report(), _OUT.value)
+    failed = [] if _FLAGS.only_report.value else bench.run_all(everything(), _FLAGS.jobs.value)
+    bench.publish(report(), _FLAGS.out.value)
     bench.finish(failed)
 
 
@@ -101,7 +96,7 @@ def everything() -> list[bench.Run]:
     """All runs, in the order in which they start: a seed of each row before the next seed."""
     return [
         run(extraction, task, seed)
-        for seed in range(_SEEDS.value)
+        for seed in range(_FLAGS.seeds.value)
         for extraction in extractions()
         for task in _TASKS.value
     ]
@@ -127,7 +122,7 @@ def extractions() -> list[Extraction]:
 def run(extraction: Extraction, task: str, seed: int) -> bench.Run:
     """One agent's training."""
     return bench.Run(
-        folder=Path(_RUNS.value) / f"{extraction.name}-{task}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{extraction.name}-{task}-seed{seed}",
         config=TASKS[task].config,
         settings={
             "dataset": TASKS[task].dataset,
@@ -148,12 +143,13 @@ def report() -> str:
         "seeds",
         "updates",
     ]
-    rows, finished = [], []
+    rows = []
     for task in _TASKS.value:
         for extraction in extractions():
-            seeds = [run(extraction, task, seed) for seed in range(_SEEDS.value)]
+            seeds = [run(extraction, task, seed) for seed in range(_FLAGS.seeds.value)]
             scores = bench.scores(seeds)
-            finished += bench.summaries(seeds)
+            if _FLAGS.only_report.value and not len(scores):
+                continue
             rows.append(
                 [
                     task,
@@ -164,17 +160,16 @@ def report() -> str:
                     bench.updates(seeds),
                 ]
             )
-    episodes = " or ".join(str(n) for n in sorted({ended["eval_episodes"] for ended in finished}))
     return (
         f"{bench.markdown(header, rows)}\n\n"
-        f"Success at the last evaluation, {episodes or 'no'} episodes a seed. Q and V are IQL's in "
-        "every row, and the rows of a task differ in the actor's loss alone. beta multiplies the "
-        "advantage; alpha is the weight of the data's log-likelihood beside Q / mean |Q| (Park et "
-        "al. 2024, arXiv 2406.09329). Every value that was tried is a row: the best of several, "
-        "picked afterwards, looks better than it is. The interval is Student's t over seeds, cut "
-        f"to [0, 100]. {bench.NOT_RUN}: not run.\n"
+        f"Success at the last evaluation, {bench.episodes(everything())} episodes a seed. Q and V "
+        "are IQL's in every row, and the rows of a task differ in the actor's loss alone. beta "
+        "multiplies the advantage; alpha is the weight of the data's log-likelihood beside "
+        "Q / mean |Q| (Park et al. 2024, arXiv 2406.09329). Every value that was tried is a row: "
+        "the best of several, picked afterwards, looks better than it is. "
+        f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -17,9 +17,8 @@ phase are compared with the smaller of the two, for each of --train_freqs in tur
 repeat timed is compared, and the medians over the repeats are told: a machine's speed drifts. Run
 it on a quiet machine.
 
-The numbers beside ours are on D4RL's data, which other ants walked, at 1M offline updates and 1M
-environment steps: the paper's (Kostrikov et al. 2021, arXiv 2110.06169, the table of online
-fine-tuning, AntMaze-v0), CORL's of its IQL on AntMaze-v2 (README of github.com/corl-team/CORL).
+The numbers beside ours (``published.py``) are on D4RL's data, which other ants walked, at 1M
+offline updates and 1M environment steps.
 """
 
 import collections
@@ -34,11 +33,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 import curves
+import medians
+import published
 import runs as bench
+from iql_jax import cli
 from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
 from iql_jax.environments import EnvironmentRecipe, make_environment
@@ -53,32 +55,22 @@ class Task:
         config: the config file, relative to the repository.
         dataset: the dataset's id.
         target: the success (%) that is hoped for.
-        elsewhere: success before and after fine-tuning, by who reports it.
     """
 
     config: str
     dataset: str
     target: float
-    elsewhere: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 ANTMAZE = "configs/antmaze_finetune.py"
 TASKS = {
     "pointmaze-medium": Task("configs/pointmaze_finetune.py", "iql/pointmaze/medium-v0", 99.0),
-    "antmaze-umaze": Task(
-        ANTMAZE, "iql/antmaze/umaze-v0", 96.0, {"paper": (86.7, 96.0), "CORL": (77.0, 96.5)}
-    ),
-    "antmaze-medium-play": Task(
-        ANTMAZE, "iql/antmaze/medium-play-v0", 95.0, {"paper": (72.0, 95.0), "CORL": (71.75, 89.75)}
-    ),
+    "antmaze-umaze": Task(ANTMAZE, "iql/antmaze/umaze-v0", 96.0),
+    "antmaze-medium-play": Task(ANTMAZE, "iql/antmaze/medium-play-v0", 95.0),
 }
 
+_FLAGS = bench.define_flags("runs/finetune_benchmark")
 _TASK = flags.DEFINE_enum("task", "pointmaze-medium", list(TASKS), "What to fine-tune on.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-)
-_RUNS = flags.DEFINE_string("runs", "runs/finetune_benchmark", "Folder of the runs.")
 _OFFLINE_RUNS = flags.DEFINE_string(
     "offline_runs", "", "Folders of finished offline runs to go on from; {seed} is the seed's."
 )
@@ -87,9 +79,7 @@ _STEPS = flags.DEFINE_integer("steps", None, "Environment steps; by default the 
 _EVAL_INTERVAL = flags.DEFINE_integer("eval_interval", None, "By default the config's.")
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", None, "By default the config's.")
 _CHECKPOINT_INTERVAL = flags.DEFINE_integer("checkpoint_interval", None, "By default the config's.")
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve to.")
-_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
 _TRAIN_FREQS = flags.DEFINE_list(
@@ -98,18 +88,18 @@ _TRAIN_FREQS = flags.DEFINE_list(
 _TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run what is missing and report what is there, or time."""
     task = TASKS[_TASK.value]
     if _SPEED.value:
-        bench.publish(time_phases(task), _OUT.value)
+        bench.publish(time_phases(task), _FLAGS.out.value)
         return
-    seeds = [run(task, seed) for seed in range(_SEEDS.value)]
-    failed = [] if _ONLY_REPORT.value else bench.run_all(seeds, _JOBS.value)
-    if bench.summaries(seeds):
-        bench.publish(report(task, seeds), _OUT.value)
+    seeds = [run(task, seed) for seed in range(_FLAGS.seeds.value)]
+    failed = [] if _FLAGS.only_report.value else bench.run_all(seeds, _FLAGS.jobs.value)
+    if finished := [run for run in seeds if run.summary() is not None]:
+        bench.publish(report(task, finished), _FLAGS.out.value)
         if _PICTURE.value:
-            curves.draw(Path(_PICTURE.value), [panel(task, seeds)], "IQL")
+            curves.draw(Path(_PICTURE.value), [panel(finished)], "IQL")
     bench.finish(failed)
 
 
@@ -139,7 +129,7 @@ def run(task: Task, seed: int) -> FinetuneRun:
     if _OFFLINE_RUNS.value:
         settings["offline_run"] = str(Path(_OFFLINE_RUNS.value.format(seed=seed)).absolute())
     return FinetuneRun(
-        folder=Path(_RUNS.value) / f"{_TASK.value}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{_TASK.value}-seed{seed}",
         config=task.config,
         settings={"dataset": task.dataset, "seed": seed, **settings},
         script="train_finetune.py",
@@ -149,32 +139,36 @@ def run(task: Task, seed: int) -> FinetuneRun:
 # Success.
 
 
-def report(task: Task, seeds: Sequence[bench.Run]) -> str:
+def report(task: Task, finished: Sequence[bench.Run]) -> str:
     """Success before and after fine-tuning, in markdown."""
-    summaries, shown = bench.summaries(seeds), panel(task, seeds)
-    before, after = numbers(summaries, "offline_score"), bench.scores(seeds)
+    summaries, shown = bench.summaries(finished), panel(finished)
+    before, after = numbers(summaries, "offline_score"), bench.scores(finished)
     best = int(np.argmax(shown.scores.mean(axis=0)))
+    settings = [run.record()["config"] for run in finished]
+    timed = ", online phase only" if any(one["offline_run"] for one in settings) else ""
     rows = [
         ["offline updates", f"{shown.boundary or 0:,}"],
         ["success after them (%), mean ± std", f"{bench.mean_std(before)} ({bench.each(before)})"],
-        ["environment steps", f"{summaries[0]['env_steps']:,}"],
+        ["environment steps", bench.counts(finished, "env_steps")],
         ["success after them (%), mean ± std", f"{bench.mean_std(after)} ({bench.each(after)})"],
         ["95 % interval", bench.interval_text(after)],
         ["best mean, and where", f"{shown.scores.mean(axis=0)[best]:.1f} {where(shown, best)}"],
         [f"mean of {task.target:g} % or more from", reached(task, shown)],
         ["regret of the evaluations", f"{numbers(summaries, 'regret').mean():.3f}"],
-        ["minutes of the slowest run", f"{numbers(summaries, 'wall_seconds').max() / 60:.1f}"],
+        [
+            f"minutes of the slowest run{timed}",
+            f"{numbers(summaries, 'wall_seconds').max() / 60:.1f}",
+        ],
     ]
     rows += [
         [f"{name}, D4RL's data", f"{first:g} -> {last:g}"]
-        for name, (first, last) in task.elsewhere.items()
+        for name, (first, last) in elsewhere().items()
     ]
-    header = [_TASK.value, f"seeds 0 to {len(summaries) - 1}"]
+    header = [_TASK.value, f"seeds {', '.join(str(one['seed']) for one in settings)}"]
     return (
         f"{bench.markdown(header, rows)}\n\n"
-        f"Success of {summaries[0]['eval_episodes']} evaluation episodes a seed. The interval is "
-        "Student's t over seeds, cut to [0, 100]. Regret is CORL's: the mean of 1 - success over "
-        "the evaluations of the second phase.\n"
+        f"Success of {bench.episodes(finished)} evaluation episodes a seed. {bench.INTERVAL_NOTE} "
+        "Regret is CORL's: the mean of 1 - success over the evaluations of the second phase.\n"
     )
 
 
@@ -183,16 +177,21 @@ def numbers(summaries: Sequence[dict[str, Any]], name: str) -> bench.FloatArray:
     return np.array([summary[name] for summary in summaries], dtype=np.float64)
 
 
-def panel(task: Task, seeds: Sequence[bench.Run]) -> curves.Panel:
+def elsewhere() -> dict[str, published.Change]:
+    """Success before and after fine-tuning on the task, by who reports it."""
+    tables = {"paper": published.PAPER_ONLINE, "CORL": published.CORL_ONLINE}
+    return {name: table[_TASK.value] for name, table in tables.items() if _TASK.value in table}
+
+
+def panel(finished: Sequence[bench.Run]) -> curves.Panel:
     """The curve of the finished runs."""
-    finished = next(run for run in seeds if run.summary() is not None)
-    steps, scores = curves.curve(seeds)
+    steps, scores = curves.curve(finished)
     return curves.Panel(
         title=_TASK.value,
         steps=steps,
         scores=scores,
-        dotted=[(f"{name} (D4RL's data)", last) for name, (_, last) in task.elsewhere.items()],
-        boundary=bench.boundary(finished.record()["config"]),
+        dotted=[(f"{name} (D4RL's data)", last) for name, (_, last) in elsewhere().items()],
+        boundary=bench.boundary(finished[0].record()["config"]),
     )
 
 
@@ -230,20 +229,17 @@ def time_phases(task: Task) -> str:
             rates[f"steps {freq}"].append(steps)
             rates[f"share {freq}"].append(steps / min(updates, alone))
     rows = [
-        ["updates alone", spread(rates["updates"], ",.0f")],
-        ["the environment alone", spread(rates["environment"], ",.0f")],
+        ["updates alone", medians.spread(rates["updates"], ",.0f")],
+        ["the environment alone", medians.spread(rates["environment"], ",.0f")],
     ]
     for freq in train_freqs:
         name = f"environment steps, one update each, train_freq {freq}"
-        rows.append([name, spread(rates[f"steps {freq}"], ",.0f")])
-        rows.append(["share of the smaller of the two", spread(rates[f"share {freq}"], ".2f")])
+        rows.append([name, medians.spread(rates[f"steps {freq}"], ",.0f")])
+        rows.append(
+            ["share of the smaller of the two", medians.spread(rates[f"share {freq}"], ".2f")]
+        )
     header = [f"{_TASK.value}, a second", f"median of {_REPEATS.value} (lowest to highest)"]
     return f"{bench.markdown(header, rows)}\n"
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range, for a table."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def time_environment(recipe: EnvironmentRecipe) -> float:
@@ -288,4 +284,4 @@ def time_run(task: Task, folder: Path, train_freq: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

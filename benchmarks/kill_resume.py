@@ -13,17 +13,17 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from tqdm import tqdm
 
 import sessions
+from iql_jax import cli
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_record
 from iql_jax.data.load import load_dataset
@@ -34,9 +34,8 @@ _UPDATES = flags.DEFINE_integer("updates", 20_000, "Updates of the run.", lower_
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run both, and compare."""
-    logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
         started = time.perf_counter()
@@ -117,4 +116,4 @@ def compare_states(whole: Path, killed: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

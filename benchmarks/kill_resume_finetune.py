@@ -24,16 +24,17 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from tqdm import tqdm
 
 import sessions
+from iql_jax import cli
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_record
 from iql_jax.data.load import load_dataset
@@ -53,9 +54,8 @@ _DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/umaze-v0", "What it is 
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run, kill, resume, and compare."""
-    logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
         started = time.perf_counter()
@@ -253,4 +253,4 @@ def episode_problems(row: Row, made: Transitions, cuts: set[int]) -> Iterator[st
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

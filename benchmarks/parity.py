@@ -1,4 +1,4 @@
-"""Proof that the update is the official one: replay recorded updates and compare everything.
+"""Whether the update is the official one: replay recorded updates and compare everything.
 
     python benchmarks/parity.py FILE.npz [FILE.npz ...]
 
@@ -10,9 +10,10 @@ group's arrays is printed: the L2 norm of the difference over the L2 norm of the
 status is 1 if any error exceeds the tolerance of its step.
 """
 
+import argparse
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,15 +145,16 @@ def compare(path: Path) -> Iterator[Comparison]:
                 yield Comparison(step, f"info/{info}", error, tolerance)
 
 
-def main(paths: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the comparisons of every file; return the exit status."""
-    if not paths:
-        print(f"usage: python {Path(__file__).name} FILE.npz [FILE.npz ...]", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="recorded updates")
     all_passed = True
-    for path in paths:
+    for path in parser.parse_args(arguments).files:
         try:
-            comparisons = list(compare(Path(path)))
+            comparisons = list(compare(path))
         except (OSError, KeyError, ValueError) as error:
             print(f"{path}: not a readable parity file: {error}", file=sys.stderr)
             return 2
@@ -168,4 +170,4 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -4,49 +4,43 @@
 
 Each run is ``train_offline.py --config=configs/pointmaze.py`` as anyone would start it, in a
 process and a folder of its own; cloning is the same with --config.temperature=0. Finished runs are
-not repeated and interrupted ones go on. The table (markdown) is printed and written to --out.
+not repeated and interrupted ones go on; --only_report runs nothing. The table (markdown) shows
+what is finished.
 """
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 import runs
+from iql_jax import cli
 
-_RUNS = flags.DEFINE_string("runs", "runs/pointmaze_benchmark", "Folder of the runs.")
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
+_FLAGS = runs.define_flags("runs/pointmaze_benchmark")
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium", "large"], "Mazes.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-)
 
-METHODS: dict[str, dict[str, Any]] = {"IQL": {}, "BC": {"temperature": 0.0}}
+METHODS = ("IQL", "BC")
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Run what is missing, then print the table."""
     everything = [
         run(method, task, seed)
         for method in METHODS
-        for seed in range(_SEEDS.value)
+        for seed in range(_FLAGS.seeds.value)
         for task in _TASKS.value
     ]
-    failed = runs.run_all(everything, _JOBS.value)
+    failed = [] if _FLAGS.only_report.value else runs.run_all(everything, _FLAGS.jobs.value)
     if runs.summaries(everything):
-        runs.publish(table(), _OUT.value)
+        runs.publish(table(), _FLAGS.out.value)
     runs.finish(failed)
 
 
 def run(method: str, task: str, seed: int) -> runs.Run:
     """One agent's training."""
     return runs.Run(
-        folder=Path(_RUNS.value) / f"{method.lower()}-{task}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{method.lower()}-{task}-seed{seed}",
         config="configs/pointmaze.py",
-        settings={"dataset": f"iql/pointmaze/{task}-v0", "seed": seed, **METHODS[method]},
+        settings={"dataset": f"iql/pointmaze/{task}-v0", "seed": seed, **runs.METHODS[method]},
     )
 
 
@@ -61,14 +55,14 @@ def table() -> str:
         "updates",
         "minutes",
     ]
-    rows, episodes = [], 0
+    rows, shown = [], []
     for task in _TASKS.value:
         for method in METHODS:
-            seeds = [run(method, task, seed) for seed in range(_SEEDS.value)]
+            seeds = [run(method, task, seed) for seed in range(_FLAGS.seeds.value)]
             summaries, scores = runs.summaries(seeds), runs.scores(seeds)
             if not summaries:
                 continue
-            episodes = summaries[0]["eval_episodes"]
+            shown += seeds
             minutes = max(summary["wall_seconds"] for summary in summaries) / 60
             rows.append(
                 [
@@ -83,11 +77,10 @@ def table() -> str:
             )
     return (
         f"{runs.markdown(header, rows)}\n\n"
-        f"Last evaluation, {episodes} episodes a seed; minutes of the slowest "
-        f"seed's run, evaluation included, {_JOBS.value} at once on {os.cpu_count()} cores. "
-        "The interval is Student's t over seeds, cut to [0, 100].\n"
+        f"Last evaluation, {runs.episodes(shown)} episodes a seed; minutes of the slowest seed's "
+        f"run, evaluation included. {runs.INTERVAL_NOTE}\n"
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

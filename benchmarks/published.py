@@ -7,6 +7,9 @@ Sources:
 - ``CORL_LAST`` and ``CORL_BEST``: mean and standard deviation over seeds, the columns of IQL under
   "Last Scores" and "Best Scores" in the README of github.com/corl-team/CORL. Locomotion and AntMaze
   are D4RL's -v2, Adroit -v1. A best score is the highest of a run's evaluations, chosen afterwards.
+- ``PAPER_ONLINE``: success before and after 1M environment steps, of the paper's table of online
+  fine-tuning, on AntMaze-v0 after 1M offline updates.
+- ``CORL_ONLINE``: the same of CORL's IQL on AntMaze-v2, in the same README.
 
 The data are D4RL's throughout; Minari's and this package's own are others of the same kind.
 """
@@ -15,6 +18,9 @@ from collections.abc import Iterator, Mapping
 
 Spread = tuple[float, float]
 """Mean and standard deviation."""
+
+Change = tuple[float, float]
+"""Before and after fine-tuning."""
 
 PAPER: dict[str, float] = {
     "halfcheetah-medium": 47.4,
@@ -103,6 +109,16 @@ CORL_BEST: dict[str, Spread] = {
     "relocate-human": (1.22, 0.28),
     "relocate-cloned": (1.78, 0.70),
     "relocate-expert": (110.12, 0.82),
+}
+
+PAPER_ONLINE: dict[str, Change] = {
+    "antmaze-umaze": (86.7, 96.0),
+    "antmaze-medium-play": (72.0, 95.0),
+}
+
+CORL_ONLINE: dict[str, Change] = {
+    "antmaze-umaze": (77.0, 96.5),
+    "antmaze-medium-play": (71.75, 89.75),
 }
 
 

@@ -21,10 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from absl import flags
 from tqdm import tqdm
 
 from iql_jax.config import defaults
+from iql_jax.data.resolve import resolve
 from iql_jax.metrics import Row, read_table
+
+flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +53,36 @@ METHODS: dict[str, dict[str, Any]] = {
     "10%BC": {"temperature": 0.0, "top_episodes": 0.1},
 }
 """What the literature compares with, as overrides of a config."""
+
+INTERVAL_NOTE = (
+    "The interval is Student's t over seeds, cut to [0, 100]; equal seeds, which say nothing of "
+    "their spread, have none."
+)
+"""For the footnotes of tables of success."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What every benchmark that trains can be told; each has its ``value``."""
+
+    seeds: "flags.FlagHolder[int]"
+    jobs: "flags.FlagHolder[int]"
+    runs: "flags.FlagHolder[str]"
+    out: "flags.FlagHolder[str]"
+    only_report: "flags.FlagHolder[bool]"
+
+
+def define_flags(runs: str) -> Flags:
+    """Define the flags of a benchmark that trains; ``runs`` is the default folder of its runs."""
+    return Flags(
+        seeds=flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1),
+        jobs=flags.DEFINE_integer(
+            "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
+        ),
+        runs=flags.DEFINE_string("runs", runs, "Folder of the runs."),
+        out=flags.DEFINE_string("out", "", "Markdown file to write the report to."),
+        only_report=flags.DEFINE_boolean("only_report", False, "Run nothing."),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,8 +182,15 @@ def run_all(
 
     Returns:
         The runs that failed.
+
+    Raises:
+        UserError: if there is no such dataset, and it cannot be made.
     """
     waiting = [run for run in runs if not run.is_finished()]
+    # A missing dataset is made here, once: runs that begin side by side would each make it.
+    for dataset in dict.fromkeys(run.settings.get("dataset") for run in waiting):
+        if dataset is not None:
+            resolve(dataset)
     # Where the system lets a process be kept to some cores, each job gets its own.
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     free = [set(cores[job::jobs]) for job in range(jobs)]
@@ -208,10 +249,20 @@ def best_scores(runs: Sequence[Run]) -> FloatArray:
     return np.array(best, dtype=np.float64)
 
 
+def counts(runs: Sequence[Run], key: str, between: str = " / ") -> str:
+    """The counts that the finished ones' summaries have for a key; empty without finished ones."""
+    found = sorted({int(summary[key]) for summary in summaries(runs)})
+    return between.join(f"{count:,}" for count in found)
+
+
 def updates(runs: Sequence[Run]) -> str:
     """After how many updates the finished ones ended, for a table."""
-    counts = sorted({int(summary["updates"]) for summary in summaries(runs)})
-    return " / ".join(f"{count:,}" for count in counts) or NOT_RUN
+    return counts(runs, "updates") or NOT_RUN
+
+
+def episodes(runs: Sequence[Run]) -> str:
+    """How many episodes the finished ones' evaluations have, for a footnote."""
+    return counts(runs, "eval_episodes", " or ") or "no"
 
 
 def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:
@@ -233,8 +284,8 @@ def mean_std(scores: FloatArray) -> str:
 
 
 def interval_text(scores: FloatArray, bounds: Bounds = SUCCESS) -> str:
-    """The interval, for a table; one seed has none."""
-    if len(scores) < 2:
+    """The interval, for a table; one seed, or equal ones, have none."""
+    if len(scores) < 2 or np.ptp(scores) == 0:
         return NOT_RUN
     low, high = interval(scores, bounds)
     return f"{low:.1f} to {high:.1f}"

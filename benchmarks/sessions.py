@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from runs import ROOT
+
 TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
 
 

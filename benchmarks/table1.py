@@ -8,9 +8,10 @@ By default the datasets are those on this machine whose task has a number in ``p
 the package's own, which are made where they are missing; --datasets names others. Each is trained
 with its domain's config, at that config's number of updates and evaluations unless flags say
 otherwise, by the command that anyone would start. With --engine=local every run is a process of its
-own, --jobs of them at once; with --engine=ray a dataset's seeds are a population, given to Ray, and
---jobs are the datasets at once. Finished runs are not repeated and interrupted ones go on;
---only_report runs nothing. The tables (markdown) and the learning curves show what is finished.
+own, --jobs of them at once; with --engine=ray a dataset's seeds are a population, given to Ray,
+--jobs are the datasets at once, and --runs has to name a folder of its own. Finished runs are not
+repeated and interrupted ones go on; --only_report runs nothing. The tables (markdown) and the
+learning curves show what is finished.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ import published
 import runs as bench
 from iql_jax import cli
 from iql_jax.collect.catalog import EMBEDDED
-from iql_jax.data.resolve import datasets_root, local_ids, resolve
+from iql_jax.data.resolve import datasets_root, local_ids
 from iql_jax.errors import UserError
 from populations import Population
 
@@ -40,13 +41,9 @@ DOMAINS = {
 }
 """Domains, which have the names of their configs, and the words that their tasks begin with."""
 
+_FLAGS = bench.define_flags("runs/table1")
 _DATASETS = flags.DEFINE_list("datasets", None, "Dataset ids; by default all that there are.")
 _METHODS = flags.DEFINE_list("methods", ["IQL"], "Methods: IQL, and any of BC and 10%BC beside it.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1)
-_JOBS = flags.DEFINE_integer(
-    "jobs", 1, "Commands at once; each gets its share of the cores.", lower_bound=1
-)
-_RUNS = flags.DEFINE_string("runs", "runs/table1", "Folder of the runs; one for each engine.")
 _UPDATES = flags.DEFINE_integer("updates", None, "By default the config's.", lower_bound=1)
 _EVAL_INTERVAL = flags.DEFINE_integer(
     "eval_interval", None, "Updates between evaluations; by default the config's.", lower_bound=1
@@ -57,14 +54,17 @@ _EVAL_EPISODES = flags.DEFINE_integer(
 _ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "Where the runs are trained.")
 _TASK_CPUS = flags.DEFINE_float("task_cpus", 1.0, "Cores of a Ray task.", lower_bound=0.0)
 _TASK_GPUS = flags.DEFINE_float("task_gpus", 0.0, "GPUs of a Ray task.", lower_bound=0.0)
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the tables to.")
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
-_ONLY_REPORT = flags.DEFINE_boolean("only_report", False, "Run nothing.")
 
 flags.register_validator(
     "methods",
     lambda methods: "IQL" in methods and set(methods) <= set(bench.METHODS),
     f"methods are IQL and any of {', '.join(bench.METHODS)}",
+)
+flags.register_multi_flags_validator(
+    ["engine", "seeds"],
+    lambda given: given["engine"] == "local" or given["seeds"] >= 2,
+    "--engine=ray trains a population, and one seed is none: give --seeds=2 or more",
 )
 
 
@@ -107,15 +107,12 @@ def main(_: list[str]) -> None:
     tasks = [task_of(dataset) for dataset in _DATASETS.value or present()]
     tasks.sort(key=lambda task: list(DOMAINS).index(task.domain))
     failed = []
-    if not _ONLY_REPORT.value:
-        commands = [(task, command) for task in tasks for command in commands_of(task)]
-        # All of a task's runs read one dataset: it is made once, before they start side by side.
-        for task in dict.fromkeys(task for task, command in commands if not command.is_finished()):
-            resolve(task.dataset)
+    if not _FLAGS.only_report.value:
+        commands = [command for task in tasks for command in commands_of(task)]
         # A run of each task before the second of any: an early report has all rows.
-        commands.sort(key=lambda pair: pair[1].settings["seed"])
-        failed = bench.run_all([command for _, command in commands], _JOBS.value)
-    bench.publish(report(tasks), _OUT.value)
+        commands.sort(key=lambda command: command.settings["seed"])
+        failed = bench.run_all(commands, _FLAGS.jobs.value)
+    bench.publish(report(tasks), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels(tasks)):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
@@ -160,7 +157,7 @@ def population(method: str, task: Task) -> Population:
     }
     name = f"{method.replace('%', '').lower()}-{task.dataset.replace('/', '-')}"
     return Population(
-        folder=Path(_RUNS.value) / name,
+        folder=Path(_FLAGS.runs.value) / name,
         config=f"configs/{task.domain}.py",
         settings={
             "dataset": task.dataset,
@@ -168,7 +165,7 @@ def population(method: str, task: Task) -> Population:
             **{key: number for key, number in given.items() if number is not None},
             **bench.METHODS[method],
         },
-        seeds=_SEEDS.value,
+        seeds=_FLAGS.seeds.value,
         options=(
             f"--engine={_ENGINE.value}",
             f"--task_cpus={_TASK_CPUS.value:g}",
@@ -291,15 +288,14 @@ def published_mean(numbers: Sequence[float | None]) -> str:
 def footnote(tasks: Sequence[Task]) -> str:
     """What the numbers of the tables are, and which of them cannot be compared."""
     runs = [run for task in tasks for run in population("IQL", task).members()]
-    finished = bench.summaries(runs)
-    episodes = " or ".join(str(n) for n in sorted({run["eval_episodes"] for run in finished}))
     return (
         "Scores are success rates (%) in mazes and returns normalised by the dataset's references "
-        f"elsewhere, of {episodes or 'no'} episodes a seed. last: the last evaluation, at the "
+        f"elsewhere, of {bench.episodes(runs)} episodes a seed. last: the last evaluation, at the "
         "updates stated; best: the highest of a run's evaluations, chosen afterwards, and so too "
-        "high. The interval is Student's t over seeds, cut to [0, 100] for success rates. IQM: the "
-        "mean of the middle half of all runs, with a bootstrap interval stratified by task "
-        "(Agarwal et al. 2021); mean: of the tasks' means. paper: Kostrikov et al. 2021 (arXiv "
+        "high. The interval is Student's t over seeds, cut to [0, 100] for success rates; equal "
+        "seeds, which say nothing of their spread, have none. IQM: the mean of the middle half of "
+        "all runs, with a bootstrap interval stratified by task (Agarwal et al. 2021); mean: of "
+        "the tasks' means. paper: Kostrikov et al. 2021 (arXiv "
         "2110.06169), on D4RL's -v0 data, -v2 of locomotion. CORL: its IQL on D4RL's -v2 data, -v1 "
         "of Adroit (README of github.com/corl-team/CORL). Both are for 1M updates and on D4RL's "
         "own data and environments: where a dataset is another, or the environment newer, they say "

@@ -10,8 +10,12 @@ repeats are compared. The package's own figures are those of the programs that `
 runs. Only jax, flax, optax and absl-py are needed, and what the peers in the folder CHECKOUTS need
 (see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
 
+One run is compared with a peer within each repeat, for a machine's speed drifts: told are the
+median of those ratios and their range.
+
 The limit is the rate at which this device's matrix product (2048 x 2048, float32, at JAX's default
-precision) would do the products of one update, 594 MFLOP.
+precision) would do the products of one update of the package, 594 MFLOP. The peers' updates are not
+held against it: theirs need not be as many.
 """
 
 import json
@@ -32,6 +36,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+import medians
 import peers
 from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax.compilation import compile_program
@@ -165,7 +170,7 @@ def memory_in_use() -> float:
 
 
 def summarize(figures: dict[str, list[Figures]]) -> dict[str, Any]:
-    """Medians over the repeats, the machine, and the versions."""
+    """Medians over the repeats, how they were taken, the machine, and the versions."""
     contenders: dict[str, dict[str, Any]] = {}
     for name, repeats in figures.items():
         rates = [repeat["rate"] for repeat in repeats]
@@ -173,18 +178,31 @@ def summarize(figures: dict[str, list[Figures]]) -> dict[str, Any]:
             key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]
         }
     limit = contenders.pop("matrix product")["rate"]
-    for contender in contenders.values():
-        contender["flops"] = contender["rate"] * FLOP_PER_UPDATE
-        contender["share_of_limit"] = contender["rate"] / limit
+    for name, contender in contenders.items():
+        if name in peers.PEERS:
+            contender["commit"] = commit(Path(_PEERS.value) / name)
+        else:
+            contender["flops"] = contender["rate"] * FLOP_PER_UPDATE
+            contender["share_of_limit"] = contender["rate"] / limit
     return {
         "device": device_name(),
         "devices": len(jax.devices()),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "updates": _UPDATES.value,
+        "repeats": _REPEATS.value,
         "product_flops": limit * FLOP_PER_UPDATE,
         "contenders": contenders,
     }
+
+
+def commit(checkout: Path) -> str | None:
+    """What a checkout has checked out; None where it is none of git's."""
+    if not (checkout / ".git").exists():  # git would answer for a repository around it.
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def table(result: dict[str, Any]) -> str:
@@ -198,15 +216,16 @@ def table(result: dict[str, Any]) -> str:
     ]
     for name, figures in result["contenders"].items():
         compiled, memory = figures.get("compile_seconds"), figures.get("memory_bytes")
+        flops, share = figures.get("flops"), figures.get("share_of_limit")
         lines.append(
             f"| {name} | {figures['rate']:,.0f} | {min(figures['rates']):,.0f} to "
-            f"{max(figures['rates']):,.0f} | {figures['flops'] / 1e9:,.0f} | "
-            f"{figures['share_of_limit']:.0%} | {f'{compiled:.1f} s' if compiled else ''} | "
+            f"{max(figures['rates']):,.0f} | {f'{flops / 1e9:,.0f}' if flops else ''} | "
+            f"{f'{share:.0%}' if share else ''} | {f'{compiled:.1f} s' if compiled else ''} | "
             f"{f'{memory / 1e9:.2f} GB' if memory else ''} |"
         )
-    ours = result["contenders"]["one run"]["rate"]
+    ours = result["contenders"]["one run"]["rates"]
     ratios = [
-        f"{ours / result['contenders'][name]['rate']:.2f} x {name}"
+        f"{medians.ratio(ours, result['contenders'][name]['rates'])} x {name}"
         for name in peers.PEERS
         if name in result["contenders"]
     ]
@@ -227,7 +246,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.barh(row, figures["rate"], color=color, alpha=0.7)
         axes.plot(figures["rates"], np.full(len(figures["rates"]), row), "k.", markersize=3)
     limit = result["product_flops"] / FLOP_PER_UPDATE
-    axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the matrix product")
+    axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the package's update")
     axes.set_yticks(range(len(contenders)), list(contenders))
     axes.invert_yaxis()
     axes.set_xlabel("updates/s")

@@ -18,22 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 import runs as bench
-
-ROOT = Path(__file__).parent.parent
+from iql_jax import cli
 
 _DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/medium-v0", "The dataset to load.")
 _RUN = flags.DEFINE_string("run", "", "Folder of a finished run whose wall time to tell apart.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each.", lower_bound=1)
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Print the one table or the other."""
     if _RUN.value:
         print(wall_time(Path(_RUN.value)))
@@ -100,7 +98,7 @@ def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:
     ]
     began = time.perf_counter()
     process = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        command, cwd=bench.ROOT, env=environment, capture_output=True, text=True, check=False
     )
     if process.returncode != 0:
         sys.exit(f"train_offline.py failed:\n{process.stderr}")
@@ -108,4 +106,4 @@ def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -3,28 +3,32 @@
     python benchmarks/update_variants.py --repeats=5 --out=update_variants.md
 
 The update as it is, then with one thing done otherwise, then with parts left out, in one process,
-all in turn in each repeat; medians over the repeats. The last rows bound what is possible: the
-update without Adam, and its matrix products alone, of the same shapes, one after the other. What is
-left out makes no sense as learning, only as a share of the time. Run it on a quiet machine.
+all in turn in each repeat; medians over the repeats. Each is compared with the update as it is in
+the same repeat, for a machine's speed drifts: told are the median of those ratios and their range.
+The last rows bound what is possible: the update without Adam, and its matrix products alone, of the
+same shapes, one after the other. What is left out makes no sense as learning, only as a share of
+the time. Run it on a quiet machine.
 """
 
 import functools
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
+import medians
+import peers
 import runs as bench
 from antmaze_size import device_name, made_up_transitions, new_state
-from iql_jax import networks
+from iql_jax import cli, networks
 from iql_jax.compilation import compile_program
 from iql_jax.extractions import update_actor
 from iql_jax.learner import (
@@ -40,8 +44,6 @@ from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Transitions
 from iql_jax.updates import update_target
 
-BATCH = 256
-
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 1_000, "Updates in a timing.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
@@ -52,7 +54,7 @@ Train = Callable[[int], None]
 Update = Callable[[IQLState, Transitions], tuple[IQLState, Metrics]]
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: list[str]) -> None:
     """Time all variants in turn; print the table."""
     transitions = jax.device_put(made_up_transitions())
     as_it_is = new_state(0)
@@ -87,14 +89,13 @@ def main(_: Sequence[str]) -> None:
 
 def table(rates: dict[str, list[float]]) -> str:
     """Medians, in markdown."""
-    medians = {name: statistics.median(each) for name, each in rates.items()}
     rows = [
         [
             name,
-            f"{medians[name]:,.0f}",
+            f"{statistics.median(each):,.0f}",
             f"{min(each):,.0f} to {max(each):,.0f}",
-            f"{1e3 / medians[name]:.2f}",
-            f"{medians[name] / medians['as it is']:.2f}",
+            f"{1e3 / statistics.median(each):.2f}",
+            medians.ratio(each, rates["as it is"]),
         ]
         for name, each in rates.items()
     ]
@@ -112,7 +113,8 @@ def trainer(
 ) -> Train:
     """Compile ``update_n``, or what has its arguments, for a copy of a state."""
     state = jax.tree.map(jnp.copy, state)
-    compiled = compiler(program.lower(state, transitions, np.zeros((), np.int32), batch_size=BATCH))
+    none = np.zeros((), np.int32)
+    compiled = compiler(program.lower(state, transitions, none, batch_size=peers.BATCH))
 
     def train(count: int) -> None:
         nonlocal state
@@ -200,7 +202,7 @@ def with_optimizer(optimizer: optax.GradientTransformation) -> IQLState:
 
 def products(state: IQLState, transitions: Transitions) -> Train:
     """The matrix products of an update, by their shapes in its program, and nothing else."""
-    batch = jax.tree.map(lambda x: x[:BATCH], transitions)
+    batch = jax.tree.map(lambda x: x[: peers.BATCH], transitions)
     text = jax.jit(update).lower(state, batch).as_text()
     shapes = re.findall(
         r"stablehlo\.dot_general .*?contracting_dims = \[(\d)\] x \[(\d)\].*?"
@@ -238,4 +240,4 @@ def products(state: IQLState, transitions: Transitions) -> Train:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

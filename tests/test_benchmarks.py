@@ -16,6 +16,7 @@ from minari_datasets import ANT_MAZE, box, code, episode_buffer, maze_spec, unit
 
 import curves
 import elsewhere
+import medians
 import mirrored_umaze
 import runs as bench
 from iql_jax import plots
@@ -54,7 +55,8 @@ def test_the_interval_is_students_and_cut():
     # t = 4.3027 with two degrees of freedom; standard error 10 / sqrt(3).
     assert bench.interval(np.array([40.0, 50.0, 60.0])) == pytest.approx((25.159, 74.841), abs=1e-3)
     assert bench.interval(np.array([80.0, 90.0, 100.0])) == pytest.approx((65.159, 100), abs=1e-3)
-    assert bench.interval(np.array([7.0, 7.0])) == (7, 7)
+    # Equal seeds say nothing of their spread, the less so at the end of the scale.
+    assert bench.interval_text(np.array([100.0, 100.0, 100.0])) == bench.NOT_RUN
 
 
 def test_numbers_in_tables():
@@ -106,6 +108,21 @@ def test_finished_runs_are_skipped_and_a_failure_stops_no_other(tmp_path, monkey
     assert "bad failed" in errors
     assert "  log of bad\n  no luck" in errors
     bench.finish([])
+
+
+def test_a_dataset_is_made_once_before_the_runs_that_need_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "_POLL_SECONDS", 0.02)
+    happened = []
+    monkeypatch.setattr(bench, "resolve", happened.append)
+    write_run(tmp_path / "done", [1.0], dataset="a/done-v0")
+    new = [a_run(tmp_path / name, dataset=f"a/{name[:-1]}-v0") for name in ("x1", "x2", "y1")]
+
+    def command(run):
+        happened.append(run.folder.name)
+        return fake(run)
+
+    assert bench.run_all([a_run(tmp_path / "done", dataset="a/done-v0"), *new], 2, command) == []
+    assert happened == ["a/x-v0", "a/y-v0", "x1", "x2", "y1"]
 
 
 def test_a_run_with_other_settings_is_not_the_one_asked_for(tmp_path):
@@ -283,6 +300,74 @@ def test_the_semantics_report_what_was_run(tmp_path):
     }
 
 
+def write_finetuned(folder, table, offline_score, ended, **settings):
+    """A run of ``train_finetune.py``; ``table`` has the scores by step."""
+    write_run(folder, list(table.values()), **{"offline_run": "", **settings})
+    lines = "".join(f"{step},{score}\n" for step, score in table.items())
+    (folder / "evaluations.csv").write_text("step,score\n" + lines)
+    summary = {"score": list(table.values())[-1], "offline_score": offline_score, **ended}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_finetuning_reports_what_was_run(tmp_path):
+    folder = tmp_path / "runs"
+    online = {0: {400: 62.0, 450: 90.0, 500: 98.0}, 2: {400: 70.0, 450: 96.0, 500: 97.0}}
+    for seed, table in online.items():  # Seed 1 is not there.
+        write_run(tmp_path / f"offline{seed}", [100.0, 60.0])  # At 200 and 400 updates.
+        ended = {"regret": 0.01 * seed, "wall_seconds": 60 + 15 * seed}
+        write_finetuned(
+            folder / f"antmaze-umaze-seed{seed}",
+            table,
+            table[400],
+            {**ended, "env_steps": 100 + seed, "eval_episodes": 50 + seed},
+            seed=seed,
+            offline_run=str(tmp_path / f"offline{seed}"),
+        )
+    picture = tmp_path / "curve.png"
+    printed = command(
+        "finetune",
+        "--task=antmaze-umaze",
+        "--only_report",
+        f"--runs={folder}",
+        f"--picture={picture}",
+        f"--out={tmp_path / 'table.md'}",
+    )
+    assert (tmp_path / "table.md").read_text() in printed
+    assert printed.startswith("| antmaze-umaze | seeds 0, 2 |\n")
+    assert rows(printed) == [
+        ["offline updates", "400"],
+        ["success after them (%), mean ± std", "66.0 ± 5.7 (62, 70)"],
+        ["environment steps", "100 / 102"],
+        ["success after them (%), mean ± std", "97.5 ± 0.7 (98, 97)"],
+        ["95 % interval", "91.1 to 100.0"],  # t is 12.706 with one degree of freedom.
+        ["best mean, and where", "100.0 after 200 offline updates"],
+        ["mean of 96 % or more from", "after 100 environment steps"],
+        ["regret of the evaluations", "0.010"],
+        ["minutes of the slowest run, online phase only", "1.5"],
+        ["paper, D4RL's data", "86.7 -> 96"],
+        ["CORL, D4RL's data", "77 -> 96.5"],
+    ]
+    assert "Success of 50 or 52 evaluation episodes a seed." in printed
+    assert matplotlib.image.imread(picture).shape[1] > 400
+
+
+def test_finetuning_that_trained_offline_itself_is_timed_whole(tmp_path):
+    write_finetuned(
+        tmp_path / "pointmaze-medium-seed0",
+        {100: 40.0, 200: 80.0, 250: 90.0},
+        80.0,
+        {"regret": 0.1, "wall_seconds": 120, "env_steps": 50, "eval_episodes": 10},
+        seed=0,
+        num_pretraining_steps=200,
+    )
+    printed = command("finetune", "--only_report", f"--runs={tmp_path}")
+    table = {row[0]: row[1] for row in rows(printed)}
+    assert table["offline updates"] == "200"
+    assert table["best mean, and where"] == "90.0 after 50 environment steps"
+    assert table["mean of 99 % or more from"] == "never"
+    assert table["minutes of the slowest run"] == "2.0"
+
+
 # The mirrored maze.
 
 MAP = [[1, 1, 1, 1, 1], [1, "g", 0, 0, 1], [1, 1, 1, 0, 1], [1, "r", 0, 0, 1], [1, 1, 1, 1, 1]]
@@ -362,6 +447,49 @@ def test_the_mirrored_dataset_is_made_again_when_the_data_are(umaze):
 
 
 # The speed of things.
+
+
+def test_ratios_are_of_what_one_repeat_timed():
+    # The machine slowed down to a half; the contenders' ratio stayed.
+    assert medians.ratio([100.0, 60.0, 50.0], [50.0, 20.0, 25.0]) == "2.00 (2.00 to 3.00)"
+
+
+THROUGHPUT = """
+import json, sys
+from absl import flags
+import throughput
+flags.FLAGS(["", f"--peers={sys.argv[1]}", "--updates=70", "--repeats=2"])
+rates = {"one run": [30.0, 20.0], "unifloral": [15.0, 20.0], "matrix product": [40.0, 50.0]}
+figures = {name: [{"rate": rate} for rate in of_repeats] for name, of_repeats in rates.items()}
+result = throughput.summarize(figures)
+print(json.dumps([result, throughput.table(result)]))
+"""
+
+
+def test_the_limit_is_for_our_update_and_peers_are_named(tmp_path):
+    checkout = tmp_path / "unifloral"
+    git = ["git", "-C", str(checkout), "-c", "user.name=x", "-c", "user.email=x"]
+    subprocess.run(["git", "init", "-q", str(checkout)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
+    result, table = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", THROUGHPUT, str(tmp_path)],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    assert (result["updates"], result["repeats"]) == (70, 2)
+    ours, theirs = result["contenders"]["one run"], result["contenders"]["unifloral"]
+    assert ours["share_of_limit"] == pytest.approx(25 / 45)
+    assert theirs == {"rates": [15, 20], "rate": 17.5, "commit": head.strip()}
+    shown = {row[0]: row[1:] for row in rows(table)}
+    assert shown["one run"][:4] == ["25", "20 to 30", "15", "56%"]
+    assert shown["unifloral"][:4] == ["18", "15 to 20", "", ""]
+    assert table.endswith("One run is 1.50 (1.00 to 2.00) x unifloral.")
 
 
 def test_the_wall_time_of_a_run_is_told_apart(tmp_path):

@@ -1,11 +1,17 @@
 """The commands as a person types them: every mistake is one clear line and a failing status."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from configs import pointmaze_finetune
+from iql_jax import cli
+from iql_jax.config import Config
+from iql_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,8 +89,31 @@ MISTAKES = {
         ["train_offline.py", POINTMAZE, "--engine=ray"],
         ["--engine", "--sweep"],
     ),
+    "an offline config for fine-tuning": (
+        ["train_finetune.py", POINTMAZE],
+        ["a config of offline runs", "train_offline.py"],
+    ),
+    "a key of fine-tuning": (
+        ["train_offline.py", POINTMAZE, "--config.num_envs=4"],
+        ["'num_envs'", "fine-tuning", "train_finetune.py"],
+    ),
+    "a coordinator alone": (
+        ["train_offline.py", POINTMAZE, "--config.num_seeds=2", "--coordinator=localhost:1"],
+        ["--coordinator", "--process_id", "--distributed"],
+    ),
+    "cores of no task": (
+        ["train_offline.py", POINTMAZE, "--config.num_seeds=2", "--task_cpus=2"],
+        ["--task_cpus", "--engine=ray"],
+    ),
+    "processes that do not find each other": (
+        ["train_offline.py", POINTMAZE, "--config.num_seeds=2", "--distributed"],
+        ["--distributed does not start", "--coordinator"],
+    ),
     "no folder": (["-m", "iql_jax.evaluate"], ["no --workdir given"]),
 }
+
+TYPED = ("no config", "no folder")
+"""Run as they are; the others in forks of a process that has done all the importing."""
 
 
 @pytest.fixture(scope="module")
@@ -106,27 +135,41 @@ def outcomes(tmp_path_factory):
         "JAX_PLATFORMS": "cpu",
     }
 
-    def start(arguments):
-        command = [sys.executable, *(part.format(tmp=tmp) for part in arguments)]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=-1, stderr=-1, stdin=-3, text=True
-        )
-
+    commands = {
+        name: [part.format(tmp=tmp) for part in words] for name, (words, _) in MISTAKES.items()
+    }
     finished = {}
-    waiting = list(MISTAKES.items())
-    while waiting:
-        pair = [(name, start(arguments)) for name, (arguments, _) in waiting[:2]]
-        waiting = waiting[2:]
-        for name, process in pair:
-            output, errors = process.communicate(timeout=120)
-            finished[name] = process.returncode, output, errors
+    for name in TYPED:
+        done = subprocess.run(
+            [sys.executable, *commands.pop(name)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        finished[name] = done.returncode, done.stderr
+    said = tmp_path_factory.mktemp("said")
+    forks = subprocess.run(
+        [sys.executable, "tests/warm_commands.py", str(said)],
+        cwd=ROOT,
+        env=environment,
+        input=json.dumps(commands),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    for name, status in json.loads(forks.stdout).items():
+        finished[name] = status, (said / f"{name}.err").read_text()
     return tmp, finished
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_clear_line(outcomes, name):
     _, finished = outcomes
-    status, _, errors = finished[name]
+    status, errors = finished[name]
     assert status not in (0, None)
     assert "Traceback" not in errors
     lines = [line for line in errors.splitlines() if line.strip()]
@@ -140,3 +183,37 @@ def test_nothing_is_left_half_written(outcomes):
     left = {path.name for path in tmp.iterdir() if path.suffix != ".py"}
     assert left <= {"datasets", "__pycache__"}
     assert not any((tmp / "datasets").rglob("*"))
+
+
+def test_a_config_of_fine_tuning_is_none_of_an_offline_run():
+    with pytest.raises(UserError, match=r"a config of fine-tuning; use train_finetune\.py"):
+        cli.read_config(pointmaze_finetune.get_config(), Config)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 9 EiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nDetails"),
+    ],
+)
+def test_running_out_of_memory_is_one_line(error, capsys):
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        cli._guarded(main, [])
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    for part in ("out of memory", str(error).partition("\n")[0], "population_size"):
+        assert part in said
+
+
+def test_another_error_of_xla_keeps_its_traceback():
+    def main(argv):
+        raise RuntimeError("INTERNAL: a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli._guarded(main, [])

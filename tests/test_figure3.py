@@ -64,7 +64,7 @@ def test_a_row_for_each_expectile_and_a_population_of_all_seeds(trained, tmp_pat
         assert (config.max_steps, config.eval_interval, config.eval_episodes) == (400, 400, 50)
     made = table(tmp_path)
     assert [row["expectile"] for row in made] == EXPECTILES
-    # Of two seeds the bootstrap draws either one twice a quarter of the time each.
+    # Two seeds have a range, and no interval.
     assert made[-1] == {
         "expectile": "0.95", "success": "95.5000", "low": "95.0000", "high": "96.0000",
         "seeds": "95 96", "updates": "400",
@@ -129,3 +129,22 @@ def test_the_last_evaluation_is_drawn_and_every_seed_is_a_dot():
     (bars,) = axes.collections
     segments = [segment.tolist() for segment in bars.get_segments()]
     assert segments == [[[0.5, 10], [0.5, 30]], [[0.9, 100], [0.9, 100]]]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name"),
+    [
+        ((2, 2), "mean, range of the seeds"),
+        ((3, 3), "mean, 95 % interval (Student's t)"),
+        ((3, 2), "mean, 95 % interval (Student's t) or range of the seeds"),  # A member has failed.
+    ],
+)
+def test_the_bars_are_named_for_what_they_are(seeds, name):
+    scores = np.array([[10.0], [30.0], [40.0]])
+    found = [
+        Setting({"expectile": tau}, np.array([10]), scores[:count])
+        for tau, count in zip((0.5, 0.9), seeds, strict=True)
+    ]
+    axes = Figure().add_subplot()
+    figure3.draw(axes, found)
+    assert name in axes.get_legend_handles_labels()[1]

@@ -35,7 +35,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("module", ALGORITHM)
-def test_the_algorithm_imports_jax_flax_optax_and_chex_only(module):
+def test_the_algorithm_imports_jax_flax_optax_chex_and_numpy_only(module):
     """It must run, and be benchmarked, where no environment or dataset library is installed."""
     imported = set()
     for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):

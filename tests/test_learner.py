@@ -8,6 +8,8 @@ from iql_jax import networks
 from iql_jax.learner import create_state, sample_batch, update, update_n
 from iql_jax.policy import eval_actions, sample_actions
 
+compiled_update = jax.jit(update)
+
 
 def assert_same_bits(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -69,7 +71,8 @@ def test_interval_metrics_are_means_of_the_single_updates():
 def test_update_n_samples_then_updates():
     transitions = jax.device_put(make_transitions(64))
     key, batch_key = jax.random.split(make_state().key)
-    expected, _ = update(make_state().replace(key=key), sample_batch(batch_key, transitions, 8))
+    batch = sample_batch(batch_key, transitions, 8)
+    expected, _ = compiled_update(make_state().replace(key=key), batch)
     actual, _ = update_n(make_state(), transitions, 1, batch_size=8)
     for x, y in zip(
         jax.tree.leaves(actual.critic.params), jax.tree.leaves(expected.critic.params), strict=True
@@ -112,9 +115,9 @@ def test_the_update_can_be_mapped_over_members():
     batch = make_transitions()
     members = [make_state(seed, expectile=e) for seed, e in ((0, 0.5), (1, 0.9))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    mapped, _ = jax.vmap(update, in_axes=(0, None))(stacked, batch)
+    mapped, _ = jax.jit(jax.vmap(update, in_axes=(0, None)))(stacked, batch)
     for i, member in enumerate(members):
-        alone, _ = update(member, batch)
+        alone, _ = compiled_update(member, batch)
         for x, y in zip(
             jax.tree.leaves(mapped.value.params), jax.tree.leaves(alone.value.params), strict=True
         ):
@@ -124,8 +127,8 @@ def test_the_update_can_be_mapped_over_members():
 def test_dropout_acts_in_training_alone():
     state = make_state(dropout_rate=0.5)
     batch = make_transitions()
-    first, metrics = update(state, batch)
-    _, other = update(state.replace(key=jax.random.key(99)), batch)
+    first, metrics = compiled_update(state, batch)
+    _, other = compiled_update(state.replace(key=jax.random.key(99)), batch)
     assert float(metrics["actor_loss"]) != float(other["actor_loss"])
     assert float(metrics["critic_loss"]) == float(other["critic_loss"])
     assert not np.array_equal(jax.random.key_data(first.key), jax.random.key_data(state.key))

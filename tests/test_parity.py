@@ -76,9 +76,10 @@ def no_masks(rewards, masks, next_values, discount):
 def test_the_comparison_notices_a_deviation(monkeypatch, module, name, deviation, file):
     monkeypatch.setattr(module, name, deviation)
     jax.clear_caches()
-    rows = list(parity.compare(ROOT / f"tests/data/parity/{file}.npz"))
+    # Up to the first row that it fails: the updates after it would say no more.
+    noticed = any(not row.passed for row in parity.compare(ROOT / f"tests/data/parity/{file}.npz"))
     jax.clear_caches()
-    assert any(not row.passed for row in rows)
+    assert noticed
 
 
 def test_the_command_fails_on_a_file_that_differs(tmp_path, capsys):
@@ -93,4 +94,7 @@ def test_the_command_fails_on_a_file_that_differs(tmp_path, capsys):
 def test_the_command_says_what_it_cannot_read(tmp_path, capsys):
     assert parity.main([str(tmp_path / "missing.npz")]) == 2
     assert "missing.npz" in capsys.readouterr().err
-    assert parity.main([]) == 2
+    for arguments, status in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            parity.main(arguments)
+        assert ended.value.code == status

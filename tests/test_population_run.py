@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,8 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from jax.experimental.compilation_cache import compilation_cache
 
-from iql_jax import evaluate, offline_sweep, population_run
+from iql_jax import evaluate, offline_sweep, population_run, report
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
@@ -62,21 +62,7 @@ def datasets(tmp_path_factory):
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
         make(CONFIG.dataset, steps=1_500, seed=0, progress=False)
-        # The same few programs again and again: most of the time would go into compiling them.
-        options = {
-            "jax_compilation_cache_dir": str(root / "programs"),
-            "jax_persistent_cache_min_compile_time_secs": 0.0,
-            "jax_persistent_cache_min_entry_size_bytes": -1,
-        }
-        before = {name: getattr(jax.config, name) for name in options}
-        for name, value in options.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
-        compilation_cache.reset_cache()
         yield
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 def members(num_seeds=2):
@@ -222,6 +208,47 @@ def test_in_parts_and_with_a_member_that_came_later(finished, tmp_path, monkeypa
     assert len(trained) == 2  # What is finished is not trained again.
 
 
+def test_checkpoints_of_runs_that_are_gone_are_not_taken(finished, tmp_path):
+    two = members()[:2]
+    train_sweep(two, tmp_path)
+    shutil.rmtree(tmp_path / NAMES[0])
+    before = (tmp_path / NAMES[1] / "metrics.csv").read_text()
+    with pytest.raises(UserError, match=f"checkpoints of other runs of {NAMES[0]}; delete"):
+        train_sweep(two, tmp_path)
+    assert not (tmp_path / NAMES[0]).exists()
+    assert (tmp_path / NAMES[1] / "metrics.csv").read_text() == before
+    # All of them gone, they are trained anew.
+    shutil.rmtree(tmp_path / NAMES[1])
+    train_sweep(two, tmp_path)
+    for name in NAMES[:2]:
+        assert_same_member(tmp_path / name, finished[0] / name)
+
+
+def test_a_stop_while_the_policies_are_shown_can_be_resumed(tmp_path, monkeypatch):
+    shown = report.shown_paths
+
+    def stopped(*args):
+        monkeypatch.setattr(report, "shown_paths", shown)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return shown(*args)
+
+    monkeypatch.setattr(report, "shown_paths", stopped)
+    with pytest.raises(Interrupted, match="SIGTERM") as caught:
+        train_sweep(members()[:1], tmp_path)
+    assert caught.value.resumable
+    assert [row["status"] for row in train_sweep(members()[:1], tmp_path)] == ["finished"]
+
+
+def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, monkeypatch):
+    def fail():
+        raise UserError("the hinge broke")
+
+    stop_at(monkeypatch, 30, fail)
+    with pytest.raises(UserError, match="the hinge broke; update 30 is saved in"):
+        train_sweep(members()[:2], tmp_path)
+    assert [row["status"] for row in train_sweep(members()[:2], tmp_path)] == ["finished"] * 2
+
+
 def test_a_member_that_diverges_is_marked_and_the_others_go_on(finished, tmp_path, capsys):
     broken = members_of(CONFIG, [{"expectile": 0.6, "value_lr": 1e30, "critic_lr": 1e30}])
     rows = train_sweep([members()[0], *broken], tmp_path)
@@ -244,7 +271,7 @@ def test_a_folder_of_another_kind_is_refused(finished, tmp_path):
         train_offline(CONFIG, folder)
     with pytest.raises(UserError, match="holds a single run"):
         train_sweep(members(), folder / NAMES[0])
-    with pytest.raises(UserError, match="members that this command has not"):
+    with pytest.raises(UserError, match="members that this command does not"):
         train_sweep(members()[:1], folder)
 
 

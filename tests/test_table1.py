@@ -224,6 +224,14 @@ def test_the_table_of_what_is_here(tmp_path):
     assert matplotlib.image.imread(picture).shape[1] > 400
 
 
+def test_one_seed_is_no_population_for_ray(tmp_path):
+    done = table1(tmp_path, "--engine=ray", "--seeds=1", f"--runs={tmp_path}")
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert "--engine=ray trains a population" in line
+    assert "--seeds=2" in line
+
+
 def test_a_dataset_without_a_config_is_one_clear_line(tmp_path):
     done = table1(tmp_path, "--datasets=iql/discrete-umaze-v0", f"--runs={tmp_path}")
     assert done.returncode == 1

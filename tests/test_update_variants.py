@@ -5,11 +5,12 @@ import jax
 import numpy as np
 import optax
 import pytest
+from absl import flags
 
 from antmaze_size import new_state
 from iql_jax.learner import update
 from iql_jax.types import Transitions
-from update_variants import update_in_passes, with_optimizer, with_stacked_critics
+from update_variants import table, update_in_passes, with_optimizer, with_stacked_critics
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,13 @@ def learned(one_update, state, batch):
 )
 def test_another_way_to_write_the_update_learns_the_same(one_update, state, batch, expected):
     chex.assert_trees_all_close(learned(one_update, state(), batch), expected, atol=2e-5)
+
+
+def test_a_variant_is_compared_with_the_update_in_the_same_repeat():
+    flags.FLAGS.mark_as_parsed()
+    shown = table({"as it is": [100.0, 50.0, 80.0], "other": [50.0, 50.0, 60.0]})
+    assert "| as it is | 80 | 50 to 100 | 12.50 | 1.00 (1.00 to 1.00) |" in shown
+    assert "| other | 50 | 50 to 60 | 20.00 | 0.75 (0.50 to 1.00) |" in shown
 
 
 def test_without_adam_it_learns_something_else(batch, expected):
