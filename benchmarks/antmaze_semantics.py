@@ -4,8 +4,9 @@
 
 Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
 succeeds on D4RL's AntMaze and fails on Minari's. The embedded datasets are collected as Minari's
-are: tasks that go on after the goal is reached, each episode with a goal of its own. Here the same
-transitions are read in every way:
+are (but for shorter stays at the goal, see ``iql_jax.collect.antmaze``): tasks that go on after the
+goal is reached, each episode with a goal of its own. Here the same transitions are read in every
+way:
 
 - rewards: 'stored' (the episode's goal, which the policy does not see), 'episode' (the same, and it
   does) or 'eval' (recomputed for the one evaluation goal, as D4RL's are);
