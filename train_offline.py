@@ -42,6 +42,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which this is, with --coor
 
 def main(_: list[str]) -> None:
     """Wire the flags to an offline run, or to several."""
+    _check_flags()
     config = cli.read_config(_CONFIG.value, Config)
     runs = f"runs/{config.dataset.replace('/', '-')}"
     if _SWEEP.value is None and config.num_seeds == 1:
@@ -51,8 +52,6 @@ def main(_: list[str]) -> None:
             )
         train_offline(config, Path(_WORKDIR.value or f"{runs}/seed_{config.seed}"))
         return
-    if _DISTRIBUTED.value and _ENGINE.value != "local":
-        raise UserError("--distributed and --engine=ray exclude each other; give one of them")
     overrides = [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value))
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
     members = members_of(config, overrides)
@@ -62,6 +61,24 @@ def main(_: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     train_sweep(members, Path(_WORKDIR.value or f"{runs}/{name}"), config.population_size, engine)
+
+
+def _check_flags() -> None:
+    """Refuse flags that go with others that are not there, and would do nothing."""
+    if _DISTRIBUTED.value and _ENGINE.value != "local":
+        raise UserError("--distributed and --engine=ray exclude each other; give one of them")
+    if _ENGINE.value != "ray" and (_TASK_CPUS.present or _TASK_GPUS.present):
+        raise UserError("--task_cpus and --task_gpus are for --engine=ray; give it too")
+    given = [flag.present for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)]
+    if any(given) and not (_DISTRIBUTED.value and all(given)):
+        raise UserError(
+            "--coordinator, --num_processes and --process_id go together, with --distributed"
+        )
+    if any(given) and not 0 <= _PROCESS_ID.value < _NUM_PROCESSES.value:
+        raise UserError(
+            f"--process_id={_PROCESS_ID.value} is not one of --num_processes="
+            f"{_NUM_PROCESSES.value}, which are counted from 0"
+        )
 
 
 if __name__ == "__main__":

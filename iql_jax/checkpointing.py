@@ -7,13 +7,14 @@ import logging
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
+from iql_jax import hosts
 from iql_jax.console import say
 from iql_jax.errors import UserError
 
@@ -80,6 +81,10 @@ class Checkpoints:
                 "the same command again to go on from the checkpoint before"
             ) from error
 
+    def newest(self) -> int | None:
+        """The update count of the newest; None where there is none at all."""
+        return self._manager.latest_step()
+
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
         """The newest readable checkpoint, or None where there is none at all.
 
@@ -102,8 +107,8 @@ class Checkpoints:
                 continue
             for damaged, reason in unreadable.items():
                 say(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
-                if not self._read_only:
-                    self._set_aside(damaged)
+            if unreadable and not self._read_only:
+                self._set_aside(unreadable)
             return restored
         if unreadable:
             raise UserError(
@@ -128,13 +133,16 @@ class Checkpoints:
             return " ".join(str(error).split())[:200]
         return restored.state, restored.progress
 
-    def _set_aside(self, update: int) -> None:
-        damaged = self._folder / str(update)
-        aside = self._folder.with_name("damaged_checkpoints") / f"{update}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        damaged.rename(aside)
+    def _set_aside(self, updates: Iterable[int]) -> None:
+        hosts.barrier("all have read the checkpoints")
+        for update in updates if hosts.is_writer() else ():
+            name = f"{update}-{uuid.uuid4().hex[:8]}"
+            aside = self._folder.with_name("damaged_checkpoints") / name
+            aside.parent.mkdir(exist_ok=True)
+            (self._folder / str(update)).rename(aside)
+            say(f"moved it to {aside} and going on from the checkpoint before")
+        hosts.barrier("the damaged checkpoints are set aside")
         self._manager.reload()
-        say(f"moved it to {aside} and going on from the checkpoint before")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """What every command shares: parsing that fails in one line, and exit statuses."""
 
 import functools
+import re
 import shlex
 import signal
 import sys
@@ -37,6 +38,10 @@ def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings
     # ml_collections stands in for a file it could not open with an object that raises on use.
     except Exception as error:
         raise UserError(f"--config: {_one_line(error)}") from error
+    if config.kind_of(settings) is not kind:
+        is_offline = kind is config.FinetuneConfig
+        what = ("offline runs", "offline") if is_offline else ("fine-tuning", "finetune")
+        raise UserError(f"--config is a config of {what[0]}; use train_{what[1]}.py")
     return config.from_mapping(settings, kind)
 
 
@@ -51,7 +56,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
             _exit(2, "the config file fails: it defines no get_config()")
         raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
         if isinstance(error, AttributeError) and "ml_collections" in raised_in:
-            # What a locked ConfigDict raises for a key it does not have.
+            # What a locked ConfigDict raises for a key it does not have, the first that it quotes.
+            key = re.search(r"'(\w+)'", str(error))
+            if key is not None and config.is_of_fine_tuning(key[1]):
+                _exit(
+                    2,
+                    f"config key {key[0]} is one of fine-tuning: it needs train_finetune.py and a "
+                    "config such as configs/pointmaze_finetune.py",
+                )
             _exit(2, f"unknown config key: {_one_line(error)}")
         _exit(2, f"the config file fails with {type(error).__name__}: {_one_line(error)}")
 
@@ -72,6 +84,16 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
             raise
         where = "" if error.filename is None else f": {error.filename}"
         _exit(1, f"{error.strerror}{where}")
+    except (MemoryError, RuntimeError) as error:
+        # Of the host, or of a device: XLA's error is a RuntimeError that begins with its code.
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        _exit(
+            1,
+            f"out of memory{reason and f' ({reason})'}; make --config.population_size, "
+            "--config.replay_buffer_size or --config.batch_size smaller",
+        )
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -1,14 +1,15 @@
 """The settings of a run: one frozen, validated dataclass, made once from the config file.
 
 ``Config`` is the single list of keys, their types, defaults and meaning; ``FinetuneConfig`` adds
-those of fine-tuning. A config file's
-``get_config()`` starts from ``base_config()`` and overrides a few keys; ``from_mapping`` checks the
-result. Key names follow the official implementation where it has one.
+those of fine-tuning. A config file's ``get_config()`` starts from ``base_config()`` and overrides a
+few keys; ``from_mapping`` checks the result. Key names follow the official implementation where it
+has one.
 """
 
 import dataclasses
 import difflib
 import math
+import numbers
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from iql_jax.errors import UserError
+from iql_jax.types import NEEDS_NEXT_ACTIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ class FinetuneConfig(Config):
                     f"config.{key} is {getattr(self, key)}, not a multiple of config.num_envs "
                     f"({self.num_envs}), by which environment steps are counted"
                 )
-        if self.objective in ("sarsa", "expectile_sarsa"):
+        if self.objective in NEEDS_NEXT_ACTIONS:
             raise UserError(
                 f"config.objective={self.objective!r} needs the action after each transition, "
                 "which fine-tuning's replay buffer does not hold; use 'iql' or 'q_learning'"
@@ -197,9 +199,19 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def defaults() -> dict[str, Any]:
+def defaults(kind: type[Config] = Config) -> dict[str, Any]:
     """The default of every key as plain JSON types."""
-    return _plain({field.name: field.default for field in dataclasses.fields(Config)})
+    return _plain({field.name: field.default for field in dataclasses.fields(kind)})
+
+
+def is_of_fine_tuning(key: str) -> bool:
+    """Whether only fine-tuning has this key."""
+    return key in FinetuneConfig.__annotations__ and key not in Config.__annotations__
+
+
+def kind_of(settings: Mapping[str, Any]) -> type[Config]:
+    """Of which kind of run these settings are, all of its keys."""
+    return FinetuneConfig if "num_pretraining_steps" in settings else Config
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +255,8 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
     """
     hints = typing.get_type_hints(kind)
     for key in settings:
+        if key not in hints and is_of_fine_tuning(key):
+            raise UserError(f"config key {key!r} is one of fine-tuning; use train_finetune.py")
         if key not in hints:
             raise UserError(f"unknown config key {key!r}{_did_you_mean(key, hints)}")
     return kind(**{key: _coerce(key, settings[key], hints[key]) for key in settings})
@@ -250,25 +264,33 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
 
 def from_record(settings: Mapping[str, Any]) -> Config:
     """The settings of a run's ``config.json``, of whichever kind the run was."""
-    kind = FinetuneConfig if "num_pretraining_steps" in settings else Config
-    return from_mapping(settings, kind)
+    return from_mapping(settings, kind_of(settings))
 
 
 def _coerce(key: str, setting: Any, hint: Any) -> Any:
     """``setting`` as the type that ``Config`` declares, or a UserError."""
     if setting is None and key in _MEANING_OF_NONE:
         return _MEANING_OF_NONE[key]
-    if hint is float and isinstance(setting, int) and not isinstance(setting, bool):
+    # The abstract kinds have NumPy's numbers too, as a sweep may well be made of.
+    if hint is float and _is_number(setting, numbers.Real):
         return float(setting)
+    if hint is int and _is_number(setting, numbers.Integral):
+        return int(setting)
     if typing.get_origin(hint) is tuple:
-        if isinstance(setting, list | tuple) and all(type(item) is int for item in setting):
-            return tuple(setting)
+        if isinstance(setting, list | tuple) and all(
+            _is_number(item, numbers.Integral) for item in setting
+        ):
+            return tuple(int(item) for item in setting)
         raise UserError(f"config.{key} is {setting!r}; it must be a tuple of integers")
     if type(setting) is not hint:
         raise UserError(
             f"config.{key} is {setting!r}, a {type(setting).__name__}; it must be a {hint.__name__}"
         )
     return setting
+
+
+def _is_number(setting: Any, kind: type) -> bool:
+    return isinstance(setting, kind) and not isinstance(setting, bool)
 
 
 # The official configs write None for "no decay", "no dropout" and "all of the dataset".

@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from iql_jax.errors import UserError
+from iql_jax.errors import NoEnvironment, UserError
 
 KNOWN_NAMESPACES = (
     "gymnasium.envs.box2d",
@@ -73,18 +73,17 @@ def check_namespace(spec: EnvSpec) -> None:
     """Refuse a specification that would import code from outside the known namespaces.
 
     Raises:
-        UserError: naming the entry point.
+        NoEnvironment: naming the entry point.
     """
     named: list[tuple[str, tuple[str, ...]]] = [(str(spec.entry_point), KNOWN_NAMESPACES)]
     named += [(str(wrapper.entry_point), KNOWN_WRAPPERS) for wrapper in spec.additional_wrappers]
     for entry_point, known in named:
         module = entry_point.partition(":")[0]
         if not any(module == name or module.startswith(name + ".") for name in known):
-            raise UserError(
+            raise NoEnvironment(
                 f"the dataset's environment {spec.id!r} would import and run {entry_point!r}, "
-                f"which is not in a known namespace ({', '.join(known)}); set "
-                "--config.trust_environment if you trust where this dataset comes from, or "
-                "--config.eval_episodes=0 to train without it"
+                f"which is not in a known namespace ({', '.join(known)}), and is trusted only "
+                "with trust_environment"
             )
 
 
@@ -106,7 +105,8 @@ def make_from_spec(
         requirements: what the dataset asks to be installed, for the error's hint.
 
     Raises:
-        UserError: if the namespace is unknown and not trusted, or if it does not build.
+        UserError: if it is no specification that this gymnasium understands.
+        NoEnvironment: if the namespace is unknown and not trusted, or if it does not build.
     """
     spec = parse_spec(spec_json)
     if not trusted:
@@ -122,7 +122,7 @@ def make_from_spec(
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_why_not_built(spec, error, requirements)) from error
+        raise NoEnvironment(_why_not_built(spec, error, requirements)) from error
     # A maze environment writes a model file for its constructor and leaves it behind.
     model_file = getattr(env.unwrapped, "tmp_xml_file_path", None)
     if model_file is not None:
@@ -174,7 +174,7 @@ def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...
         message += (
             "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
         )
-    return message + "; --config.eval_episodes=0 trains without it"
+    return message
 
 
 def _first_line(error: Exception) -> str:

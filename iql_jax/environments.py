@@ -1,4 +1,4 @@
-"""Evaluation environments, in the very layout of a dataset's transitions.
+"""The dataset's environment, in the very layout of its transitions.
 
 ``make_environment`` builds one from an ``EnvironmentRecipe``, which travels to worker processes:
 so nothing here imports JAX. What a dataset's metadata may make it import is decided in
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax.environment_specs import make_from_spec
-from iql_jax.errors import UserError
+from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
 
@@ -72,7 +72,7 @@ class EnvironmentRecipe:
 
 
 def make_environment(recipe: EnvironmentRecipe, render_mode: str | None = None) -> gym.Env:
-    """Build the evaluation environment.
+    """Build the dataset's environment.
 
     Its observations are float32 [observation_dim] in the very layout (and normalisation) of the
     dataset's; its actions lie in [-1, 1], or are one-hot where they are discrete. A maze ends its
@@ -274,7 +274,7 @@ def _check_time_limit(env: gym.Env) -> None:
         if isinstance(layer, gym.wrappers.TimeLimit):
             return
         layer = layer.env
-    raise UserError(
-        f"environment {_name(env)} has no time limit (max_episode_steps), so that an evaluation "
-        "might never end; set --config.eval_episodes=0 to train without it"
+    raise NoEnvironment(
+        f"environment {_name(env)} has no time limit (max_episode_steps), so that an episode "
+        "might never end"
     )

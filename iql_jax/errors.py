@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake may cause."""
+"""The one exception that a user's mistake may cause, and its kinds."""
 
 
 class UserError(Exception):
@@ -8,3 +8,11 @@ class UserError(Exception):
     without a traceback and exit with status 1; anything else that escapes is a bug and keeps its
     traceback.
     """
+
+
+class NoEnvironment(UserError):
+    """An environment that cannot be had or run, though what is computed without it may well."""
+
+
+class Diverged(UserError):
+    """Training has come to numbers that are not finite: no state to go on from."""

@@ -1,8 +1,9 @@
 """Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR [--episodes=N] [--video=FILE]``.
 
-Without options it repeats, for a finished run, its last evaluation to the very episodes.
+Without these it repeats, for a finished run, its last evaluation to the very episodes.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from iql_jax.policy import eval_actions
 from iql_jax.run import load_state
 from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed
 from iql_jax.run_folder import check_same_data, read_record
-from iql_jax.video import configure_headless_rendering, record_episode
+from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _EPISODES = flags.DEFINE_integer(
     "episodes", None, "How many episodes; by default as many as the run evaluated.", lower_bound=1
+)
+_TRUST = flags.DEFINE_bool(
+    "trust_environment", False, "Build an environment that is not known to be safe."
 )
 _VIDEO = flags.DEFINE_string("video", None, "Film the first episode to this .mp4 file.")
 
@@ -35,6 +39,7 @@ def main(_: list[str]) -> None:
     if _WORKDIR.value is None:
         raise UserError("no --workdir given; name the folder of a run")
     if _VIDEO.value is not None:
+        check_film(Path(_VIDEO.value))
         configure_headless_rendering()
     folder = Path(_WORKDIR.value)
     record = read_record(folder)
@@ -42,7 +47,8 @@ def main(_: list[str]) -> None:
     episodes = _EPISODES.value or settings.eval_episodes
     if episodes == 0:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
-    dataset = load_dataset(settings)
+    trusted = settings.trust_environment or _TRUST.value
+    dataset = load_dataset(dataclasses.replace(settings, trust_environment=trusted))
     check_same_data(folder, record, dataset.record)
     state, step = load_state(folder, settings, dataset)
     num_envs = default_num_envs(episodes, settings.eval_envs)

@@ -12,15 +12,13 @@ own.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from iql_jax.errors import UserError
+from iql_jax.errors import Diverged, UserError
 from iql_jax.processes import available_cores
 from iql_jax.shards import (
     NO_SUCCESS_REPORTED,
@@ -47,14 +45,12 @@ class EvaluationResult:
         lengths: [E] int64, environment steps.
         successes: [E] bool, whether any step of the episode reported ``info['success']``; None if
             the environment does not report it.
-        seconds: wall time.
         trajectories: observations [T + 1, observation_dim] float32 of the first recorded episodes.
     """
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
     successes: npt.NDArray[np.bool_] | None
-    seconds: float
     trajectories: list[npt.NDArray[np.float32]]
 
 
@@ -107,9 +103,7 @@ class Evaluator:
         cores = available_cores() if processes is None else processes
         self._envs = ShardedEnvironments(make_env, num_envs, cores)
 
-    def run(
-        self, act: Act, episodes: int, seed: int, record: int = 0, progress: bool = False
-    ) -> EvaluationResult:
+    def run(self, act: Act, episodes: int, seed: int, record: int = 0) -> EvaluationResult:
         """Run episodes of one policy to their ends.
 
         A failure or an interrupt closes the evaluator, for its environments are then in no state
@@ -121,13 +115,12 @@ class Evaluator:
             episodes: how many, at least 1.
             seed: of the whole evaluation.
             record: of how many episodes, from the first on, the observations are kept.
-            progress: whether to show a bar on stderr.
 
         Raises:
             UserError: if an environment fails, or if an observation, reward or action is not
                 finite.
         """
-        (result,) = self.run_side_by_side(act, episodes, [seed], record, progress)
+        (result,) = self.run_side_by_side(act, episodes, [seed], record)
         assert result is not None
         return result
 
@@ -137,7 +130,6 @@ class Evaluator:
         episodes: int,
         seeds: Sequence[int | None],
         record: int = 0,
-        progress: bool = False,
     ) -> list[EvaluationResult | None]:
         """Run the same number of episodes of several policies, in equal shares of the environments.
 
@@ -148,7 +140,6 @@ class Evaluator:
             seeds: of each policy's evaluation, which has the very episodes that ``run`` gives this
                 seed; None for a policy that has no episodes.
             record: see ``run``.
-            progress: see ``run``.
 
         Returns:
             Each policy's result; None where there were no episodes.
@@ -161,23 +152,18 @@ class Evaluator:
             raise ValueError(
                 f"{len(seeds)} policies cannot share {self._envs.num_envs} environments evenly"
             )
-        started = time.perf_counter()
         share = self._envs.num_envs // len(seeds)
         tallies = [
             _Tally(episodes, record, seed, slice(i * share, (i + 1) * share))
             for i, seed in enumerate(seeds)
             if seed is not None
         ]
-        total = episodes * len(tallies)
         try:
-            with tqdm(
-                total=total, desc="evaluation", unit="episode", leave=False, disable=not progress
-            ) as bar:
-                self._run(act, tallies, bar)
+            self._run(act, tallies)
         except BaseException:
             self._envs.close(force=True)
             raise
-        results = iter([tally.result(time.perf_counter() - started) for tally in tallies])
+        results = iter([tally.result() for tally in tallies])
         return [None if seed is None else next(results) for seed in seeds]
 
     def close(self) -> None:
@@ -190,7 +176,7 @@ class Evaluator:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._envs.close(force=error is not None)
 
-    def _run(self, act: Act, tallies: Sequence["_Tally"], bar: "tqdm[None]") -> None:
+    def _run(self, act: Act, tallies: Sequence["_Tally"]) -> None:
         if not tallies:
             return
         episode_of = np.full(self._envs.num_envs, _IDLE)
@@ -204,7 +190,6 @@ class Evaluator:
             ended = (episode_of != _IDLE) & step["ended"]
             if ended.any():
                 episode_of[ended] = _IDLE
-                bar.update(int(ended.sum()))
                 if any(tally.started < tally.episodes for tally in tallies):
                     observations = self._start(episode_of, tallies)
 
@@ -243,7 +228,7 @@ class Evaluator:
             if not bad[tally.envs].any():
                 continue
             episode = int(episode_of[tally.envs][bad[tally.envs]][0])
-            raise UserError(
+            raise Diverged(
                 f"the policy's action in evaluation episode {episode} at step "
                 f"{tally.lengths[episode] + 1} is not finite: training has diverged"
             )
@@ -292,14 +277,13 @@ class _Tally:
         )
         self._keep(episodes, step["observations"][running])
 
-    def result(self, seconds: float) -> EvaluationResult:
+    def result(self) -> EvaluationResult:
         """The finished books."""
         reported = (self._successes != NO_SUCCESS_REPORTED).any()
         return EvaluationResult(
             returns=self._returns,
             lengths=self.lengths,
             successes=self._successes == 1 if reported else None,
-            seconds=seconds,
             trajectories=[np.stack(trajectory) for trajectory in self._trajectories],
         )
 

@@ -37,7 +37,7 @@ class Given(NamedTuple):
 
 
 ActorLoss = Callable[[Given], tuple[jax.Array, Metrics]]
-"""What the actor's step goes down, a scalar, and what is particular to it to report."""
+"""The actor's scalar loss, and the metrics specific to it."""
 
 
 def awr(given: Given) -> tuple[jax.Array, Metrics]:

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from iql_jax import report
-from iql_jax.config import FinetuneConfig, from_record
+from iql_jax.checkpointing import Checkpoints
+from iql_jax.config import FinetuneConfig, defaults, from_record, kind_of
 from iql_jax.console import say
 from iql_jax.data.load import Dataset
 from iql_jax.errors import UserError
@@ -17,8 +18,9 @@ from iql_jax.learner import IQLState
 from iql_jax.loop import Loop
 from iql_jax.metrics import read_table
 from iql_jax.online import Online
+from iql_jax.phases import Progress
 from iql_jax.run import Run, initial_state, load_state, offline_phase, open_run
-from iql_jax.run_folder import DEFAULTS, check_same_data, read_record
+from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.streams import Stream, stream_seed
 
 # Settings that decide what an agent is and what it was shown: a run that goes on from another's
@@ -55,7 +57,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         state = initial_state(config, run.dataset)
         boundary = config.num_pretraining_steps
         if config.offline_run:
-            state, boundary = _offline_agent(run, Path(config.offline_run), state)
+            state, boundary = _first_state(run, state)
         with Online(config, run.dataset, workdir, boundary) as online:
             phases = [online.phase()]
             if not config.offline_run and boundary > 0:
@@ -108,6 +110,21 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
     return dataclasses.replace(dataset, transitions=transitions)
 
 
+def _first_state(run: Run, template: IQLState) -> tuple[IQLState, int]:
+    """What the online phase of a run begins with where ``offline_run`` is set, and its step.
+
+    Of a run that has a checkpoint, which holds all that it needs, the state is a template.
+    """
+    folder = run.folder / "checkpoints"
+    if folder.is_dir():
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            restored = checkpoints.restore_newest(template)
+        if restored is not None:
+            progress = Progress(**restored[1])
+            return template, progress.step - progress.extra["counters"]["env_steps"]
+    return _offline_agent(run, Path(run.record["config"]["offline_run"]), template)
+
+
 def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState, int]:
     """The agent of a finished offline run under this run's hyperparameters, and its update count.
 
@@ -115,7 +132,11 @@ def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState
         UserError: If that run is of another kind, or did not come to its end.
     """
     record = read_record(folder)
-    theirs, ours = {**DEFAULTS, **record["config"]}, run.record["config"]
+    if kind_of(record["config"]) is FinetuneConfig:
+        raise UserError(
+            f"config.offline_run {folder} is a fine-tuning run; name one of train_offline.py"
+        )
+    theirs, ours = {**defaults(), **record["config"]}, run.record["config"]
     changed = [
         f"{key} {theirs[key]!r} -> {ours[key]!r}" for key in _SHARED if theirs[key] != ours[key]
     ]

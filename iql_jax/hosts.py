@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from iql_jax import console
+from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted, StopRequest
 
 
@@ -25,11 +26,21 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             JAX finds it and the two numbers by itself.
         num_processes: How many there are.
         process_id: Which one this is.
+
+    Raises:
+        UserError: If they do not come together.
     """
-    if coordinator:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    else:
-        jax.distributed.initialize()
+    try:
+        if coordinator:
+            jax.distributed.initialize(coordinator, num_processes, process_id)
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
+            "it needs --coordinator, --num_processes and --process_id, and all the processes"
+        ) from error
     console.mute(not is_writer())
 
 
@@ -73,9 +84,10 @@ class SharedStopRequest(StopRequest):
         """Raise ``Interrupted`` if a signal has come to any process; all must call it together."""
         signals = [signum for signum in exchange(self.signum) if signum is not None]
         if signals:
-            raise Interrupted(signals[0])
+            raise Interrupted(signals[0], resumable=self._resumable)
 
 
-def stop_request() -> StopRequest:
-    """What listens to signals between stretches of training."""
-    return StopRequest() if jax.process_count() == 1 else SharedStopRequest()
+def stop_request(*, resumable: bool = False) -> StopRequest:
+    """What listens to signals between stretches of training; see ``StopRequest``."""
+    kind = StopRequest if jax.process_count() == 1 else SharedStopRequest
+    return kind(resumable=resumable)

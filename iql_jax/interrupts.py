@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request to stop at the next safe point."""
 
+import functools
 import signal
 from types import FrameType
 from typing import Any
@@ -18,15 +19,24 @@ class Interrupted(Exception):
         self.signum = signum
         self.resumable = resumable
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle, with the argument that is a keyword: a worker's comes to its driver."""
+        make = functools.partial(type(self), resumable=self.resumable)
+        return make, (self.signum, str(self))
+
 
 class StopRequest:
     """A context in which the first SIGINT or SIGTERM only raises a flag.
 
     A second Ctrl-C stops at once: the handlers in force before are restored at the first.
+
+    Args:
+        resumable: Whether everything is saved when it begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumable: bool = False) -> None:
         self.signum: int | None = None
+        self._resumable = resumable
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -43,7 +53,7 @@ class StopRequest:
     def check(self) -> None:
         """Raise ``Interrupted`` if a signal has come."""
         if self.signum is not None:
-            raise Interrupted(self.signum)
+            raise Interrupted(self.signum, resumable=self._resumable)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum

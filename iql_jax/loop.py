@@ -14,7 +14,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NoReturn
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import Config
 from iql_jax.console import say
-from iql_jax.errors import UserError
+from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import Interrupted, StopRequest
 from iql_jax.metrics import RunLog, Values
 from iql_jax.phases import Extra, Log, Phase, Progress, State
@@ -138,9 +138,9 @@ class _Session(Generic[State]):
                 self._log_if_due()
                 self._evaluate_if_due(state, stop)
                 self._save_if_due(state)
+                stop.check()
                 if self._phase() is None:
                     return state
-                stop.check()
                 state = self._advance(state, stop)
         except Interrupted as interrupted:
             self._save(state)
@@ -197,11 +197,7 @@ class _Session(Generic[State]):
         self._stop_if_not_finite(stretch.state, means, stretch.steps)
         self._bar.update(stretch.steps)
         if stretch.failure is not None:
-            self._save(stretch.state)
-            raise UserError(
-                f"{stretch.failure}; {self._loop.unit} {progress.step:,} is saved in "
-                f"{self._loop.folder}"
-            )
+            self._save_after(stretch.failure, stretch.state)
         return stretch.state
 
     def _due(self, interval: int, done: int) -> bool:
@@ -237,7 +233,12 @@ class _Session(Generic[State]):
         ):
             return
         start = time.perf_counter()
-        row = self._loop.evaluate(state, progress.step, stop)
+        try:
+            row = self._loop.evaluate(state, progress.step, stop)
+        except Diverged:
+            raise
+        except UserError as error:
+            self._save_after(error, state)
         seconds = time.perf_counter() - start
         progress.eval_seconds += seconds
         self._log.write(
@@ -257,6 +258,13 @@ class _Session(Generic[State]):
         packed = self._loop.pack(state)
         self._checkpoints.save(self._progress.step, packed, self._progress.to_dict())
 
+    def _save_after(self, failure: UserError, state: State) -> NoReturn:
+        """Save what an environment's failure has come to, and tell of both."""
+        self._save(state)
+        raise UserError(
+            f"{failure}; {self._loop.unit} {self._progress.step:,} is saved in {self._loop.folder}"
+        ) from failure
+
     def _clock(self) -> dict[str, float]:
         """Bring the run's wall time up to date and return it."""
         now = time.perf_counter() - self._loop.started
@@ -272,10 +280,12 @@ class _Session(Generic[State]):
         folder = self._loop.folder / "diagnosis"
         with Checkpoints(folder) as diagnosis:
             diagnosis.save(step, self._loop.pack(state), self._progress.to_dict())
-        raise UserError(
+        newest = self._checkpoints.newest()
+        good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
+        raise Diverged(
             f"{', '.join(broken)} not finite between {self._loop.unit}s {step - num_steps:,} and "
-            f"{step:,}; the state is saved in {folder} for diagnosis, and the last good one is "
-            "in checkpoints; check the data's rewards, or lower the learning rates"
+            f"{step:,}; the state is saved in {folder} for diagnosis{good}; check the data's "
+            "rewards, or lower the learning rates"
         )
 
 

@@ -164,7 +164,6 @@ def require_wandb(project: str) -> None:
 
 
 def _start_wandb(folder: Path, project: str, record: Mapping[str, Any]) -> Any:
-    require_wandb(project)
     import wandb
 
     try:

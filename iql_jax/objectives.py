@@ -133,8 +133,6 @@ OBJECTIVES: dict[str, Objective] = {
     "q_learning": Objective(max_value, max_critic),
 }
 
-NEEDS_NEXT_ACTIONS = ("sarsa", "expectile_sarsa")
-
 
 def max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
     """The maximum over candidate actions of the target critics' minimum, [B]. Consumes the key."""

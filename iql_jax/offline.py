@@ -6,7 +6,7 @@ from typing import Any
 from iql_jax import report
 from iql_jax.config import Config
 from iql_jax.loop import Loop
-from iql_jax.run import initial_state, offline_phase, open_run
+from iql_jax.run import initial_state, may_do_without_environment, offline_phase, open_run
 
 
 def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         UserError: On anything that the user can mend.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    with open_run(config, workdir) as run:
+    with may_do_without_environment(), open_run(config, workdir) as run:
         state = initial_state(config, run.dataset)
         loop = Loop(
             config=config,

@@ -54,6 +54,7 @@ class _Begun:
     buffer: ReplayBuffer
     actor: TrainState  # That acts until something is learned again.
     actions: jax.Array  # [num_envs, action_dim], for the next step.
+    new: list[Transitions]  # Not learned from yet, those of fewer than ``train_freq`` steps.
 
 
 class Online:
@@ -84,6 +85,7 @@ class Online:
         self._rows: list[tuple[str, int, Mapping[str, float | None]]] = []
         self._evaluations: list[float] = []  # 1 - success of each in this phase.
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
+        self._due = 0  # Updates that steps have asked for and that are not made yet.
         self._begun: _Begun | None = None
         self.interaction = Interaction(dataset, config.num_envs, config.seed)
 
@@ -100,7 +102,7 @@ class Online:
             self._config.max_steps, self._advance, stride=self._config.num_envs, begin=self._begin
         )
 
-    # What the loop asks of ``loop.Extra``.
+    # What the loop asks of ``phases.Extra``.
 
     def save(self) -> dict[str, Any]:
         """Write the transitions since the last time; returns how far everything is."""
@@ -108,12 +110,14 @@ class Online:
             "transitions": self._log.save(),
             "counters": dataclasses.asdict(self.interaction.counters),
             "evaluations": self._evaluations,
+            "due": self._due,
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Begin where ``save`` returned this, with new episodes; empty for a new run."""
         self.interaction.counters = Counters(**saved.get("counters", {}))
         self._evaluations = list(saved.get("evaluations", []))
+        self._due = saved.get("due", 0)
         self._log.restore(saved.get("transitions", 0))
 
     def rows(self) -> list[tuple[str, int, Mapping[str, float | None]]]:
@@ -169,7 +173,7 @@ class Online:
         )
         self.interaction.begin()
         actor = self._actor_of(state)
-        self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor))
+        self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor), [])
         say(
             f"{int(buffer.size):,} transitions in the replay buffer; compiled the online step; "
             f"{time.perf_counter() - started:.1f} s"
@@ -193,8 +197,6 @@ class Online:
         first, updates, failure = counters.env_steps, 0, None
         broken: Metrics = {}
         sums = jax.tree.map(jnp.zeros_like, begun.no_sums)
-        new: list[Transitions] = []  # Not learned from yet.
-        due = 0
         while counters.env_steps - first < num_steps and stop.signum is None:
             actions = np.asarray(begun.actions)
             if not np.isfinite(actions).all():
@@ -209,34 +211,31 @@ class Online:
             self._log.append(made)
             step = self._first_step + counters.env_steps
             self._rows += [("episodes", step, row) for row in ended]
-            new.append(made)
+            begun.new.append(made)
             if counters.env_steps > config.start_steps:
-                due += config.updates_per_step * config.num_envs
-            if len(new) < config.train_freq:
+                self._due += config.updates_per_step * config.num_envs
+            # What is left over at the end of a stretch waits for the next one.
+            if len(begun.new) < config.train_freq and counters.env_steps < config.max_steps:
                 begun.actions = self._act(begun.actor)
                 continue
-            state, sums = self._learn(state, sums, new, due)
-            updates += due
-            new, due = [], 0
-        if new:
-            state, sums = self._learn(state, sums, new, due)
-            updates += due
+            updates += self._due
+            state, sums = self._learn(state, sums)
         metrics = jax.tree.map(lambda total: total / updates, sums) if updates else {}
         made_steps = counters.env_steps - first
         return Stretch(state, {**metrics, **broken}, made_steps, updates, failure)
 
-    def _learn(
-        self, state: IQLState, sums: Metrics, new: Sequence[Transitions], due: int
-    ) -> tuple[IQLState, Metrics]:
-        """Ask for the next actions, then for the updates."""
+    def _learn(self, state: IQLState, sums: Metrics) -> tuple[IQLState, Metrics]:
+        """Ask for the next actions, then for the updates that are due."""
         begun = self._begun
         assert begun is not None
         begun.actor = self._actor_of(state)
         begun.actions = self._act(begun.actor)
-        count = np.asarray(len(new) * self._config.num_envs, np.int32)
+        count = np.asarray(len(begun.new) * self._config.num_envs, np.int32)
+        due = np.asarray(self._due, np.int32)
         state, begun.buffer, sums = begun.learn(
-            state, begun.buffer, self._padded(new), count, sums, np.asarray(due, np.int32)
+            state, begun.buffer, self._padded(begun.new), count, sums, due
         )
+        begun.new, self._due = [], 0
         return state, sums
 
     def _actor_of(self, state: IQLState) -> TrainState:

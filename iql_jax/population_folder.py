@@ -20,7 +20,7 @@ class Population:
     Attributes:
         members: All of one structure.
         workdir: The folder that has theirs.
-        number: Which of the populations of this folder.
+        number: Which of the populations of this folder; no other ever had it.
     """
 
     members: Sequence[Member]
@@ -72,17 +72,21 @@ class PopulationFolder(LockedFolder):
         Raises:
             UserError: If the folder has members that are not among these.
         """
-        begun = [names for names in self._recorded() if self._is_begun(names)]
-        known = {name for names in begun for name in names}
+        # A population that is not begun is planned anew. Its place in the list stays empty if it
+        # has checkpoints: they are of members whose folders are gone, and of no others.
+        planned = [names if self._is_begun(names) else [] for names in self._recorded()]
+        while planned and not planned[-1] and not self._checkpoints(len(planned) - 1).exists():
+            planned.pop()
+        known = {name for names in planned for name in names}
         by_name = {member.name: member for member in members}
         lost = sorted(known - set(by_name))
         if lost:
             raise UserError(
-                f"--workdir {self.path} has members that this command has not ({', '.join(lost)}); "
-                "name another folder, or keep them in the sweep"
+                f"--workdir {self.path} contains members that this command does not "
+                f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
         new = populations([member for member in members if member.name not in known], limit)
-        planned = [*begun, *([member.name for member in group] for group in new)]
+        planned += [[member.name for member in group] for group in new]
         write_json(self.path / self.RECORD, {"populations": planned})
         return self.read_plan(members)
 
@@ -92,7 +96,11 @@ class PopulationFolder(LockedFolder):
         return [
             Population([by_name[name] for name in names], self.path, number)
             for number, names in enumerate(self._recorded())
+            if names
         ]
+
+    def _checkpoints(self, number: int) -> Path:
+        return Population([], self.path, number).folder
 
     def _is_begun(self, names: Sequence[str]) -> bool:
         return any((self.path / name / "config.json").exists() for name in names)

@@ -17,7 +17,7 @@ _BAND = 0.18  # Opacity of an interval.
 
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
-    """Draw the mean over seeds of each setting's evaluations, with its 95 % interval."""
+    """Draw the mean over seeds of each setting's evaluations, with its interval."""
     figure = Figure(figsize=(6.4 + (2.4 if len(settings) > 1 else 0), 3.8), dpi=DPI)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
@@ -37,9 +37,9 @@ def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> N
             label=f"{setting.label} ({len(setting.scores)})".strip(),
         )
     axes.set_xlabel("updates", color=INK)
-    axes.set_ylabel(label, color=INK)
+    axes.set_ylabel(_with_interval(label, settings), color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_title(f"{title}: mean, 95 % interval", loc="left", color=INK, fontsize=11, pad=10)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
     axes.set_xlim(left=0)
     tidy(axes)
     if len(settings) > 1:
@@ -87,7 +87,7 @@ def _line(axes: Axes, settings: Sequence[Setting], key: str, label: str) -> None
         axes.plot(np.full(len(scores), place), scores, ".", color=MUTED, zorder=1)
     axes.set_xticks(places, [str(setting.values[key]) for setting in settings])
     axes.set_xlabel(key, color=INK)
-    axes.set_ylabel(label, color=INK)
+    axes.set_ylabel(_with_interval(label, settings), color=INK)
     tidy(axes)
 
 
@@ -126,5 +126,13 @@ def _ranking(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label
     axes.errorbar(means, places, xerr=np.abs(bounds - means), fmt="o", color=ACCENT, capsize=3)
     labels = [", ".join(f"{key} {setting.values[key]}" for key in keys) for setting in ranked]
     axes.set_yticks(places, labels, fontsize=8)
-    axes.set_xlabel(label, color=INK)
+    axes.set_xlabel(_with_interval(label, settings), color=INK)
     tidy(axes)
+
+
+def _with_interval(label: str, settings: Sequence[Setting]) -> str:
+    """An axis' label, with what ``Setting.interval`` is for these numbers of seeds."""
+    num_seeds = {len(setting.scores) for setting in settings}
+    parts = ["range of 2 seeds"] if 2 in num_seeds else []
+    parts += ["95 % interval (Student's t)"] if max(num_seeds) > 2 else []
+    return ", ".join([label if num_seeds == {1} else f"{label}: mean", *parts])

@@ -29,11 +29,30 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
     found = settings(workdir, members, key)
     if found:
         label = {"score": "score", "return_mean": "mean return"}[key]
-        title = f"{members[0].config.dataset}, {len(members)} members"
+        title = f"{_datasets(members)}, {len(members)} members{_left_out(table, members, key)}"
         population_plots.curves(workdir / "learning_curve.png", found, label, title)
         if any(len({str(s.values[key]) for s in found}) > 1 for key in found[0].values):
             population_plots.sweep(workdir / "sweep.png", found, label, title)
     return table
+
+
+def _datasets(members: Sequence[Member]) -> str:
+    datasets = {member.config.dataset for member in members}
+    return datasets.pop() if len(datasets) == 1 else f"{len(datasets)} datasets"
+
+
+def _left_out(table: Sequence[Row], members: Sequence[Member], key: str) -> str:
+    """What the pictures do not show, for their titles."""
+    swept = swept_keys(members)
+    settings_without = {
+        tuple(row[name] for name in swept)
+        for row in table
+        if row["status"] == "finished" and row[key] is None
+    }
+    if not settings_without:
+        return ""
+    plural = "s" if len(settings_without) > 1 else ""
+    return f" ({len(settings_without)} setting{plural} without a {key} left out)"
 
 
 def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:

@@ -18,7 +18,7 @@ import numpy as np
 from iql_jax import hosts, report
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.console import say
-from iql_jax.errors import UserError
+from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.loop import Loop
@@ -26,7 +26,13 @@ from iql_jax.metrics import RunLog, Values
 from iql_jax.phases import MAX_STRETCH, Phase, Progress, Stretch
 from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
 from iql_jax.population_folder import FAILURE, Population
-from iql_jax.run import Run, initial_state, open_runs, updates_phase
+from iql_jax.run import (
+    Run,
+    initial_state,
+    may_do_without_environment,
+    open_runs,
+    updates_phase,
+)
 from iql_jax.run_evaluation import PopulationEvaluation
 from iql_jax.run_folder import device_name, versions, write_json
 
@@ -43,6 +49,7 @@ def train_population(population: Population) -> None:
     """
     configs = [member.config for member in population.members]
     with (
+        may_do_without_environment(),
         open_runs(configs, population.folders) as runs,
         _own_evaluation(runs) as evaluation,
     ):
@@ -59,16 +66,16 @@ def _own_members(num_members: int) -> range:
 def _own_evaluation(runs: Sequence[Run]) -> Iterator[PopulationEvaluation | None]:
     """Environments for the policies that this process evaluates; None if there are none."""
     own = [runs[i].config for i in _own_members(len(runs))]
-    episodes, num_envs = runs[0].config.eval_episodes, runs[0].record["num_envs"]
+    episodes = runs[0].config.eval_episodes
     if not own or not episodes:
         yield None
         return
-    with PopulationEvaluation(own, runs[0].dataset, episodes, num_envs) as evaluation:
+    with PopulationEvaluation(own, runs[0].dataset, episodes, runs[0].num_envs) as evaluation:
         yield evaluation
 
 
 class _Training:
-    """What the loop is given of a population; the loop's ``Extra`` too."""
+    """What the loop is given of a population; its ``phases.Extra`` too."""
 
     def __init__(
         self, runs: Sequence[Run], evaluation: PopulationEvaluation | None, folder: Path
@@ -103,23 +110,41 @@ class _Training:
         )
         try:
             state, progress = loop.run()
-        except UserError as error:
-            if len(self._failures) < len(self._runs):
-                raise
+        except Diverged as error:
             say(f"all {len(self._runs)} members have failed: {error}")
             self._write_failures()
             return
         self._finish(state, progress)
 
-    # What the loop asks of ``loop.Extra``.
+    # What the loop asks of ``phases.Extra``.
 
     def save(self) -> dict[str, Any]:
-        """Which members have failed."""
-        return {"failures": {str(i): failure for i, failure in self._failures.items()}}
+        """Whose states these are, and which members have failed."""
+        return {
+            "runs": self._run_ids(),
+            "failures": {str(i): failure for i, failure in self._failures.items()},
+        }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Begin where ``save`` returned this."""
-        self._failures.update({int(i): dict(f) for i, f in saved.get("failures", {}).items()})
+        """Begin where ``save`` returned this; empty for a new population.
+
+        Raises:
+            UserError: If it was saved by other runs than the members' folders hold.
+        """
+        if not saved:
+            return
+        theirs, ours = saved.get("runs", {}), self._run_ids()
+        others = [name for name in ours if theirs.get(name) != ours[name]]
+        if others:
+            raise UserError(
+                f"{self._folder} holds checkpoints of other runs of {', '.join(others)}; delete "
+                f"the folders of all that train together ({', '.join(ours)}) to train them anew"
+            )
+        self._failures.update({int(i): dict(f) for i, f in saved["failures"].items()})
+
+    def _run_ids(self) -> dict[str, str]:
+        """The identity of each member's run: not of its settings alone, but of its folder."""
+        return {run.folder.name: run.record["run_id"] for run in self._runs}
 
     def rows(self) -> list[tuple[str, int, Values]]:
         """None besides the loop's."""
@@ -187,17 +212,25 @@ class _Training:
 
     def _evaluate(self, states: IQLState, step: int, stop: StopRequest) -> dict[str, Any]:
         """Rows of evaluations.csv, as columns with a number for each member."""
-        rows: list[Any] = []
+        own: list[Any] = []
+        failure: str | None = None  # Of an environment of this process: all have to stop for it.
         if self._evaluation is not None:
             actors, skipped = self._own(states)
-            rows = self._evaluation(actors, step, self._own_stop(stop), skipped)
-        rows = [row for rows_of_host in hosts.exchange(rows) for row in rows_of_host]
+            try:
+                own = self._evaluation(actors, step, self._own_stop(stop), skipped)
+            except UserError as error:
+                failure = str(error)
+        shared = hosts.exchange((own, failure))
+        for _, failure in shared:
+            if failure is not None:
+                raise UserError(failure)
+        rows = [row for rows_of_host, _ in shared for row in rows_of_host]
         for i, row in enumerate(rows):
             if row is None and i not in self._failures:
                 self._fail(i, states, step, f"actions not finite at update {step:,}")
         names = next((list(row) for row in rows if row is not None), None)
         if names is None:
-            raise UserError(f"no member's actions are finite at update {step:,}")
+            raise Diverged(f"no member's actions are finite at update {step:,}")
         return {name: [None if row is None else row[name] for row in rows] for name in names}
 
     def _own(self, states: IQLState) -> tuple[Any, Container[int]]:
@@ -224,7 +257,9 @@ class _Training:
 
     def _finish(self, states: IQLState, progress: Progress) -> None:
         """Write what the members' runs leave, and the population's own summary."""
-        paths = self._shown_paths(states, progress.step)
+        with hosts.stop_request(resumable=True) as stop:
+            paths = self._shown_paths(states, progress.step, stop)
+            stop.check()
         packed = self._placement.gather(states)
         self._write_failures()
         for i, run in enumerate(self._runs):
@@ -238,7 +273,7 @@ class _Training:
             self._summarize(progress)
         hosts.barrier("the population is finished")
 
-    def _shown_paths(self, states: IQLState, step: int) -> list[Any] | None:
+    def _shown_paths(self, states: IQLState, step: int, stop: StopRequest) -> list[Any] | None:
         """Each member's paths in the maze, where there is one."""
         if self._config.eval_episodes == 0 or not report.has_maze(self._dataset):
             return None
@@ -246,10 +281,9 @@ class _Training:
         if self._evaluation is not None:
             actors, skipped = self._own(states)
             shown = report.SHOWN_EPISODES
-            with StopRequest() as stop:
-                results = self._evaluation.episodes(
-                    actors, step, shown, self._own_stop(stop), shown, skipped
-                )
+            results = self._evaluation.episodes(
+                actors, step, shown, self._own_stop(stop), shown, skipped
+            )
         own = [
             None
             if result is None

@@ -1,6 +1,5 @@
 """How many worker processes this machine carries, and how they are started."""
 
-import multiprocessing
 import os
 
 
@@ -12,5 +11,5 @@ def available_cores() -> int:
 
 
 def start_method() -> str:
-    """Never 'fork': JAX's threads may hold locks. Windows has no 'forkserver'."""
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    """Never 'fork': JAX's threads may hold locks."""
+    return "forkserver"

@@ -48,7 +48,7 @@ def finish(
         The contents of ``summary.json``.
     """
     if policy_paths is None and run.evaluation is not None and has_maze(run.dataset):
-        with StopRequest() as stop:
+        with StopRequest(resumable=True) as stop:
             shown = run.evaluation.episodes(
                 state, progress.step, SHOWN_EPISODES, stop, SHOWN_EPISODES
             )

@@ -17,7 +17,7 @@ from iql_jax.compilation import compile_program
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
-from iql_jax.errors import UserError
+from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.evaluation import default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState, create_state, update_n
@@ -50,6 +50,23 @@ class Run:
     started: float
     startup: dict[str, float]
 
+    @property
+    def num_envs(self) -> int:
+        """How many environments an evaluation steps at once: what is asked for now, if anything.
+
+        Fewer may be asked for on resume, where memory did not carry those that the run began with.
+        """
+        return min(self.config.eval_envs, self.config.eval_episodes) or self.record["num_envs"]
+
+
+@contextlib.contextmanager
+def may_do_without_environment() -> Iterator[None]:
+    """Adds to a missing environment's error what an offline run can do about it."""
+    try:
+        yield
+    except NoEnvironment as error:
+        raise UserError(f"{error}; --config.eval_episodes=0 trains without it") from error
+
 
 @contextlib.contextmanager
 def open_run(config: Config, workdir: Path) -> Iterator[Run]:
@@ -61,8 +78,7 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
     with contextlib.ExitStack() as stack:
         (run,) = stack.enter_context(open_runs([config], [workdir]))
         if config.eval_episodes > 0:
-            num_envs = run.record["num_envs"]
-            evaluation = RunEvaluation(config, run.dataset, config.eval_episodes, num_envs)
+            evaluation = RunEvaluation(config, run.dataset, config.eval_episodes, run.num_envs)
             run = dataclasses.replace(run, evaluation=stack.enter_context(evaluation))
         yield run
 
@@ -95,7 +111,8 @@ def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[li
             f"{dataset.record['id']} ({dataset.record['source']}): "
             f"{dataset.transitions.size:,} transitions in {load_seconds:.1f} s"
         )
-        startup = {"load_seconds": load_seconds}  # One for all: what comes to it is theirs too.
+        # Shared by all runs: later entries appear in every summary.
+        startup = {"load_seconds": load_seconds}
         yield [
             Run(settings, folder, read_record(folder), dataset, None, started, startup)
             for settings, folder in zip(configs, folders, strict=True)
@@ -143,8 +160,7 @@ def load_state(folder: Path, settings: Config, dataset: Dataset) -> tuple[IQLSta
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")
     state, progress = restored
-    # Runs saved before there were phases had no other steps than updates.
-    return state, progress.get("step", int(state.step))
+    return state, progress["step"]
 
 
 def offline_phase(run: Run, state: IQLState, num_updates: int) -> Phase[IQLState]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from iql_jax.config import Config
 from iql_jax.data.load import Dataset
 from iql_jax.environments import make_environment
-from iql_jax.errors import UserError
+from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.evaluation import Act, EvaluationResult, Evaluator
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
@@ -36,10 +36,7 @@ class _Environments:
         self, configs: Sequence[Config], dataset: Dataset, episodes: int, num_envs: int
     ) -> None:
         if dataset.recipe is None:
-            raise UserError(
-                f"{dataset.record['id']} names no environment to evaluate in; "
-                "set --config.eval_episodes=0 to train without evaluation"
-            )
+            raise NoEnvironment(f"{dataset.record['id']} names no environment to evaluate in")
         self._configs = configs
         self._dataset = dataset
         self._episodes = episodes

@@ -12,14 +12,18 @@ from typing import Any, Self, TextIO
 import jax
 
 import iql_jax
-from iql_jax.config import defaults
+from iql_jax.config import defaults, kind_of
 from iql_jax.console import say
 from iql_jax.errors import UserError
 
-# Settings that say how a run is shown, not what it computes: free to change on resume.
-FREE_ON_RESUME = ("population_size", "progress", "trust_environment", "wandb_project")
-
-DEFAULTS = defaults()
+# Settings that say how a run is shown and carried, not what it computes: free to change on resume.
+FREE_ON_RESUME = (
+    "eval_envs",
+    "population_size",
+    "progress",
+    "trust_environment",
+    "wandb_project",
+)
 
 PACKAGES = (
     "jax",
@@ -43,7 +47,7 @@ class LockedFolder:
         path: Where it is.
     """
 
-    RECORD = ""  # The file that tells a folder of this kind.
+    RECORD = ""  # The file that identifies this kind of folder.
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +80,12 @@ class LockedFolder:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Release the lock; a new folder in which nothing was begun goes again."""
+        """Release the lock; what fails before anything is begun leaves nothing behind."""
+        if error is not None and {path.name for path in self.path.iterdir()} == {
+            ".lock",
+            self.RECORD,
+        }:
+            (self.path / self.RECORD).unlink()
         if self._lock is not None:
             self._lock.close()
         if self._is_new and [path.name for path in self.path.iterdir()] == [".lock"]:
@@ -110,8 +119,9 @@ class RunFolder(LockedFolder):
         if not (self.path / "config.json").exists():
             return
         # A key that has come since the run was begun had what is its default now.
-        before = {**DEFAULTS, **read_record(self.path)["config"]}
-        now = {**DEFAULTS, **config}
+        begun_with = read_record(self.path)["config"]
+        before = {**defaults(kind_of(begun_with)), **begun_with}
+        now = {**defaults(kind_of(config)), **config}
         changed = [
             f"{key} {before.get(key)!r} -> {now.get(key)!r}"
             for key in sorted({**before, **now})
@@ -123,21 +133,18 @@ class RunFolder(LockedFolder):
                 f"({', '.join(changed)}); name another folder for this one"
             )
 
-    def claim(self, config: Record, dataset: Record, num_envs: int) -> Record:
-        """Write ``config.json``, or check that the one already here describes the same run.
+    def claim(self, config: Record, dataset: Record, num_envs: int) -> None:
+        """Write ``config.json``, or check that the one already here is of the same data.
 
         Args:
-            config: The effective settings.
+            config: The effective settings; of a run that was begun, see ``check_settings``.
             dataset: The record of the dataset, with its fingerprint.
             num_envs: How many environments an evaluation steps at once. Where the settings leave it
                 open it follows from the machine's cores, and it is the run's from then on: the last
                 bits of a policy may depend on how many observations it is given at once.
 
-        Returns:
-            The record of the run as it was begun.
-
         Raises:
-            UserError: If the folder belongs to a run with other settings or other data.
+            UserError: If the folder belongs to a run on other data.
         """
         record: Record = {
             "run_id": uuid.uuid4().hex,
@@ -149,8 +156,7 @@ class RunFolder(LockedFolder):
         }
         if not (self.path / "config.json").exists():
             write_json(self.path / "config.json", record)
-            return record
-        self.check_settings(config)
+            return
         before = read_record(self.path)
         check_same_data(self.path, before, dataset)
         changed = [
@@ -162,7 +168,6 @@ class RunFolder(LockedFolder):
             changed.append(f"{before['device']} -> {record['device']}")
         if changed:
             say(f"the run was begun elsewhere ({', '.join(changed)}): its bits may differ from now")
-        return before
 
 
 def read_record(folder: Path) -> Record:

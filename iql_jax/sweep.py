@@ -15,6 +15,7 @@ from typing import Any
 from iql_jax.config import Config, from_mapping
 from iql_jax.errors import UserError
 from iql_jax.learner import Hyperparameters
+from iql_jax.run_folder import FREE_ON_RESUME
 
 # What members of one population may differ in: the key they begin with, and the numbers that the
 # update takes as traced leaves. All else makes another program, other data or another protocol.
@@ -29,7 +30,7 @@ TRACED = (
 )
 
 # Of the command, not of a member.
-_NOT_SWEPT = ("num_seeds", "population_size", "progress", "trust_environment", "wandb_project")
+_NOT_SWEPT = ("num_seeds", *FREE_ON_RESUME)
 
 Overrides = dict[str, Any]
 

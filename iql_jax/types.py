@@ -10,6 +10,9 @@ Array = jax.Array | np.ndarray
 Params = Any  # A pytree of arrays, as Flax makes it.
 Metrics = dict[str, jax.Array]  # Flat: name -> scalar.
 
+# The objectives that learn from the data's next actions.
+NEEDS_NEXT_ACTIONS = ("sarsa", "expectile_sarsa")
+
 
 class Transitions(flax.struct.PyTreeNode):
     """A batch of transitions, or a whole dataset of them; N is the leading axis.
@@ -23,7 +26,7 @@ class Transitions(flax.struct.PyTreeNode):
     rewards: Array  # [N] float32
     masks: Array  # [N] float32, 0 or 1
     next_observations: Array  # [N, observation_dim] float32
-    # For the objectives of SARSA's kind alone: the action that followed in the data, and 1 where
+    # For ``NEEDS_NEXT_ACTIONS`` alone: the action that followed in the data, and 1 where
     # one did. None does where the data of an episode end.
     next_actions: Array | None = None  # [N, action_dim] float32
     next_action_masks: Array | None = None  # [N] float32, 0 or 1

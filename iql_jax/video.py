@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,12 +49,27 @@ def configure_headless_rendering() -> str | None:
     )
 
 
+def check_film(path: Path) -> None:
+    """Refuse a file that no film can be written to; for before any long work.
+
+    Raises:
+        UserError: If it is to be no .mp4, or its folder cannot be written.
+    """
+    if path.suffix != ".mp4":
+        raise UserError(f"a film is an .mp4 file, not {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot hold a film: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} cannot hold a film: it cannot be written")
+
+
 def record_episode(
     make_env: Callable[[str | None], gym.Env],
     act: Act,
     seed: int,
     path: Path,
-    fps: int | None = None,
 ) -> EvaluationResult:
     """Film episode 0 of the evaluation with this seed; a maze is seen whole, from above.
 
@@ -65,27 +79,23 @@ def record_episode(
         act: the policy, called with one observation [1, observation_dim].
         seed: as in ``Evaluator.run``.
         path: where the film is written, an .mp4 file; an older one is replaced.
-        fps: frames a second, one frame an environment step; None takes the environment's own.
 
     Returns:
         The result of that one episode, with its trajectory.
 
     Raises:
-        UserError: if rendering fails, or the file is to be no .mp4.
+        UserError: if rendering fails, or see ``check_film``.
     """
-    if path.suffix != ".mp4":
-        raise UserError(f"a film is an .mp4 file, not {path}")
-    started = time.perf_counter()
+    check_film(path)
     with contextlib.closing(make_env("rgb_array")) as env:
         _show_whole_maze(env)
-        fps = fps or int(env.metadata.get("render_fps", _DEFAULT_FPS))
-        with _film(path, fps) as append:
+        # One frame an environment step.
+        with _film(path, int(env.metadata.get("render_fps", _DEFAULT_FPS))) as append:
             rewards, successes, trajectory = _play(env, act, seed, append)
     return EvaluationResult(
         returns=np.array([sum(rewards)], np.float64),
         lengths=np.array([len(rewards)], np.int64),
         successes=np.array([any(successes)]) if successes else None,
-        seconds=time.perf_counter() - started,
         trajectories=[np.stack(trajectory)],
     )
 
@@ -131,7 +141,6 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], No
     """Write frames to a file that appears at ``path`` when all is well."""
     import imageio.v2  # Only films need it, and only here.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial.mp4")
     try:
         writer: Any = imageio.v2.get_writer(

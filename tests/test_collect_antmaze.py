@@ -98,6 +98,13 @@ class TestTasks:
             maker = catalog.EMBEDDED[f"iql/antmaze/{task}-v0"]
             assert (maker.module, maker.arguments) == ("iql_jax.collect.antmaze", {"task": task})
             assert catalog.twin_of(f"D4RL/antmaze/{task}-v1") == f"iql/antmaze/{task}-v0"
+            assert catalog.EMBEDDED[f"iql/antmaze-waiting/{task}-v0"].twin_of is None
+
+    def test_minaris_ants_wait_until_the_time_limit(self):
+        arguments = catalog.EMBEDDED["iql/antmaze-waiting/umaze-v0"].arguments
+        (shard,) = antmaze.plan("x", steps=1_400, seed=0, **arguments).shards
+        recording = antmaze.collect_shard(shard)
+        assert recording.lengths.tolist() == [700, 700]
 
 
 class TestAnts:
@@ -276,7 +283,7 @@ class TestCollect:
         }
         assert len(whole) >= 5
         for i in whole:
-            assert len(episodes[i]) == firsts[i] + 1 + antmaze.WAITING_STEPS
+            assert len(episodes[i]) == firsts[i] + 1 + antmaze.STAY
 
     def test_infos_hold_the_state(self, episodes):
         for episode in episodes:

@@ -1,6 +1,7 @@
 import dataclasses
 
 import ml_collections
+import numpy as np
 import pytest
 
 from iql_jax.config import (
@@ -14,7 +15,8 @@ from iql_jax.config import (
 )
 from iql_jax.errors import UserError
 from iql_jax.extractions import EXTRACTIONS
-from iql_jax.objectives import NEEDS_NEXT_ACTIONS, OBJECTIVES
+from iql_jax.objectives import OBJECTIVES
+from iql_jax.types import NEEDS_NEXT_ACTIONS
 
 
 def test_base_config_holds_every_key_and_the_papers_numbers():
@@ -96,6 +98,17 @@ def test_zero_is_a_value_not_a_missing_one():
     assert (config.temperature, config.discount) == (0.0, 0.0)
 
 
+def test_numpys_numbers_are_numbers():
+    settings = {"seed": np.int64(3), "discount": np.float32(0.5), "temperature": np.int32(2)}
+    config = from_mapping({"dataset": "a/b-v0", "hidden_dims": list(np.array([8, 4])), **settings})
+    assert (config.seed, config.discount, config.temperature) == (3, 0.5, 2.0)
+    values = (config.seed, config.discount, config.temperature, *config.hidden_dims)
+    assert [type(value) for value in values] == [int, float, float, int, int]
+    for wrong in ({"seed": np.float64(3)}, {"seed": np.True_}, {"discount": np.True_}):
+        with pytest.raises(UserError, match="it must be a"):
+            from_mapping({"dataset": "a/b-v0", **wrong})
+
+
 def test_round_trip_through_plain_types():
     config = from_mapping({"dataset": "a/b-v0", "hidden_dims": (8,), "seed": 3})
     assert from_mapping(config.to_dict()) == config
@@ -174,7 +187,9 @@ def test_wrong_settings_of_fine_tuning_are_one_clear_line(settings, parts):
 
 
 def test_an_offline_run_has_no_keys_of_fine_tuning():
-    with pytest.raises(UserError, match="unknown config key 'num_envs'"):
+    with pytest.raises(
+        UserError, match=r"'num_envs' is one of fine-tuning; use train_finetune\.py"
+    ):
         from_mapping({"dataset": "a/b-v0", "num_envs": 1})
 
 

@@ -3,17 +3,22 @@
 import json
 import shutil
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from minari_datasets import box, coded_episodes, write_dataset
+from minari_datasets import box, coded_episodes, episode_buffer, spec_json, write_dataset
 
 from iql_jax import evaluate
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
+from iql_jax.metrics import read_table
 from iql_jax.offline import train_offline
 from iql_jax.video import configure_headless_rendering
+
+PENDULUM = spec_json("gymnasium.envs.classic_control.pendulum:PendulumEnv", "Pendulum-v1", 20)
 
 SETTINGS = {
     "dataset": "iql/pointmaze/umaze-v0",
@@ -48,11 +53,48 @@ def run(capsys, **values):
     return dict(line.split() for line in capsys.readouterr().out.splitlines())
 
 
-def test_it_repeats_the_last_evaluation(finished, capsys):
-    folder, summary = finished
-    printed = run(capsys, workdir=str(folder))
-    assert float(printed["score"]) == pytest.approx(summary["score"], rel=1e-3)
+def write_pendulum(dataset_id, spec):
+    """A dataset of numbers, whose environment is a pendulum."""
+    episodes = [
+        episode_buffer(e, 9, np.tile([1.0, 0.0, e], (10, 1)), action_dim=1) for e in range(2)
+    ]
+    actions = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+    write_dataset(dataset_id, episodes, box(3), actions, env_spec=spec)
+
+
+def test_it_repeats_the_last_evaluation(tmp_path, capsys):
+    # A return that depends on the policy and on the episodes, as the success in a maze does
+    # not before much training.
+    write_pendulum("test/pendulum-v0", PENDULUM)
+    settings = {**SETTINGS, "dataset": "test/pendulum-v0", "max_steps": 40, "eval_interval": 20}
+    summary = train_offline(from_mapping(settings), tmp_path)
+    before, last = (row["return_mean"] for row in read_table(tmp_path / "evaluations.csv"))
+    assert before != pytest.approx(last, rel=1e-2)
+    printed = run(capsys, workdir=str(tmp_path))
+    assert float(printed["return_mean"]) == pytest.approx(summary["return_mean"], rel=1e-3)
+    assert float(printed["return_mean"]) == pytest.approx(last, rel=1e-3)
     assert printed["episodes"] == "3"
+
+
+def test_an_environment_has_to_be_trusted(tmp_path, capsys, monkeypatch):
+    (tmp_path / "stranger_pendulum.py").write_text(
+        "from gymnasium.envs.classic_control.pendulum import PendulumEnv\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = spec_json("stranger_pendulum:PendulumEnv", "Stranger-v0", 5)
+    write_pendulum("test/stranger-v0", spec)
+    settings = {**SETTINGS, "dataset": "test/stranger-v0", "eval_episodes": 0}
+    train_offline(from_mapping(settings), tmp_path / "run")
+    with pytest.raises(UserError, match="trusted only with trust_environment"):
+        run(capsys, workdir=str(tmp_path / "run"), episodes=1)
+    asked = {"episodes": 1, "trust_environment": True}
+    assert run(capsys, workdir=str(tmp_path / "run"), **asked)["length_mean"] == "5"
+
+
+def test_a_film_that_cannot_be_is_refused_first(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_dataset", lambda settings: pytest.fail("too late"))
+    with pytest.raises(UserError, match=r"an \.mp4 file"):
+        run(capsys, workdir=str(finished[0]), video=str(tmp_path / "film.gif"))
 
 
 def test_a_run_without_evaluation_can_be_evaluated(tmp_path, capsys):

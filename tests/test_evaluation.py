@@ -145,7 +145,6 @@ def test_the_result_does_not_depend_on_how_many_environments_there_are(num_envs,
     np.testing.assert_array_equal(result.successes, successes)
     np.testing.assert_array_equal(again.returns, returns)
     np.testing.assert_array_equal(other.returns, direct(EPISODES, SEED + 1)[0])
-    assert result.seconds > 0
 
 
 def test_no_episode_and_no_step_is_wasted():

@@ -314,6 +314,28 @@ def test_an_offline_run_that_is_not_all_there_is_refused(offline, tmp_path, dama
         train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
 
 
+def test_a_fine_tuning_run_is_no_offline_run(finished, tmp_path):
+    with pytest.raises(UserError, match=r"is a fine-tuning run; name one of train_offline\.py"):
+        train_finetune(config_of(offline_run=str(finished[0])), tmp_path / "run")
+
+
+def test_a_run_that_has_gone_on_from_an_offline_run_needs_it_no_more(
+    offline, tmp_path, monkeypatch, capsys
+):
+    copy, folder = tmp_path / "copy", tmp_path / "run"
+    shutil.copytree(offline, copy)
+    changes = {"offline_run": str(copy)}
+    stop(monkeypatch, folder, "evaluations", BOUNDARY, signal.SIGTERM, **changes)
+    stop(monkeypatch, folder, "metrics", 100, signal.SIGTERM, **changes)
+    shutil.rmtree(copy)
+    capsys.readouterr()
+    summary = train_finetune(config_of(**changes), folder)
+    assert "going on from" not in capsys.readouterr().err
+    assert (summary["env_steps"], summary["updates"]) == (120, 120)
+    assert steps(folder, "evaluations") == [BOUNDARY, 100, 140, END]
+    assert summary["offline_score"] == read_table(folder / "evaluations.csv")[0]["score"]
+
+
 def test_an_offline_run_on_other_data_is_refused(offline, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(offline, copy)
@@ -427,8 +449,8 @@ def test_a_part_of_the_dataset_is_drawn_by_the_seed(tmp_path, phases, monkeypatc
 
 def test_a_buffer_that_cannot_hold_the_dataset_is_refused_before_any_training(tmp_path):
     with pytest.raises(UserError, match="replay_buffer_size is 599"):
-        train_finetune(config_of(replay_buffer_size=599), tmp_path)
-    assert not (tmp_path / "checkpoints").exists()
+        train_finetune(config_of(replay_buffer_size=599), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # A larger one is no other run.
 
 
 def test_a_dataset_without_an_environment_is_refused(tmp_path):

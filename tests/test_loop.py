@@ -4,9 +4,12 @@ import contextlib
 import csv
 import itertools
 import os
+import pickle
 import shutil
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +17,12 @@ import pytest
 
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import from_mapping
-from iql_jax.errors import UserError
+from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import Interrupted
 from iql_jax.loop import Loop
 from iql_jax.phases import Phase, Stretch
+
+ROOT = Path(__file__).parent.parent
 
 CONFIG = {
     "dataset": "toy/toy-v0",
@@ -170,6 +175,51 @@ def test_ctrl_c_during_an_evaluation_repeats_that_evaluation_alone(tmp_path, uni
     assert_same_run(tmp_path, state, uninterrupted)
 
 
+def test_a_stop_in_the_last_stretch_is_one(tmp_path, uninterrupted):
+    stretches = len(uninterrupted[3].made)
+    with pytest.raises(Interrupted, match="SIGTERM at update 5,300; saved in") as caught:
+        Toy(tmp_path, signal_at=stretches).loop.run()
+    assert caught.value.resumable
+    state, _ = Toy(tmp_path, fail_at=1).loop.run()
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, uninterrupted):
+    toy = Toy(tmp_path)
+
+    def fail(state, update, stop):
+        if update == 2_400:
+            raise UserError("the hinge broke")
+        return toy.evaluate(state, update, stop)
+
+    object.__setattr__(toy.loop, "evaluate", fail)
+    with pytest.raises(UserError) as caught:
+        toy.loop.run()
+    assert str(caught.value) == f"the hinge broke; update 2,400 is saved in {tmp_path}"
+    mended = Toy(tmp_path)
+    state, _ = mended.loop.run()
+    assert mended.evaluated[0] == 2_400
+    assert sum(toy.made) + sum(mended.made) == 5_300
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_a_policy_that_diverged_is_not_saved_by_its_evaluation(tmp_path):
+    toy = Toy(tmp_path)
+
+    def fail(state, update, stop):
+        raise Diverged("the action is not finite")
+
+    object.__setattr__(toy.loop, "evaluate", fail)
+    with pytest.raises(Diverged, match=r"^the action is not finite$"):
+        toy.loop.run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["900"]
+
+
+def test_an_interruption_can_be_sent_to_another_process():
+    sent = pickle.loads(pickle.dumps(Interrupted(15, "stopped; saved", resumable=True)))
+    assert (sent.signum, str(sent), sent.resumable) == (15, "stopped; saved", True)
+
+
 def test_handlers_are_given_back(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     Toy(tmp_path, {"max_steps": 10}).loop.run()
@@ -229,8 +279,18 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     ) as caught:
         toy.loop.run()
     assert str(tmp_path / "diagnosis") in str(caught.value)
+    assert "that of 1,800 is in checkpoints" in str(caught.value)
     assert [path.name for path in (tmp_path / "diagnosis").iterdir()] == ["2000"]
     assert "2000" not in [path.name for path in (tmp_path / "checkpoints").iterdir()]
+
+
+def test_a_loss_that_is_not_finite_at_once_has_no_good_state_before_it(tmp_path):
+    toy = Toy(tmp_path)
+    advance = toy.advance
+    toy.advance = lambda *args: (advance(*args)[0], {"loss": jnp.asarray(jnp.nan)})
+    with pytest.raises(UserError, match=r"saved in .*diagnosis for diagnosis; check") as caught:
+        toy.loop.run()
+    assert "in checkpoints" not in str(caught.value)
 
 
 def test_a_state_of_another_shape_leaves_the_checkpoints_alone(tmp_path):
@@ -269,6 +329,47 @@ def test_the_same_update_may_be_damaged_twice(tmp_path):
         Toy(tmp_path, fail_at=2).loop.run()
     names = [path.name for path in (tmp_path / "damaged_checkpoints").iterdir()]
     assert len(names) == 2
+
+
+def test_of_several_processes_one_sets_a_damaged_checkpoint_aside(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from iql_jax import hosts
+from iql_jax.checkpointing import Checkpoints
+hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
+folder = Path(sys.argv[3]) / "checkpoints"
+state = {"x": np.arange(3.0)}
+with Checkpoints(folder) as checkpoints:
+    for update in (1, 2):
+        checkpoints.save(update, {"x": state["x"] + update}, {"update": update})
+hosts.barrier("saved")
+if hosts.is_writer():
+    for file in (folder / "2" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+hosts.barrier("damaged")
+with Checkpoints(folder) as checkpoints:
+    restored = checkpoints.restore_newest(state)
+    print(restored[1]["update"], restored[0]["x"].tolist(), checkpoints.newest())
+"""
+    port = str(40_000 + os.getpid() % 20_000)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, port, str(i), str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert [output.splitlines()[-1] for output, _ in said] == ["1 [1.0, 2.0, 3.0] 1"] * 2
+    assert len(list((tmp_path / "damaged_checkpoints").iterdir())) == 1
 
 
 @pytest.fixture

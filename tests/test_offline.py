@@ -19,8 +19,10 @@ from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted
 from iql_jax.offline import train_offline
-from iql_jax.run import initial_state
+from iql_jax.run import initial_state, open_runs
+from iql_jax.run_evaluation import RunEvaluation
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,12 +128,42 @@ def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     write_dataset("test/box-v0", coded_episodes(lengths=(40, 25)), box(4))
     settings = {**SETTINGS, "dataset": "test/box-v0", "reward_transform": "none"}
-    with pytest.raises(UserError, match="eval_episodes=0"):
-        train_offline(from_mapping(settings), tmp_path / "a")
-    summary = train_offline(from_mapping({**settings, "eval_episodes": 0}), tmp_path / "b")
+    folder = tmp_path / "run"
+    with pytest.raises(
+        UserError, match=r"names no environment.*; --config\.eval_episodes=0 trains"
+    ):
+        train_offline(from_mapping(settings), folder)
+    # In the same folder, for nothing was begun.
+    summary = train_offline(from_mapping({**settings, "eval_episodes": 0}), folder)
     assert summary["updates"] == 60
     assert summary["score"] is None
-    assert not (tmp_path / "b" / "evaluations.csv").exists()
+    assert not (folder / "evaluations.csv").exists()
+
+
+def test_fewer_environments_may_be_asked_for_on_resume(finished):
+    folder = finished[0]
+    for eval_envs, num_envs in ((0, 2), (1, 1), (7, SETTINGS["eval_episodes"])):
+        config = from_mapping({**SETTINGS, "eval_envs": eval_envs})
+        with open_runs([config], [folder]) as (run,):
+            assert run.num_envs == num_envs
+    assert json.loads((folder / "config.json").read_text())["num_envs"] == 2
+
+
+def test_a_stop_while_the_policy_is_shown_can_be_resumed(tmp_path, monkeypatch):
+    shown = RunEvaluation.episodes
+
+    def stopped(self, state, step, episodes, stop, record=0):
+        if record:
+            monkeypatch.setattr(RunEvaluation, "episodes", shown)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return shown(self, state, step, episodes, stop, record)
+
+    monkeypatch.setattr(RunEvaluation, "episodes", stopped)
+    settings = {**SETTINGS, "hidden_dims": (8,), "max_steps": 4}
+    with pytest.raises(Interrupted, match="SIGTERM") as caught:
+        train_offline(from_mapping(settings), tmp_path)
+    assert caught.value.resumable
+    assert train_offline(from_mapping(settings), tmp_path)["updates"] == 4
 
 
 def test_a_diverging_run_stops_and_says_where(tmp_path):

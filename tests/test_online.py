@@ -144,7 +144,8 @@ def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
     [
         (1, ["step", "act", "learn"] * 4),
         (2, ["step", "act", "step", "act", "learn"] * 2),
-        (3, ["step", "act", "step", "act", "step", "act", "learn", "step", "act", "act", "learn"]),
+        # The fourth step waits for two more.
+        (3, ["step", "act", "step", "act", "step", "act", "learn", "step", "act"]),
     ],
 )
 def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile(
@@ -165,11 +166,14 @@ def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile
     assert order == expected
 
 
+@pytest.mark.parametrize("train_freq", [1, 3])
 @pytest.mark.parametrize("cuts", [(1,) * 20, (4, 6, 10), (19, 1)])
-def test_it_does_not_matter_how_the_steps_are_cut_into_stretches(begin, tmp_path, cuts):
-    whole, state = begin(folder=tmp_path / "whole")
+def test_it_does_not_matter_how_the_steps_are_cut_into_stretches(begin, tmp_path, cuts, train_freq):
+    settings = {"train_freq": train_freq, "max_steps": 20}
+    whole, state = begin(folder=tmp_path / "whole", **settings)
     at_once = advance(whole, state, 20)
-    cut, state = begin(folder=tmp_path / "cut")
+    assert at_once.updates == 20  # Also after the last steps, which make no three.
+    cut, state = begin(folder=tmp_path / "cut", **settings)
     for steps in cuts:
         state = advance(cut, state, steps).state
     assert_same_bits(state, at_once.state)
@@ -186,7 +190,7 @@ def test_it_does_not_matter_how_the_steps_are_cut_into_stretches(begin, tmp_path
         (3, 1, 0, 1, 12),  # The ratio of updates to data is kept.
         (3, 2, 5, 1, 18),  # After steps 6, 9 and 12.
         (3, 1, 12, 1, 0),
-        (1, 3, 0, 4, 36),  # The last two of six steps are learned from as well.
+        (1, 3, 0, 4, 36),
         (1, 2, 5, 4, 14),
         (3, 2, 5, 2, 18),
     ],
@@ -421,6 +425,19 @@ def test_a_resumed_phase_has_the_same_buffer_and_counters(begin, capsys, offline
     advance(second, fresh_state(), 6)
     assert second.save()["transitions"] == 42
     assert sum(piece.size for piece in second._log.read()) == 42
+
+
+def test_updates_that_are_due_at_a_checkpoint_are_made_after_it(begin):
+    first, state = begin(train_freq=4)
+    stretch = advance(first, state, 6)
+    assert stretch.updates == 4
+    saved = first.save()
+    assert saved["transitions"] == 6
+    second, _ = begin(train_freq=4, saved=saved)
+    assert int(second._begun.buffer.added) == 6
+    stretch = advance(second, fresh_state(), 4)
+    assert stretch.updates == 2 + 4
+    assert int(second._begun.buffer.added) == 10
 
 
 def test_what_was_made_after_the_checkpoint_is_made_anew(begin):

@@ -4,15 +4,20 @@ import csv
 import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted
 from iql_jax.offline_sweep import train_sweep
+from iql_jax.population_folder import Population
 from iql_jax.ray_engine import ray_engine
 from iql_jax.sweep import members_of
 
@@ -93,6 +98,77 @@ def test_a_mistake_in_a_task_is_one_line(local_ray, tmp_path):
     members = members_of(dataclasses.replace(CONFIG, dataset="test/none-v0"))
     with pytest.raises(UserError, match="test/none-v0"):
         train_sweep(members, tmp_path, engine=ray_engine(cpus=1, gpus=0))
+
+
+class FakeRay:
+    """A Ray whose tasks fail, or do nothing, or never end."""
+
+    class exceptions:
+        RayError = type("RayError", (Exception,), {})
+        RayTaskError = type("RayTaskError", (RayError,), {})
+        OutOfMemoryError = type("OutOfMemoryError", (RayError,), {})
+
+    def __init__(self, error=None, ends=True):
+        self.error, self.ends, self.given = error, ends, []
+
+    def is_initialized(self):
+        return True
+
+    def remote(self, **resources):
+        task = types.SimpleNamespace(remote=lambda p: self.given.append(p) or len(self.given))
+        return lambda function: task
+
+    def wait(self, tasks, num_returns, timeout):
+        if not self.ends:
+            os.kill(os.getpid(), signal.SIGINT)
+        return (tasks[:1] if self.ends else []), tasks
+
+    def get(self, task):
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def train_with(monkeypatch, tmp_path):
+    """Give two populations of a relative folder to a Ray of the test's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+
+    def train(ray):
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        members = members_of(CONFIG)
+        populations = [Population([m], Path("runs"), i) for i, m in enumerate(members)]
+        return list(ray_engine(cpus=1, gpus=0)(populations))
+
+    return train
+
+
+def test_a_task_does_not_depend_on_where_its_worker_is(train_with, tmp_path):
+    ray = FakeRay()
+    with pytest.raises(UserError, match=r"2 populations .* runs does not hold .* share"):
+        train_with(ray)
+    assert [population.workdir for population in ray.given] == [tmp_path / "runs"] * 2
+
+
+def test_other_errors_of_ray_are_one_line(train_with):
+    error = FakeRay.exceptions.OutOfMemoryError("Task was killed\nas memory ran low")
+    with pytest.raises(UserError, match=r"OutOfMemoryError: Task was killed\), after") as caught:
+        train_with(FakeRay(error))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_that_was_stopped_stops_the_command(train_with):
+    error = FakeRay.exceptions.RayTaskError()
+    error.cause = Interrupted(signal.SIGTERM, "stopped; saved", resumable=True)
+    with pytest.raises(Interrupted, match="stopped; saved") as caught:
+        train_with(FakeRay(error))
+    assert caught.value.resumable
+
+
+def test_ctrl_c_can_be_resumed(train_with):
+    with pytest.raises(Interrupted, match="stopped by SIGINT; the tasks end") as caught:
+        train_with(FakeRay(ends=False))
+    assert caught.value.resumable
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch):

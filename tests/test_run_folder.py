@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from iql_jax.config import FinetuneConfig
 from iql_jax.errors import UserError
 from iql_jax.run_folder import RunFolder, check_same_data, read_record, versions
 
@@ -21,8 +22,9 @@ def test_a_new_folder_is_claimed_with_its_record(tmp_path):
 
 
 def test_the_same_run_may_come_back_with_other_displays(tmp_path):
-    for changed in ({}, {"progress": False, "wandb_project": "p"}):
+    for changed in ({}, {"progress": False, "wandb_project": "p"}, {"eval_envs": 2}):
         with RunFolder(tmp_path) as folder:
+            folder.check_settings({**CONFIG, **changed})
             folder.claim({**CONFIG, **changed}, DATASET, 10)
     assert read_record(tmp_path)["config"] == CONFIG
 
@@ -32,7 +34,7 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(tmp_path):
         folder.claim(CONFIG, DATASET, 10)
     before = (tmp_path / "config.json").read_text()
     with RunFolder(tmp_path) as folder, pytest.raises(UserError, match="seed 1 -> 2") as caught:
-        folder.claim({**CONFIG, "seed": 2}, DATASET, 10)
+        folder.check_settings({**CONFIG, "seed": 2})
     assert "expectile" not in str(caught.value)
     with RunFolder(tmp_path) as folder, pytest.raises(UserError, match="other data"):
         folder.claim(CONFIG, {**DATASET, "fingerprint": "0" * 64}, 10)
@@ -91,7 +93,7 @@ def test_a_run_begun_before_a_key_came_goes_on_with_the_keys_default(tmp_path):
         folder.claim(CONFIG, DATASET, 10)
     for same in ({"maze_walls": "data"}, {"top_episodes": 1.0}, {"hidden_dims": [256, 256]}):
         with RunFolder(tmp_path) as folder:
-            folder.claim({**CONFIG, **same}, DATASET, 10)
+            folder.check_settings({**CONFIG, **same})
     with (
         RunFolder(tmp_path) as folder,
         pytest.raises(UserError, match=r"top_episodes 1\.0 -> 0\.1"),
@@ -99,11 +101,22 @@ def test_a_run_begun_before_a_key_came_goes_on_with_the_keys_default(tmp_path):
         folder.check_settings({**CONFIG, "top_episodes": 0.1})
 
 
+def test_a_fine_tuning_run_begun_before_a_key_came_goes_on_too(tmp_path):
+    config = FinetuneConfig(dataset="a/b-v0").to_dict()
+    with RunFolder(tmp_path) as folder:
+        folder.claim({key: config[key] for key in config if key != "start_steps"}, DATASET, 10)
+        folder.check_settings(config)
+        with pytest.raises(UserError, match="start_steps 0 -> 5"):
+            folder.check_settings({**config, "start_steps": 5})
+
+
 def test_a_run_keeps_its_id_and_its_number_of_environments(tmp_path):
     with RunFolder(tmp_path) as folder:
-        first = folder.claim(CONFIG, DATASET, 10)
+        folder.claim(CONFIG, DATASET, 10)
+    first = read_record(tmp_path)
     with RunFolder(tmp_path) as folder:
-        assert folder.claim(CONFIG, DATASET, 4) == first
+        folder.claim(CONFIG, DATASET, 4)
+    assert read_record(tmp_path) == first
     assert first["num_envs"] == 10
     assert len(first["run_id"]) == 32
 
@@ -131,3 +144,21 @@ def test_a_new_folder_in_which_nothing_began_goes_again(tmp_path):
     with RunFolder(tmp_path):
         pass
     assert tmp_path.exists()
+
+
+def test_what_fails_before_anything_is_begun_takes_its_claim_back(tmp_path):
+    def fail(path, *made):
+        with RunFolder(path) as folder:
+            folder.claim(CONFIG, DATASET, 10)
+            for name in made:
+                (path / name).mkdir()
+            raise UserError("no such environment")
+
+    for path in (tmp_path / "new", tmp_path):
+        with pytest.raises(UserError, match="no such environment"):
+            fail(path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    # One that was begun keeps what it has.
+    with pytest.raises(UserError, match="no such environment"):
+        fail(tmp_path, "checkpoints")
+    assert read_record(tmp_path)["config"] == CONFIG

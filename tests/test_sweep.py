@@ -1,8 +1,12 @@
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from iql_jax import population_plots, population_report
 from iql_jax.config import FinetuneConfig, base_config, from_mapping
 from iql_jax.errors import UserError
 from iql_jax.learner import Hyperparameters
@@ -58,12 +62,26 @@ def test_a_list_gives_each_member_its_own_overrides(tmp_path):
     assert (second.name, second.config.temperature) == ("temperature_3.0-seed_1", 3.0)
 
 
+def test_numbers_may_be_numpys():
+    sweep = [{"expectile": x, "seed": s} for x in np.array([0.5, 0.75]) for s in np.arange(2)]
+    members = members_of(CONFIG, sweep)
+    assert [member.name for member in members[:2]] == [
+        "expectile_0.5-seed_0",
+        "expectile_0.5-seed_1",
+    ]
+    assert [type(value) for value in members[0].overrides.values()] == [float, int]
+    # As a record holds them.
+    assert from_mapping(json.loads(json.dumps(members[3].config.to_dict()))) == members[3].config
+
+
 @pytest.mark.parametrize(
     ("sweep", "said"),
     [
         ([{"expectil": 0.5}], "unknown config key 'expectil'; did you mean 'expectile'"),
         ([{"expectile": 1.5}], "config.expectile is 1.5"),
         ([{"progress": False}], "config.progress is of the whole command"),
+        ([{"eval_envs": 3}], "config.eval_envs is of the whole command"),
+        ([{"num_envs": 4}], "config key 'num_envs' is one of fine-tuning"),
         ([{"seed": 5}, {"seed": 5}], "two members of the sweep are the same: seed_5"),
         ([], "no members"),
     ],
@@ -160,8 +178,35 @@ def test_what_was_begun_stays_together_and_new_members_follow(tmp_path):
         assert names(p.members for p in folder.plan(five, 0)) == [
             ["seed_5", "seed_6"], ["seed_7"], ["seed_8", "seed_9"],
         ]  # fmt: skip
-        with pytest.raises(UserError, match=r"members that this command has not \(seed_7\)"):
+        with pytest.raises(UserError, match=r"members that this command does not \(seed_7\)"):
             folder.plan(three[:2], 0)
+
+
+def test_no_population_gets_the_checkpoints_of_another(tmp_path):
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2))
+
+    def plan():
+        with PopulationFolder(tmp_path) as folder:
+            return {p.members[0].name: p.folder for p in folder.plan(members, 1)}
+
+    def begin(planned):
+        for name, folder in planned.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "config.json").touch()
+
+    first = plan()
+    begin(first)
+    assert plan() == first
+    shutil.rmtree(tmp_path / "seed_5")
+    second = plan()
+    assert second["seed_6"] == first["seed_6"]
+    assert second["seed_5"] not in first.values()
+    assert plan() == second  # It is not begun: the number is still free.
+    begin(second)
+    for member in members:
+        shutil.rmtree(tmp_path / member.name)
+    assert not set(plan().values()) & {*first.values(), *second.values()}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.py")))
@@ -169,3 +214,44 @@ def test_the_packaged_sweeps_are_sweeps(path):
     members = members_of(CONFIG, read_sweep(path))
     assert len(populations(members, 0)) == 1
     assert len(members) == {"pointmaze": 24, "antmaze_expectile": 15}[path.stem]
+
+
+# What is told of them.
+
+
+def write_run(workdir, member, score, success_rate=None):
+    folder = workdir / member.name
+    folder.mkdir(parents=True)
+    cells = ["" if cell is None else str(cell) for cell in (score, success_rate)]
+    (folder / "evaluations.csv").write_text(
+        f"update,score,success_rate,return_mean\n10,{','.join(cells)},5.0\n"
+    )
+    (folder / "summary.json").write_text("{}")
+
+
+def test_pictures_of_several_datasets_say_so_and_what_they_leave_out(tmp_path, monkeypatch):
+    drawn = []
+    for picture in ("curves", "sweep"):
+        monkeypatch.setattr(population_plots, picture, lambda *args: drawn.append(args))
+    sweep = [{"dataset": f"toy/{name}-v0"} for name in ("maze", "hopper", "plain")]
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2), sweep)
+    for member, score in zip(members, (10.0, 30.0, 120.0, 90.0, None, None), strict=True):
+        write_run(tmp_path, member, score, score / 100 if score and score < 50 else None)
+    population_report.write(tmp_path, members)
+    for _, found, label, title in drawn:
+        assert title == "3 datasets, 6 members (1 setting without a score left out)"
+        assert label == "score"
+        assert [s.values["dataset"] for s in found] == ["toy/maze-v0", "toy/hopper-v0"]
+        # A success rate lies between 0 and 100, another score need not.
+        assert [s.bounds for s in found] == [(0.0, 100.0), (-np.inf, np.inf)]
+    assert len(drawn) == 2
+
+
+def test_pictures_of_one_dataset_name_it(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(population_plots, "curves", lambda *args: drawn.append(args))
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2))
+    for member in members:
+        write_run(tmp_path, member, 10.0)
+    population_report.write(tmp_path, members)
+    assert [args[-1] for args in drawn] == ["toy/toy-v0, 2 members"]

@@ -14,7 +14,7 @@ from iql_jax import video
 from iql_jax.environments import EnvironmentRecipe, make_environment
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Evaluator
-from iql_jax.video import configure_headless_rendering, record_episode
+from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
 # ffmpeg's reader forks to become ffmpeg; JAX, started by other tests, warns of any fork.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
@@ -109,12 +109,10 @@ def test_a_film_shows_the_first_episode_of_the_evaluation(tmp_path):
     np.testing.assert_array_equal(film.trajectories[0], evaluation.trajectories[0])
 
 
-def test_frames_of_odd_size_are_cropped_and_the_speed_can_be_chosen(tmp_path):
+def test_frames_of_odd_size_are_cropped(tmp_path):
     path = tmp_path / "film.mp4"
-    record_episode(functools.partial(Lamp, size=(65, 97)), act, SEED, path, fps=25)
-    frames, fps = read(path)
-    assert frames.shape[1:] == (64, 96, 3)
-    assert fps == 25
+    record_episode(functools.partial(Lamp, size=(65, 97)), act, SEED, path)
+    assert read(path)[0].shape[1:] == (64, 96, 3)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +131,12 @@ def test_a_film_that_fails_leaves_the_older_one(tmp_path, fault, message):
 def test_a_film_is_an_mp4_file(tmp_path):
     with pytest.raises(UserError, match=r"\.mp4 file, not .*film\.gif"):
         record_episode(Lamp, act, SEED, tmp_path / "film.gif")
+
+
+def test_a_folder_that_is_a_file_holds_no_film(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot hold a film: File exists"):
+        check_film(tmp_path / "file" / "film.mp4")
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ The procedure is theirs: an ant walks along waypoints to a goal that neither end
 moves, under Gaussian action noise, and stays around it. In umaze every episode has the evaluation's
 start and goal; elsewhere each draws its own.
 
-It stays for ``WAITING_STEPS``, not until the time limit. On medium the ants would otherwise wait in
-four fifths of the steps, and of a million 179,000 would be left to learn walking from, in place of
-780,000. From so few IQL overfits: its success fell from 54 % after 300,000 updates to 27 % after
-800,000, its TD error was 0.7 on the data and 5.1 on others of the same kind.
+It stays for ``STAY`` steps, and in ``iql/antmaze-waiting`` until the time limit, as Minari's. On
+medium such ants wait in four fifths of the steps, and of a million 179,000 are left to learn
+walking from, in place of 780,000. From so few IQL overfits: its success fell from 54 % after
+300,000 updates to 27 % after 800,000, its TD error was 0.7 on the data and 5.1 on others of the
+same kind (``benchmarks/held_out.py``).
 
 Goals lie in the middle of their cells (see ``ant_tasks.Ants``). What steers the ant is this
 package's: a controller of directions above damped joints (see ``ant_tasks.steer``), and waypoints
@@ -45,7 +46,7 @@ from iql_jax.collect.reproducibility import COLLECTING, SCORING, randomness
 from iql_jax.maze import GOAL_RADIUS, at_goal
 
 ACTION_NOISE = 0.2
-WAITING_STEPS = 50  # At the goal, or around it.
+STAY = 50  # Steps at the goal, or around it.
 LYING_STEPS = 10  # On the back, by which an episode is not kept.
 
 _STEPS_OF_ANT = 2_000
@@ -65,6 +66,7 @@ class Shard:
         first_ant: the number of the first ant.
         ants: the number of ants.
         steps: environment steps of each, in as many episodes as they make.
+        stay: steps at the goal, or around it, after which an episode ends.
     """
 
     task: str
@@ -72,6 +74,7 @@ class Shard:
     first_ant: int
     ants: int
     steps: int
+    stay: int = STAY
 
     @property
     def transitions(self) -> int:
@@ -97,7 +100,9 @@ class Recording:
     goals: npt.NDArray[np.float64]
 
 
-def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Recording]:
+def plan(
+    dataset_id: str, *, task: str, steps: int, seed: int, stay: int = STAY
+) -> Plan[Shard, Recording]:
     """Plan a dataset.
 
     Args:
@@ -105,6 +110,7 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
         task: a key of ``ant_tasks.TASKS``.
         steps: the number of transitions; at least 1.
         seed: at least 0.
+        stay: steps at the goal, or around it, after which an episode ends.
     """
     env = build_environment(task)
     where = (
@@ -121,7 +127,7 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
         eval_env_spec=evaluation_spec(task),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        shards=plan_shards(task, steps, seed),
+        shards=plan_shards(task, steps, seed, stay),
         collect_shard=collect_shard,
         recording=Recording,
         episodes=cut_episodes,
@@ -134,17 +140,17 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
         description=(
             f"An ant walks {where} in {TASKS[task].env_id}, along waypoints on a shortest path, "
             f"with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
-            f"nothing: the ant stays around it for {WAITING_STEPS} steps, with reward 1 in every "
-            f"step within {GOAL_RADIUS} m; then the episode is truncated, or at its time limit of "
+            f"nothing: the ant stays around it for up to {stay} steps, with reward 1 in every step "
+            f"within {GOAL_RADIUS} m; then the episode is truncated, or at its time limit of "
             f"{_time_limit(task)} steps. The procedure is that of Minari's D4RL/antmaze/{task}-v1, "
-            "with another ant controller, with shorter stays, with goals in the middle of their "
-            "cells, and with an evaluation in the data's own walls."
+            "where ants stay until the time limit, with another ant controller, with goals in the "
+            "middle of their cells, and with an evaluation in the data's own walls."
         ),
         requirements=REQUIREMENTS,
         choices={
             "action_noise": ACTION_NOISE,
             "goal_noise": 0.0,
-            "waiting_steps": WAITING_STEPS,
+            "stay": stay,
             "kept_lying_steps": LYING_STEPS - 1,
             "damping": DAMPING,
             "controller": packaged_controller_digest(),
@@ -152,14 +158,14 @@ def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Re
     )
 
 
-def plan_shards(task: str, steps: int, seed: int) -> list[Shard]:
+def plan_shards(task: str, steps: int, seed: int, stay: int = STAY) -> list[Shard]:
     """Share the steps out among ants, and these among shards; what is left over is one ant's."""
     ants, rest = divmod(steps, _STEPS_OF_ANT)
     shards = [
-        Shard(task, seed, first, min(_SIDE_BY_SIDE, ants - first), _STEPS_OF_ANT)
+        Shard(task, seed, first, min(_SIDE_BY_SIDE, ants - first), _STEPS_OF_ANT, stay)
         for first in range(0, ants, _SIDE_BY_SIDE)
     ]
-    return [*shards, Shard(task, seed, ants, 1, rest)] if rest else shards
+    return [*shards, Shard(task, seed, ants, 1, rest, stay)] if rest else shards
 
 
 def collect_shard(shard: Shard) -> Recording:
@@ -207,6 +213,7 @@ class _Walk:
         self.episodes: list[tuple[npt.NDArray[Any], ...]] = []
         self._ants = ants
         self._limit = _time_limit(shard.task)
+        self._stay = shard.stay
         number = shard.first_ant + index
         self._reset_seed, self._generator = randomness(shard.seed, COLLECTING, number)
         self._begin()
@@ -235,7 +242,7 @@ class _Walk:
         if self._waiting or at_goal(state[:2], goal):
             self._waiting += 1
         length = len(self._actions)
-        if self._waiting > WAITING_STEPS or length in (self._limit, self.left):
+        if self._waiting > self._stay or length in (self._limit, self.left):
             self.episodes.append((np.stack(self._states), np.stack(self._actions), goal.copy()))
             self.left -= length
             if self.left:

@@ -14,6 +14,8 @@ from typing import Any
 from iql_jax.errors import UserError
 from iql_jax.interrupts import StopRequest
 
+UNTIL_THE_TIME_LIMIT = 1_000  # Of every maze of the ant, or less.
+
 FULL_STEPS = 1_000_000
 """The size of an embedded dataset unless its maker is told otherwise, as of those it stands for."""
 
@@ -59,6 +61,16 @@ def _antmaze(task: str) -> Maker:
     )
 
 
+def _antmaze_waiting(task: str) -> Maker:
+    usual = _antmaze(task)
+    return dataclasses.replace(
+        usual,
+        twin_of=None,
+        arguments={"task": task, "stay": UNTIL_THE_TIME_LIMIT},
+        description=f"{usual.description}, which waits at its goal as Minari's do",
+    )
+
+
 _POINTMAZE_TASKS = ("umaze", "medium", "large")
 _ANTMAZE_TASKS = (
     "umaze",
@@ -88,6 +100,7 @@ _HALFCHEETAH_GAITS = Maker(
 EMBEDDED: dict[str, Maker] = (
     {f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS}
     | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
+    | {f"iql/antmaze-waiting/{task}-v0": _antmaze_waiting(task) for task in _ANTMAZE_TASKS}
     | {"iql/halfcheetah/gaits-v0": _HALFCHEETAH_GAITS}
     | {"iql/discrete-umaze-v0": _DISCRETE_UMAZE}
 )

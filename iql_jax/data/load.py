@@ -23,7 +23,7 @@ from iql_jax.data.top_episodes import keep_top
 from iql_jax.environment_specs import check_namespace, parse_spec
 from iql_jax.environments import EnvironmentRecipe
 from iql_jax.errors import NoEnvironment, UserError
-from iql_jax.types import Transitions
+from iql_jax.types import NEEDS_NEXT_ACTIONS, Transitions
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation, so that constant components stay finite (as TD3+BC does)."""
@@ -153,7 +153,7 @@ def load_dataset(config: Config) -> Dataset:
 
 def _next_actions(config: Config, actions: FloatArray, lengths: IntArray) -> dict[str, FloatArray]:
     """The fields of transitions that hold next actions, where the objective asks for them."""
-    if config.objective not in ("sarsa", "expectile_sarsa"):
+    if config.objective not in NEEDS_NEXT_ACTIONS:
         return {}
     return next_actions(actions, lengths)
 

@@ -154,4 +154,4 @@ def _suggestions(dataset_id: str, root: pathlib.Path) -> str:
     close = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
     if close:
         return f". Did you mean {' or '.join(close)}?"
-    return f". There are: {', '.join(sorted(known)[:12])}"
+    return f". There are: {', '.join(sorted(known)[:20])}"
