@@ -1,0 +1,132 @@
+"""Whether a run overfits: its networks on its own transitions, and on others of the same kind.
+
+    python benchmarks/held_out.py --run=runs/antmaze
+
+The run's embedded dataset is made once more, smaller and with another seed, in a temporary folder.
+The table compares the two at the newest checkpoint:
+
+- TD error: of both critics, (Q - (r + discount mask V'))^2;
+- advantage: mean and standard deviation of Q' - V, with the target critics;
+- weight: AWR's, exp(temperature x advantage), clipped;
+- effective share: of the transitions, (sum w)^2 / (n sum w^2) of these weights: what the actor
+  learns from;
+- log-likelihood: of the data's actions under the policy, plain and weighted with w.
+
+Learned from enough data, both columns agree.
+"""
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+import runs as bench
+from iql_jax import cli, losses
+from iql_jax.collect import catalog
+from iql_jax.config import Config, from_mapping
+from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.errors import UserError
+from iql_jax.learner import target_q_values
+from iql_jax.run import load_state
+from iql_jax.run_folder import check_same_data, read_record
+from iql_jax.state import IQLState
+from iql_jax.types import Transitions
+
+_RUN = flags.DEFINE_string("run", None, "Folder of the run.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 100_000, "Steps of the new dataset.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 1, "Of the new dataset; the runs' own have 0.", lower_bound=0)
+_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
+
+
+def main(_: list[str]) -> None:
+    """Load, make, compare."""
+    folder = Path(_RUN.value)
+    record = read_record(folder)
+    config: Config = from_mapping({**record["config"], "progress": False})
+    dataset = load_dataset(config)
+    check_same_data(folder, record, dataset.record)
+    state, step = load_state(folder, config, dataset)
+    others = made_anew(dataset, config, _STEPS.value, _SEED.value)
+    bench.publish(report(state, step, dataset, others), _OUT.value)
+
+
+def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transitions:
+    """Transitions of the same dataset with another seed, in the terms of the first.
+
+    Args:
+        dataset: the run's.
+        config: the run's.
+        steps: steps to make; fewer are left where the config drops some.
+        seed: to make them with.
+
+    Raises:
+        UserError: If the dataset is none that this package makes with a seed.
+    """
+    dataset_id = dataset.record["id"]
+    if dataset_id not in catalog.EMBEDDED or catalog.EMBEDDED[dataset_id].steps is None:
+        raise UserError(f"{dataset_id} cannot be made with another seed; see iql_jax.data list")
+    plain = dataclasses.replace(
+        config, dataset=dataset_id, normalize_observations=False, reward_transform="none"
+    )
+    before = {name: os.environ.get(name) for name in ("MINARI_DATASETS_PATH", "IQL_JAX_CACHE")}
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            os.environ |= dict.fromkeys(before, scratch)
+            catalog.make(dataset_id, steps, seed, score_episodes=1)
+            made = load_dataset(plain).transitions
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
+    normalization = dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
+    mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
+    return made.replace(
+        observations=(made.observations - mean) / std,
+        next_observations=(made.next_observations - mean) / std,
+        rewards=dataset.reward_transform(made.rewards),
+    )
+
+
+def report(state: IQLState, step: int, dataset: Dataset, others: Transitions) -> str:
+    """The table, in markdown; of the run's own transitions no more than there are others."""
+    own = dataset.transitions
+    chosen = np.random.default_rng(0).permutation(own.size)[: others.size]
+    columns = [measure(state, jax.tree.map(lambda x: x[chosen], own)), measure(state, others)]
+    header = [f"update {step:,}", f"{len(chosen):,} of its own", f"{others.size:,} others"]
+    rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]
+    return f"{bench.markdown(header, rows)}\n\n{dataset.record['id']}, {own.size:,} transitions.\n"
+
+
+@jax.jit
+def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
+    """Each row's number for N transitions at once."""
+    hp = state.hyperparameters
+    values, next_values = (
+        state.value.apply_fn(state.value.params, observations)
+        for observations in (batch.observations, batch.next_observations)
+    )
+    q_values = state.critic.apply_fn(state.critic.params, batch.observations, batch.actions)
+    targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
+    advantages = target_q_values(state, batch) - values
+    weights = losses.advantage_weights(advantages, hp.temperature, hp.max_weight)
+    policy = state.actor.apply_fn(state.actor.params, batch.observations)
+    log_probs = policy.log_prob(batch.actions)
+    return {
+        "TD error": jnp.mean((q_values - targets[None]) ** 2),
+        "advantage, mean": jnp.mean(advantages),
+        "advantage, std": jnp.std(advantages),
+        "weight": jnp.mean(weights),
+        "effective share": jnp.sum(weights) ** 2 / jnp.sum(weights**2) / batch.size,
+        "log-likelihood": jnp.mean(log_probs),
+        "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)
