@@ -198,13 +198,21 @@ def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
         dataset: The record of the dataset as it is now.
 
     Raises:
-        UserError: If the fingerprints differ.
+        UserError: If the fingerprints differ, or what was taken from the metadata does.
     """
     before, now = record["dataset"], dataset
     if before["fingerprint"] != now["fingerprint"]:
         raise UserError(
             f"{folder} belongs to a run on other data: {before['id']} with fingerprint "
             f"{before['fingerprint'][:16]} then, {now['id']} with {now['fingerprint'][:16]} now"
+        )
+    # The fingerprint is of the arrays alone; goals and scores are the metadata's.
+    old, new = before["choices"], json.loads(json.dumps(now["choices"]))
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    if changed:
+        raise UserError(
+            f"{folder} belongs to a run that read the same data otherwise ({', '.join(changed)}): "
+            "their metadata have changed, or this version takes them in another way"
         )
 
 

@@ -8,7 +8,7 @@ from iql_jax.errors import UserError
 from iql_jax.run_folder import RunFolder, check_same_data, read_record, versions
 
 CONFIG = {"seed": 1, "expectile": 0.7, "progress": True, "eval_envs": 0}
-DATASET = {"id": "a/b-v0", "fingerprint": "f" * 64}
+DATASET = {"id": "a/b-v0", "fingerprint": "f" * 64, "choices": {"goal": [1.0, 2.0], "score": 3}}
 
 
 def test_a_new_folder_is_claimed_with_its_record(tmp_path):
@@ -135,6 +135,15 @@ def test_other_data_are_named(tmp_path):
         UserError, match=r"a/b-v0 with fingerprint f{16} then, c/d-v0 with 0{16} now"
     ):
         check_same_data(tmp_path, {"dataset": DATASET}, {"id": "c/d-v0", "fingerprint": "0" * 64})
+
+
+def test_data_whose_metadata_have_changed_are_refused(tmp_path):
+    record = {"dataset": DATASET}
+    same = {**DATASET, "choices": {"goal": (1.0, 2.0), "score": 3, "new": 1}}
+    check_same_data(tmp_path, record, same)
+    moved = {**DATASET, "choices": {"goal": (1.0, 3.0), "score": 3}}
+    with pytest.raises(UserError, match=r"read the same data otherwise \(goal\)"):
+        check_same_data(tmp_path, record, moved)
 
 
 def test_a_new_folder_in_which_nothing_began_goes_again(tmp_path):
