@@ -15,18 +15,19 @@ The table compares the two at the newest checkpoint:
 Learned from enough data, both columns agree.
 """
 
+import argparse
 import dataclasses
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 import runs as bench
-from iql_jax import cli, losses
+from iql_jax import losses
 from iql_jax.collect import catalog
 from iql_jax.config import Config, from_mapping
 from iql_jax.data.load import Dataset, load_dataset
@@ -37,22 +38,29 @@ from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.state import IQLState
 from iql_jax.types import Transitions
 
-_RUN = flags.DEFINE_string("run", None, "Folder of the run.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 100_000, "Steps of the new dataset.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 1, "Of the new dataset; the runs' own have 0.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
 
-
-def main(_: list[str]) -> None:
-    """Load, make, compare."""
-    folder = Path(_RUN.value)
-    record = read_record(folder)
-    config: Config = from_mapping({**record["config"], "progress": False})
-    dataset = load_dataset(config)
-    check_same_data(folder, record, dataset.record)
-    state, step = load_state(folder, config, dataset)
-    others = made_anew(dataset, config, _STEPS.value, _SEED.value)
-    bench.publish(report(state, step, dataset, others), _OUT.value)
+def main() -> int:
+    """Load, make, compare; 1 on what the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=100_000, help="of the new data (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the new data, where a run's own have 0 (1)"
+    )
+    parser.add_argument("--out", default="", help="markdown file to write the table to")
+    options = parser.parse_args()
+    try:
+        record = read_record(options.run)
+        config: Config = from_mapping({**record["config"], "progress": False})
+        dataset = load_dataset(config)
+        check_same_data(options.run, record, dataset.record)
+        state, step = load_state(options.run, config, dataset)
+        others = made_anew(dataset, config, options.steps, options.seed)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    bench.publish(report(state, step, dataset, others), options.out)
+    return 0
 
 
 def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transitions:
@@ -129,4 +137,4 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    sys.exit(main())

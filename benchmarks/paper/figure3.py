@@ -41,7 +41,8 @@ ROOT = Path(__file__).parents[2]
 EXPECTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SEEDS = 3
 EPISODES = 50
-UPDATES = 40_000
+UPDATES = 50_000
+TEMPERATURE = 3.0
 CHECKPOINT_INTERVAL = 5_000  # Of all members at once: a kill costs that many updates of each.
 INTERVAL, RANGE = "95 % interval (Student's t)", "range of the seeds"
 DOTS_ASIDE = -0.008  # Of the error bars, which would hide them.
@@ -60,6 +61,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config", default="pointmaze", choices=("pointmaze", "antmaze"), help="of configs/"
     )
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of all members (%(default)s)"
+    )
     parser.add_argument("--runs", type=Path, help="folder of the runs (runs/figure3/DATASET)")
     return parser.parse_args(arguments)
 
@@ -72,6 +76,7 @@ def base(options: argparse.Namespace) -> Config:
         "dataset": options.dataset,
         "seed": 0,
         "num_seeds": options.seeds,
+        "temperature": options.temperature,
         "max_steps": options.updates,
         "eval_interval": options.updates,
         "eval_episodes": options.episodes,
