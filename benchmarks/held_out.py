@@ -21,6 +21,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -81,17 +82,12 @@ def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transi
     plain = dataclasses.replace(
         config, dataset=dataset_id, normalize_observations=False, reward_transform="none"
     )
-    before = {name: os.environ.get(name) for name in ("MINARI_DATASETS_PATH", "IQL_JAX_CACHE")}
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            os.environ |= dict.fromkeys(before, scratch)
-            catalog.make(dataset_id, steps, seed, score_episodes=1)
-            made = load_dataset(plain).transitions
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mock.patch.dict(os.environ, MINARI_DATASETS_PATH=scratch, IQL_JAX_CACHE=scratch),
+    ):
+        catalog.make(dataset_id, steps, seed, score_episodes=1)
+        made = load_dataset(plain).transitions
     normalization = dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
     mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
     return made.replace(

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 from absl import flags
 from tqdm import tqdm
 
 from iql_jax.config import defaults
 from iql_jax.data.resolve import resolve
 from iql_jax.metrics import Row, read_table
+from iql_jax.population_scores import student_interval
 
 flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
 
@@ -267,11 +267,7 @@ def episodes(runs: Sequence[Run]) -> str:
 
 def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:
     """The 95 % interval of the mean of a few seeds by Student's t, cut to the bounds."""
-    if len(scores) < 2 or np.ptp(scores) == 0:
-        return float(scores.mean()), float(scores.mean())
-    low, high = scipy.stats.t.interval(
-        0.95, len(scores) - 1, loc=scores.mean(), scale=scipy.stats.sem(scores)
-    )
+    low, high = student_interval(scores)
     return max(bounds[0], float(low)), min(bounds[1], float(high))
 
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from iql_jax.metrics import TIMED
 from runs import ROOT
-
-TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
 
 
 def start(command: Sequence[str]) -> subprocess.Popen[str]:

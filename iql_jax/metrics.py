@@ -18,6 +18,9 @@ Row = dict[str, Any]
 Values = Mapping[str, Any]
 """A row to log: numbers or None; of a population, a list of them or one that all members share."""
 
+TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
+"""The columns in which runs of the same numbers differ."""
+
 
 def read_table(path: Path) -> list[Row]:
     """The complete rows of a CSV table with numbers as floats and empty cells as None."""

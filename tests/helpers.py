@@ -8,9 +8,6 @@ from iql_jax.types import Transitions
 
 OBSERVATION_DIM, ACTION_DIM, BATCH = 5, 2, 16
 
-TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
-"""The columns of a run's tables that no two runs share."""
-
 
 def make_state(seed: int = 0, **hyperparameters: float) -> IQLState:
     """A small state whose critics, target critics and V all differ from one another."""

@@ -27,7 +27,7 @@ from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
 from iql_jax.finetune import train_finetune
 from iql_jax.interrupts import Interrupted
-from iql_jax.metrics import read_table
+from iql_jax.metrics import TIMED, read_table
 from iql_jax.offline import train_offline
 from iql_jax.online import Online
 from iql_jax.run import initial_state
@@ -118,9 +118,8 @@ def assert_same_state(first, second):
 
 
 def untimed_rows(path):
-    timed = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
     with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
 def assert_same_run(folder, expected):

@@ -20,6 +20,7 @@ from iql_jax.config import from_mapping
 from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import Interrupted
 from iql_jax.loop import Loop
+from iql_jax.metrics import TIMED
 from iql_jax.phases import Phase, Stretch
 
 ROOT = Path(__file__).parent.parent
@@ -92,9 +93,8 @@ class Toy:
 
 def rows(folder, table):
     with (folder / f"{table}.csv").open(newline="") as file:
-        timed = ("wall_seconds", "eval_seconds", "updates_per_second")
         return [
-            {name: cell for name, cell in row.items() if name not in timed}
+            {name: cell for name, cell in row.items() if name not in TIMED}
             for row in csv.DictReader(file)
         ]
 

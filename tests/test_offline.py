@@ -20,6 +20,7 @@ from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
+from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.run import initial_state, open_runs
 from iql_jax.run_evaluation import RunEvaluation
@@ -65,9 +66,8 @@ def final_state(folder):
 
 
 def untimed_rows(path):
-    timed = ("wall_seconds", "eval_seconds", "updates_per_second")
     with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
 def test_the_folder_holds_all_that_the_readme_promises(finished):

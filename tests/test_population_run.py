@@ -22,6 +22,7 @@ from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
+from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.run import load_state
@@ -52,7 +53,6 @@ NAMES = [
     for e, more in ((0.6, ""), (0.9, "critic_lr_0.001-"))
     for seed in (3, 4)
 ]
-TIMED = ("wall_seconds", "eval_seconds", "updates_per_second")
 
 
 @pytest.fixture(scope="module", autouse=True)

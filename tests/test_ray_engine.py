@@ -16,6 +16,7 @@ from minari_datasets import box, coded_episodes, write_dataset
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
+from iql_jax.metrics import TIMED
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import Population
 from iql_jax.ray_engine import ray_engine
@@ -35,7 +36,6 @@ CONFIG = from_mapping(
     }
 )
 SWEEP = [{"discount": 0.5}, {"hidden_dims": (4, 4)}]
-TIMED = ("wall_seconds", "updates_per_second")
 
 
 @pytest.fixture(scope="module")
