@@ -3,10 +3,9 @@
     python benchmarks/antmaze_semantics.py --jobs=2 --updates=1000000 --out=semantics.md
 
 Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
-succeeds on D4RL's AntMaze and fails on Minari's. The embedded datasets are collected as Minari's
-are (but for shorter stays at the goal, see ``iql_jax.collect.antmaze``): tasks that go on after the
-goal is reached, each episode with a goal of its own. Here the same transitions are read in every
-way:
+succeeds on D4RL's AntMaze and fails on Minari's. ``iql/antmaze-waiting`` is collected as Minari's
+is: tasks that go on after the goal is reached, each episode with a goal of its own, at which the
+ant waits until the time limit. Here the same transitions are read in every way:
 
 - rewards: 'stored' (the episode's goal, which the policy does not see), 'episode' (the same, and it
   does) or 'eval' (recomputed for the one evaluation goal, as D4RL's are);
@@ -40,7 +39,7 @@ REWARDS = {
 }
 
 _FLAGS = bench.define_flags("runs/antmaze_semantics")
-_TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze.")
+_TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze-waiting.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of a run.", lower_bound=1)
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
 
@@ -105,7 +104,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
     own = cell.mirrored and not cell.shares_training
     maze = f"{cell.task}-mirrored" if own else cell.task
     end = "ends" if cell.terminate else "goes_on"
-    namespace = "antmaze-mirrored" if own else "antmaze"
+    namespace = "antmaze-mirrored" if own else "antmaze-waiting"
     return bench.Run(
         folder=Path(_FLAGS.runs.value) / f"{maze}-{cell.goal}-{end}-seed{seed}",
         config="configs/antmaze.py",

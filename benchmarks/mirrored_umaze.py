@@ -1,7 +1,7 @@
 """AntMaze umaze with the evaluation maze that Minari's metadata name: the data's walls, mirrored.
 
-A dataset in Minari's folder that shares the transitions' file with the embedded one, and differs
-from it in ``eval_env_spec`` alone. Its map is that of ``EVAL_ENV_MAPS["umaze"]`` in
+A dataset in Minari's folder that shares the transitions' file with ``iql/antmaze-waiting``, and
+differs from it in ``eval_env_spec`` alone. Its map is that of ``EVAL_ENV_MAPS["umaze"]`` in
 Farama-Foundation/minari-dataset-generation-scripts, scripts/D4RL/antmaze/create_antmaze_dataset.py,
 as the published ``D4RL/antmaze/umaze-diverse-v1`` has it too (Minari issue 304). The same script
 collects umaze in a maze whose passage is on the right: half a turn leads from one map to the other.
@@ -42,7 +42,7 @@ def make_mirrored(task: str) -> str:
     Raises:
         UserError: if the embedded dataset is missing and cannot be made.
     """
-    source = resolve(f"iql/antmaze/{task}-v0", progress=True).path
+    source = resolve(f"iql/antmaze-waiting/{task}-v0", progress=True).path
     dataset_id = f"{NAMESPACE}/{task}-v0"
     metadata = mirrored_metadata(read_metadata(source), dataset_id)
     target = datasets_root() / dataset_id

@@ -394,7 +394,7 @@ def write_umaze(turns=1):
     episode = episode_buffer(0, rows - 1, observations, action_dim=8, rewards=rewards)
     spec = maze_spec(MAP, ANT_MAZE, continuing_task=True, reset_target=False)
     return write_dataset(
-        "iql/antmaze/umaze-v0",
+        "iql/antmaze-waiting/umaze-v0",
         [episode],
         space,
         unit_box(8),
@@ -415,7 +415,7 @@ def test_half_a_turn_leads_from_the_datas_maze_to_minaris():
 
 def test_the_mirrored_dataset_has_the_same_data_and_another_maze(umaze):
     mirrored = mirrored_umaze.make_mirrored("umaze")
-    here = load("iql/antmaze/umaze-v0", maze_goal="stored")
+    here = load("iql/antmaze-waiting/umaze-v0", maze_goal="stored")
     there = load(mirrored, maze_goal="stored", maze_walls="evaluation")
     assert here.record["fingerprint"] == there.record["fingerprint"]
     assert here.recipe.maze.goal == (-4, 4)
@@ -428,7 +428,7 @@ def test_the_mirrored_dataset_has_the_same_data_and_another_maze(umaze):
     there = load(mirrored, maze_walls="evaluation")
     np.testing.assert_array_equal(there.transitions.rewards, [1, 0, 0, 0])
     with pytest.raises(ValueError, match="rewards of iql/antmaze-mirrored/umaze-v0 differ"):
-        elsewhere.check_same_transitions(load("iql/antmaze/umaze-v0"), there)
+        elsewhere.check_same_transitions(load("iql/antmaze-waiting/umaze-v0"), there)
 
 
 def test_the_mirrored_dataset_is_made_again_when_the_data_are(umaze):
