@@ -7,7 +7,6 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from iql_jax import cli, config
@@ -15,12 +14,10 @@ from iql_jax.console import say
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
-from iql_jax.evaluation import default_num_envs
+from iql_jax.evaluation import Act, default_num_envs
 from iql_jax.interrupts import StopRequest
-from iql_jax.learner import IQLState
-from iql_jax.policy import eval_actions
 from iql_jax.run import load_state
-from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed
+from iql_jax.run_evaluation import RunEvaluation, acting, describe, evaluation_seed
 from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
@@ -30,6 +27,9 @@ _EPISODES = flags.DEFINE_integer(
 )
 _TRUST = flags.DEFINE_bool(
     "trust_environment", False, "Build an environment that is not known to be safe."
+)
+_SAMPLE = flags.DEFINE_bool(
+    "sample", False, "Draw actions from the policy, as fine-tuning does, instead of its mean."
 )
 _VIDEO = flags.DEFINE_string("video", None, "Film the first episode to this .mp4 file.")
 
@@ -55,21 +55,22 @@ def main(_: list[str]) -> None:
     if episodes == settings.eval_episodes:
         num_envs = record["num_envs"]
     with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
-        result = evaluation.episodes(state, step, episodes, stop)
+        result = evaluation.episodes(state, step, episodes, stop, sample=_SAMPLE.value)
     say(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")
     for name, number in describe(result, dataset).items():
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
-        film(state, dataset, evaluation_seed(settings, step), Path(_VIDEO.value))
+        seed = evaluation_seed(settings, step)
+        film(acting(state, seed, sample=_SAMPLE.value), dataset, seed, Path(_VIDEO.value))
 
 
-def film(state: IQLState, dataset: Dataset, seed: int, path: Path) -> None:
+def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
     """Film episode 0 of an evaluation with this seed."""
     if dataset.recipe is None:
         raise UserError(f"{dataset.record['id']} names no environment to film")
     result = record_episode(
         functools.partial(make_environment, dataset.recipe),
-        lambda observations: np.asarray(eval_actions(state.actor, observations)),
+        act,
         seed,
         path,
     )

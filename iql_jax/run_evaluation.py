@@ -1,9 +1,11 @@
 """Evaluating the policies of learners on the environment that their dataset names."""
 
 import functools
+import itertools
 from collections.abc import Container, Sequence
 from typing import Self
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,7 @@ from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.evaluation import Act, EvaluationResult, Evaluator
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
-from iql_jax.policy import eval_actions
+from iql_jax.policy import eval_actions, sample_actions
 from iql_jax.population import eval_population_actions, maps_in_turn
 from iql_jax.train_state import TrainState
 
@@ -79,7 +81,7 @@ class _Environments:
 
 
 class RunEvaluation(_Environments):
-    """Evaluates the mean actions of a run's policy; its environments live as long as the context.
+    """Evaluates a run's policy; its environments live as long as the context.
 
     Args:
         config: The run's settings.
@@ -95,13 +97,17 @@ class RunEvaluation(_Environments):
         super().__init__([config], dataset, episodes, num_envs)
 
     def episodes(
-        self, state: IQLState, update: int, episodes: int, stop: StopRequest, record: int = 0
+        self,
+        state: IQLState,
+        update: int,
+        episodes: int,
+        stop: StopRequest,
+        record: int = 0,
+        *,
+        sample: bool = False,
     ) -> EvaluationResult:
         """Run episodes; their seeds follow from the run's seed and the update count."""
-
-        def act(observations: npt.NDArray[np.float32]) -> npt.ArrayLike:
-            return np.asarray(eval_actions(state.actor, observations))
-
+        act = acting(state, evaluation_seed(self._configs[0], update), sample=sample)
         (result,) = self._run(act, update, episodes, stop, record)
         assert result is not None
         return result
@@ -168,6 +174,20 @@ class PopulationEvaluation(_Environments):
         """Each member's row of evaluations.csv; None where ``episodes`` has none."""
         results = self.episodes(actors, update, self._episodes, stop, skipped=skipped)
         return [None if result is None else describe(result, self._dataset) for result in results]
+
+
+def acting(state: IQLState, seed: int, *, sample: bool) -> Act:
+    """How a state's policy acts: by its mean actions, or drawn from it with keys from the seed."""
+    key = jax.random.key(seed)
+    steps = itertools.count()
+
+    def act(observations: npt.NDArray[np.float32]) -> npt.ArrayLike:
+        if sample:
+            step_key = jax.random.fold_in(key, next(steps))
+            return np.asarray(sample_actions(state.actor, step_key, observations))
+        return np.asarray(eval_actions(state.actor, observations))
+
+    return act
 
 
 def evaluation_seed(config: Config, update: int) -> int:

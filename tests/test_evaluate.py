@@ -74,6 +74,9 @@ def test_it_repeats_the_last_evaluation(tmp_path, capsys):
     assert float(printed["return_mean"]) == pytest.approx(summary["return_mean"], rel=1e-3)
     assert float(printed["return_mean"]) == pytest.approx(last, rel=1e-3)
     assert printed["episodes"] == "3"
+    sampled = run(capsys, workdir=str(tmp_path), sample=True)
+    assert sampled["return_mean"] != printed["return_mean"]
+    assert run(capsys, workdir=str(tmp_path), sample=True) == sampled
 
 
 def test_an_environment_has_to_be_trusted(tmp_path, capsys, monkeypatch):
