@@ -142,8 +142,8 @@ def report() -> str:
         "throughout. transitions at the goal: the share of the training data with reward 0 instead "
         "of -1. positions in walls: the share of the data's positions that lie in walls of the "
         "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, mean "
-        "of the seeds. mirrored: the maze of Minari's metadata (issue 304); policies with stored "
-        "rewards are those of the rows above, evaluated there. "
+        "of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies with "
+        "stored rewards are those of the rows above, evaluated there. "
         f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
     )
 

@@ -1,6 +1,7 @@
-"""Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR [--episodes=N] [--video=FILE]``.
+"""Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR``.
 
-Without these it repeats, for a finished run, its last evaluation to the very episodes.
+Without ``--episodes``, ``--sample`` and ``--video`` it repeats, for a finished run, its last
+evaluation to the very episodes.
 """
 
 import dataclasses
@@ -65,15 +66,11 @@ def main(_: list[str]) -> None:
 
 
 def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
-    """Film episode 0 of an evaluation with this seed."""
+    """Film episode 0 of an evaluation with this seed; drawn actions are drawn anew."""
     if dataset.recipe is None:
         raise UserError(f"{dataset.record['id']} names no environment to film")
-    result = record_episode(
-        functools.partial(make_environment, dataset.recipe),
-        act,
-        seed,
-        path,
-    )
+    make = functools.partial(make_environment, dataset.recipe)
+    result = record_episode(make, act, seed, path)
     say(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
 
 
