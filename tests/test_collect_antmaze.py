@@ -141,6 +141,37 @@ class TestAnts:
             ants.directions(), [[1.0, 0.0], [0.0, 1.0], [-0.6, -0.8]], atol=1e-6
         )
 
+    def test_a_way_through_a_cell_may_lead_over_its_middle(self):
+        corner = (3, 3)  # Around (4, -4), between the start's corridor and the way up to (4, 0).
+        env = ant_tasks.build_environment("umaze")
+        ants = Ants(env, ant_tasks.build_planner("umaze"), 3, through=corner)
+        for ant in range(3):
+            ants.reset(ant, ant)
+        # On the way in; in the lane on which the way leaves; before the cell.
+        ants.states[:, :2] = [[3.0, -4.3], [3.7, -4.0], [1.0, -4.0]]
+        way_in, way_out = np.array([1.0, 0.3]), np.array([0.3, 4.0])
+        expected = [way_in / np.linalg.norm(way_in), way_out / np.linalg.norm(way_out), [1.0, 0.0]]
+        np.testing.assert_allclose(ants.directions(), expected, atol=1e-6)
+
+    def test_a_goal_in_the_middle_is_aimed_at_directly(self):
+        env, planner = ant_tasks.build_environment("umaze"), ant_tasks.build_planner("umaze")
+        ants = Ants(env, planner, 1, through=TASKS["umaze"].goal_cell)
+        ants.reset(0, 0)
+        ants.states[0, :2] = ants.goals[0] + np.array([1.5, -2.0])
+        np.testing.assert_allclose(ants.directions(), [[-0.6, 0.8]], atol=1e-6)
+
+    def test_ways_past_the_evaluations_goal_lead_over_it(self):
+        # Not one of the goals that episodes of medium-diverse draw, but on the way to one of them.
+        task = "medium-diverse"
+        recording = antmaze.collect_shard(antmaze.plan_shards(task, 16 * 2_000, seed=3)[0])
+        goal = _map(ant_tasks.evaluation_spec(task)).cell_to_xy(TASKS[task].goal_cell)
+        ends = np.cumsum(recording.lengths + 1)
+        walks = np.split(recording.states[:, :2], ends[:-1])
+        nearest = np.array([np.linalg.norm(walk - goal, axis=-1).min() for walk in walks])
+        passing = nearest < 2.0
+        assert passing.sum() >= 10
+        assert (nearest[passing] <= GOAL_RADIUS).mean() >= 0.7
+
     def test_joint_velocities_are_in_the_order_of_the_motors(self):
         ants = _ants()
         model = ant_tasks.build_environment("umaze").model

@@ -27,6 +27,10 @@ ACTION_DIM = 8
 DAMPING = 0.05
 """What the collecting policy takes off the torques, of the greatest per rad/s of their joints."""
 
+_LANE = 0.4
+"""Half the width (m) of the lane in which ants leave a cell that they walk through the middle of: a
+little less than the goal's radius."""
+
 _ROWS_AT_ONCE = 4
 
 
@@ -125,15 +129,24 @@ class Ants:
         env: an AntMaze environment without wrappers. Its own state changes at resets.
         planner: the planner of its maze.
         count: B.
+        through: row and column of a cell that is not cut at its corner: ants whose way leads
+            through it walk through its middle, as Minari's do in every cell. None: no cell.
 
     Attributes:
         states: [B, 29] float64: x, y, and the ant's observation. Overwritten at each step.
         goals: [B, 2] float64, in metres.
     """
 
-    def __init__(self, env: Any, planner: MazePlanner, count: int) -> None:
+    def __init__(
+        self,
+        env: Any,
+        planner: MazePlanner,
+        count: int,
+        through: tuple[int, int] | None = None,
+    ) -> None:
         self._env = env
         self._planner = planner
+        self._through = through
         self._data = [mujoco.MjData(env.model) for _ in range(count)]
         # Views: MuJoCo keeps the buffers of its state in place.
         self._buffers = [(data.ctrl, data.qpos, data.qvel) for data in self._data]
@@ -168,6 +181,13 @@ class Ants:
         positions = self.states[:, :2]
         cells = self._planner.maze.xy_to_cell(positions)
         waypoints = self._waypoints[np.arange(len(cells)), cells[:, 0], cells[:, 1]]
+        if self._through is not None:
+            middle = self._planner.maze.cell_to_xy(self._through)
+            # A way leaves its cell along x or along y.
+            ahead, offset = np.abs(waypoints - middle), np.abs(positions - middle)
+            beside = np.where(ahead[:, 0] < ahead[:, 1], offset[:, 0], offset[:, 1])
+            passing = (cells == self._through).all(axis=-1) & (ahead.max(axis=-1) > 0.0)
+            waypoints[passing & (beside > _LANE)] = middle
         offsets = waypoints - positions
         return offsets / (np.linalg.norm(offsets, axis=-1, keepdims=True) + 1e-8)
 
