@@ -163,13 +163,13 @@ class TestAnts:
     def test_ways_past_the_evaluations_goal_lead_over_it(self):
         # Not one of the goals that episodes of medium-diverse draw, but on the way to one of them.
         task = "medium-diverse"
-        recording = antmaze.collect_shard(antmaze.plan_shards(task, 16 * 2_000, seed=3)[0])
+        recording = antmaze.collect_shard(antmaze.plan_shards(task, 4 * 2_000, seed=3)[0])
         goal = _map(ant_tasks.evaluation_spec(task)).cell_to_xy(TASKS[task].goal_cell)
         ends = np.cumsum(recording.lengths + 1)
         walks = np.split(recording.states[:, :2], ends[:-1])
         nearest = np.array([np.linalg.norm(walk - goal, axis=-1).min() for walk in walks])
         passing = nearest < 2.0
-        assert passing.sum() >= 10
+        assert passing.sum() >= 5
         assert (nearest[passing] <= GOAL_RADIUS).mean() >= 0.7
 
     def test_joint_velocities_are_in_the_order_of_the_motors(self):
