@@ -1,4 +1,4 @@
-"""The packaged AntMaze datasets: their tasks, the ants' steps, and what is stored of them."""
+"""The packaged AntMaze datasets: how they are collected, and what is stored of them."""
 
 import dataclasses
 import itertools
@@ -8,9 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-import gymnasium as gym
 import minari
-import mujoco
 import numpy as np
 import pytest
 
@@ -23,12 +21,10 @@ from iql_jax.config import Config
 from iql_jax.data.checks import check_dataset
 from iql_jax.data.load import load_dataset
 from iql_jax.environments import make_environment
-from iql_jax.maze import GOAL_RADIUS, MazeMap
+from iql_jax.maze import GOAL_RADIUS
 
 ID = "iql/antmaze/umaze-v0"
 STEPS = 2_600  # 2,000 of one ant, 600 of another.
-UPRIGHT = [1.0, 0.0, 0.0, 0.0]
-ON_ITS_BACK = [0.0, 1.0, 0.0, 0.0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,176 +44,6 @@ def made(datasets_folder):
 @pytest.fixture(scope="module")
 def episodes(made):
     return list(minari.load_dataset(ID))
-
-
-def _ants(task="umaze", count=1, evaluation=False):
-    env = ant_tasks.build_environment(task, evaluation)
-    return Ants(env, ant_tasks.build_planner(task), count)
-
-
-def _map(spec):
-    return MazeMap.from_lists(spec.kwargs["maze_map"], 4.0)
-
-
-class TestTasks:
-    @pytest.mark.parametrize("task", TASKS)
-    def test_the_evaluation_has_the_datas_walls_one_start_and_one_goal(self, task):
-        collecting = _map(ant_tasks.collecting_spec(task))
-        evaluation = _map(ant_tasks.evaluation_spec(task))
-        np.testing.assert_array_equal(evaluation.walls, collecting.walls)
-        assert evaluation.marked("r").tolist() == [list(TASKS[task].start_cell)]
-        assert evaluation.marked("g").tolist() == [list(TASKS[task].goal_cell)]
-
-    def test_starts_and_goals_of_the_collection_are_minaris(self):
-        marked = {
-            task: [_map(ant_tasks.collecting_spec(task)).marked(kind).tolist() for kind in "rg"]
-            for task in TASKS
-        }
-        diverse = [[1, 1], [2, 6], [5, 1], [6, 5]]
-        assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
-        assert marked.pop("medium-diverse") == [diverse, diverse]
-        starts, goals = marked.pop("large-diverse")
-        assert starts == goals
-        assert len(goals) == 8
-        assert all(found == [[], []] for found in marked.values())  # Any free cell.
-
-    @pytest.mark.parametrize(("task", "metres"), [("umaze", 24), ("medium-play", 40)])
-    def test_the_way_from_start_to_goal(self, task, metres):
-        distances = ant_tasks.build_planner(task).distances(TASKS[task].goal_cell)
-        assert 4 * distances[TASKS[task].start_cell] == metres
-
-    @pytest.mark.parametrize("task", TASKS)
-    def test_the_task_goes_on_until_the_time_limit(self, task):
-        for spec in (ant_tasks.collecting_spec(task), ant_tasks.evaluation_spec(task)):
-            assert spec.max_episode_steps == (700 if task.startswith("umaze") else 1000)
-            assert spec.kwargs["continuing_task"]
-            assert not spec.kwargs["reset_target"]
-
-    def test_every_task_has_a_maker_and_is_a_twin(self):
-        for task in TASKS:
-            maker = catalog.EMBEDDED[f"iql/antmaze/{task}-v0"]
-            assert (maker.module, maker.arguments) == ("iql_jax.collect.antmaze", {"task": task})
-            assert catalog.twin_of(f"D4RL/antmaze/{task}-v1") == f"iql/antmaze/{task}-v0"
-            assert catalog.EMBEDDED[f"iql/antmaze-waiting/{task}-v0"].twin_of is None
-
-    def test_minaris_ants_wait_until_the_time_limit(self):
-        arguments = catalog.EMBEDDED["iql/antmaze-waiting/umaze-v0"].arguments
-        (shard,) = antmaze.plan("x", steps=1_400, seed=0, **arguments).shards
-        recording = antmaze.collect_shard(shard)
-        assert recording.lengths.tolist() == [700, 700]
-
-
-class TestAnts:
-    def test_a_step_is_the_environments(self):
-        ants = _ants("medium-diverse", count=2)
-        env = gym.make(ant_tasks.collecting_spec("medium-diverse"))
-        os.unlink(env.unwrapped.tmp_xml_file_path)
-        actions = np.random.default_rng(0).uniform(-1, 1, (60, 2, 8)).astype(np.float32)
-        ants.reset(0, 5)
-        for ant, seed in ((1, 6), (0, 7)):  # Ant 0 starts again from another seed.
-            ants.reset(ant, seed)
-        for action in actions:
-            ants.step(action)
-        for ant, seed in ((0, 7), (1, 6)):
-            observation, _ = env.reset(seed=seed)
-            goal = observation["desired_goal"]
-            assert np.abs(ants.goals[ant] - goal).max() <= 1.0  # A quarter of a cell.
-            assert (np.abs(ants.goals[ant] % 4.0) == 2.0).all()  # The middle of a cell.
-            env.unwrapped.goal = ants.goals[ant]
-            for action in actions[:, ant]:
-                observation, reward, _, _, info = env.step(action)
-            state = [*observation["achieved_goal"], *observation["observation"]]
-            np.testing.assert_array_equal(ants.states[ant], state)
-            assert bool(ants.at_goal()[ant]) == info["success"] == bool(reward)
-        env.close()
-
-    def test_directions_lead_to_the_waypoints(self):
-        ants = _ants(count=3)
-        for ant in range(3):
-            ants.reset(ant, ant)
-        # In the starting cell; below the wall's end, where the way turns up; in the goal's cell.
-        ants.states[:, :2] = [[-4.0, -4.0], [4.0, -3.0], ants.goals[2] + np.array([0.3, 0.4])]
-        np.testing.assert_allclose(
-            ants.directions(), [[1.0, 0.0], [0.0, 1.0], [-0.6, -0.8]], atol=1e-6
-        )
-
-    def test_a_way_through_a_cell_may_lead_over_its_middle(self):
-        corner = (3, 3)  # Around (4, -4), between the start's corridor and the way up to (4, 0).
-        env = ant_tasks.build_environment("umaze")
-        ants = Ants(env, ant_tasks.build_planner("umaze"), 3, through=corner)
-        for ant in range(3):
-            ants.reset(ant, ant)
-        # On the way in; in the lane on which the way leaves; before the cell.
-        ants.states[:, :2] = [[3.0, -4.3], [3.7, -4.0], [1.0, -4.0]]
-        way_in, way_out = np.array([1.0, 0.3]), np.array([0.3, 4.0])
-        expected = [way_in / np.linalg.norm(way_in), way_out / np.linalg.norm(way_out), [1.0, 0.0]]
-        np.testing.assert_allclose(ants.directions(), expected, atol=1e-6)
-
-    def test_a_goal_in_the_middle_is_aimed_at_directly(self):
-        env, planner = ant_tasks.build_environment("umaze"), ant_tasks.build_planner("umaze")
-        ants = Ants(env, planner, 1, through=TASKS["umaze"].goal_cell)
-        ants.reset(0, 0)
-        ants.states[0, :2] = ants.goals[0] + np.array([1.5, -2.0])
-        np.testing.assert_allclose(ants.directions(), [[-0.6, 0.8]], atol=1e-6)
-
-    def test_ways_past_the_evaluations_goal_lead_over_it(self):
-        # Not one of the goals that episodes of medium-diverse draw, but on the way to one of them.
-        task = "medium-diverse"
-        recording = antmaze.collect_shard(antmaze.plan_shards(task, 4 * 2_000, seed=3)[0])
-        goal = _map(ant_tasks.evaluation_spec(task)).cell_to_xy(TASKS[task].goal_cell)
-        ends = np.cumsum(recording.lengths + 1)
-        walks = np.split(recording.states[:, :2], ends[:-1])
-        nearest = np.array([np.linalg.norm(walk - goal, axis=-1).min() for walk in walks])
-        passing = nearest < 2.0
-        assert passing.sum() >= 5
-        assert (nearest[passing] <= GOAL_RADIUS).mean() >= 0.7
-
-    def test_joint_velocities_are_in_the_order_of_the_motors(self):
-        ants = _ants()
-        model = ant_tasks.build_environment("umaze").model
-        ants.states[0, 15:] = np.arange(14)
-        joints = model.actuator_trnid[:, 0]
-        assert (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all()
-        np.testing.assert_array_equal(ants.joint_velocities()[0], model.jnt_dofadr[joints])
-
-    def test_upright_ants_are_damped(self):
-        ants = _ants(count=2)
-        for ant in range(2):
-            ants.reset(ant, ant)
-        ants.states[:, 3:7] = [UPRIGHT, ON_ITS_BACK]
-        ants.states[:, 21:] = [2.0, -1.0, 0.5, 0.0, 0.0, 0.0, 3.0, 99.0]
-        controller = ant_tasks.load_controller()
-        driven = controller(ants.states[:, 2:], ants.directions())
-        actions = ant_tasks.steer(controller, ants)
-        # Minus 0.05 of the velocities; the motors of the fourth leg come first.
-        damping = np.array([-0.15, -4.95, -0.1, 0.05, -0.025, 0.0, 0.0, 0.0])
-        np.testing.assert_allclose(actions[0], np.clip(driven[0] + damping, -1, 1), atol=1e-5)
-        np.testing.assert_allclose(actions[1], driven[1], atol=1e-5)
-
-    def test_motors_rest_at_the_goal(self):
-        ants = _ants(count=2)
-        for ant in range(2):
-            ants.reset(ant, ant)
-        ants.states[:, 15:] = 0.0
-        ants.states[0, :2] = ants.goals[0] + np.array([0.0, 0.44])
-        ants.states[1, :2] = ants.goals[1] + np.array([0.0, 0.46])
-        actions = ant_tasks.steer(ant_tasks.load_controller(), ants)
-        np.testing.assert_array_equal(actions[0], np.zeros(8))
-        assert np.abs(actions[1]).max() > 0.1
-
-    def test_an_ant_that_was_turned_turns_back(self):
-        ants = _ants(count=4)
-        for ant, degrees in enumerate((0, 40, 90, -130)):
-            ants.reset(ant, 0)
-            half = np.deg2rad(degrees) / 2
-            ants.states[ant, 3:7] = [np.cos(half), 0.0, 0.0, np.sin(half)]
-            state = ants._data[ant]
-            state.qpos[3:7] = ants.states[ant, 3:7]
-        np.testing.assert_allclose(np.rad2deg(ants.headings()), [0, 40, 90, -130], atol=1e-3)
-        controller = ant_tasks.load_controller()
-        for _ in range(250):
-            ants.step(ant_tasks.steer(controller, ants))
-        assert np.abs(np.rad2deg(ants.headings())).max() < 30
 
 
 class TestHeadingPhases:
@@ -343,7 +169,8 @@ class TestCollect:
                 np.testing.assert_allclose(state["observation"][:13], qpos[t + 1, 2:], atol=1e-2)
 
     def test_actions_are_the_policys_under_noise(self, episodes):
-        ants = _ants(count=60)
+        env, planner = ant_tasks.build_environment("umaze"), ant_tasks.build_planner("umaze")
+        ants = Ants(env, planner, 60)
         observations = episodes[0].observations
         for ant in range(60):
             ants.reset(ant, 0)
@@ -428,6 +255,31 @@ class TestController:
 
 
 class TestShards:
+    def test_every_task_has_a_maker_and_is_a_twin(self):
+        for task in TASKS:
+            maker = catalog.EMBEDDED[f"iql/antmaze/{task}-v0"]
+            assert (maker.module, maker.arguments) == ("iql_jax.collect.antmaze", {"task": task})
+            assert catalog.twin_of(f"D4RL/antmaze/{task}-v1") == f"iql/antmaze/{task}-v0"
+            assert catalog.EMBEDDED[f"iql/antmaze-waiting/{task}-v0"].twin_of is None
+
+    def test_minaris_ants_wait_until_the_time_limit(self):
+        arguments = catalog.EMBEDDED["iql/antmaze-waiting/umaze-v0"].arguments
+        (shard,) = antmaze.plan("x", steps=1_400, seed=0, **arguments).shards
+        recording = antmaze.collect_shard(shard)
+        assert recording.lengths.tolist() == [700, 700]
+
+    def test_ways_past_the_evaluations_goal_lead_over_it(self):
+        # Not one of the goals that episodes of medium-diverse draw, but on the way to one of them.
+        task = "medium-diverse"
+        recording = antmaze.collect_shard(antmaze.plan_shards(task, 4 * 2_000, seed=3)[0])
+        goal = ant_tasks.build_planner(task).maze.cell_to_xy(TASKS[task].goal_cell)
+        ends = np.cumsum(recording.lengths + 1)
+        walks = np.split(recording.states[:, :2], ends[:-1])
+        nearest = np.array([np.linalg.norm(walk - goal, axis=-1).min() for walk in walks])
+        passing = nearest < 2.0
+        assert passing.sum() >= 5
+        assert (nearest[passing] <= GOAL_RADIUS).mean() >= 0.7
+
     def test_shards_cover_the_steps(self):
         for task, steps in itertools.product(TASKS, (1, 1999, 4000, 50_000, 123_456, 1_000_000)):
             shards = antmaze.plan_shards(task, steps, seed=3)
