@@ -10,7 +10,9 @@ ant waits until the time limit. Here the same transitions are read in every way:
 - rewards: 'stored' (the episode's goal, which the policy does not see), 'episode' (the same, and it
   does) or 'eval' (recomputed for the one evaluation goal, as D4RL's are);
 - at the goal: the bootstrap 'ends' or 'goes on'. Rewards are r - 1, so at the goal the reward is 0
-  for as long as one stays: going on is a sound task as well. Evaluation ends at success in both;
+  for as long as one stays: going on is a sound task as well. Evaluation ends at success in both,
+  and the waiting is kept in both. Where rewards are relabelled, the rest of an episode that waits
+  at another goal than the evaluation's is left out;
 - walls: the evaluation maze has the data's walls or, for umaze, those of Minari's metadata, which
   mirror them (see mirrored_umaze.py).
 
@@ -115,7 +117,10 @@ def run(cell: Cell, seed: int) -> bench.Run:
             "eval_episodes": _EVAL_EPISODES.value,
             "maze_goal": cell.goal,
             "maze_terminate_at_success": cell.terminate,
-            "maze_drop_after_success": False,  # Of what goes on at the goal, nothing is left out.
+            # Of what goes on at the rewarded goal nothing is left out. Waiting elsewhere, which
+            # there is where rewards are relabelled, teaches nothing but to stand still.
+            "maze_drop_after_success": False,
+            "maze_drop_waiting": True,
             "maze_walls": "evaluation" if own else "data",
         },
     )
@@ -139,11 +144,12 @@ def report() -> str:
     return (
         f"{bench.markdown(header, [row(cell) for cell in cells()])}\n\n"
         "Success at the last evaluation, which ends an episode at the goal. Rewards are r - 1 "
-        "throughout. transitions at the goal: the share of the training data with reward 0 instead "
-        "of -1. positions in walls: the share of the data's positions that lie in walls of the "
-        "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, mean "
-        "of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies with "
-        "stored rewards are those of the rows above, evaluated there. "
+        "throughout. Of relabelled data, episodes that wait at another goal end there. "
+        "transitions at the goal: the share of the training data with reward 0 instead of -1. "
+        "positions in walls: the share of the data's positions that lie in walls of the "
+        "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, "
+        "mean of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies "
+        "with stored rewards are those of the rows above, evaluated there. "
         f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
     )
 

@@ -58,6 +58,7 @@ class Config:
     maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze_data.py.
     maze_terminate_at_success: bool = True
     maze_drop_after_success: bool = False
+    maze_drop_waiting: bool = False  # Both: see maze_transitions in iql_jax/data/maze_data.py.
     maze_walls: str = "data"  # 'data' or 'evaluation'; see iql_jax/data/maze_task.py.
     top_episodes: float = 1.0  # Share of the episodes kept, those of the highest return.
     trust_environment: bool = False  # Build environments from namespaces not known to be safe.

@@ -33,6 +33,7 @@ _SHARED = (
     "maze_goal",
     "maze_terminate_at_success",
     "maze_drop_after_success",
+    "maze_drop_waiting",
     "maze_walls",
     "top_episodes",
 )

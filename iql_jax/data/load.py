@@ -220,11 +220,13 @@ def _maze_steps(
         goal=config.maze_goal,
         terminate_at_success=config.maze_terminate_at_success,
         drop_after_success=config.maze_drop_after_success,
+        drop_waiting=config.maze_drop_waiting,
     )
     choices = {
         "maze_goal": config.maze_goal,
         "maze_terminate_at_success": config.maze_terminate_at_success,
         "maze_drop_after_success": config.maze_drop_after_success,
+        "maze_drop_waiting": config.maze_drop_waiting,
         "maze_walls": config.maze_walls,
         "maze_map": [list(row) for row in setup.task.map.cells],
         "positions_in_walls": setup.in_walls,

@@ -61,6 +61,7 @@ def maze_transitions(
     goal: str,
     terminate_at_success: bool,
     drop_after_success: bool,
+    drop_waiting: bool,
 ) -> Steps:
     """Settle what the steps of a maze dataset mean, and which are kept.
 
@@ -70,7 +71,10 @@ def maze_transitions(
         goal: 'eval', 'episode' or 'stored'; see the module's docstring.
         terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
         drop_after_success: whether the rest of an episode is left out once it has come to the goal
-            that rewards refer to, or waits at its own.
+            that rewards refer to.
+        drop_waiting: whether the rest of an episode is left out once it waits at its own goal. What
+            waits at the goal that rewards refer to is kept: few other steps end there, and without
+            them nothing holds the values around the goal.
     """
     row = episodes.step_index()
     step_goals = episodes.observations["desired_goal"][row + 1]
@@ -93,13 +97,12 @@ def maze_transitions(
         ends = ends | success
     if not success.any():
         notes.append("no transition of the data ends at the goal: there is nothing to learn from")
-    keep = None
+    keep = np.ones(len(row), dtype=bool)
     if drop_after_success:
-        keep = _until_first(success | _begins_to_wait(episodes, step_goals), episodes)
-    kept = np.arange(len(row)) if keep is None else np.flatnonzero(keep)
-    lengths = episodes.lengths
-    if keep is not None:
-        lengths = np.add.reduceat(keep, episodes.first_steps(), dtype=np.int64)
+        keep &= _until_first(success, episodes)
+    if drop_waiting:
+        keep &= _until_first(_begins_to_wait(episodes, step_goals) & ~success, episodes)
+    kept = np.flatnonzero(keep)
     if goal == "episode":
         notes += _first_goal_note(episodes)
     keys = _LAYOUT[setup.kind]
@@ -111,7 +114,7 @@ def maze_transitions(
         actions=episodes.actions[kept],
         rewards=rewards[kept].astype(np.float32),
         masks=(~ends[kept]).astype(np.float32),
-        lengths=lengths,
+        lengths=np.add.reduceat(keep, episodes.first_steps(), dtype=np.int64),
         observation_keys=(*keys, "desired_goal") if goal == "episode" else keys,
         at_goal=success[kept],
         notes=tuple(notes),
