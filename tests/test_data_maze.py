@@ -278,8 +278,8 @@ def test_the_goal_is_fixed_and_the_task_ends_there():
         "reset_target": False,
     }
     assert setup.notes == ()
-    assert set_up(spec(WITH_GOAL), goal="episode").task.goal is None
-    assert set_up(spec(WITH_GOAL), goal="stored").task.goal == (0.5, 0.0)
+    for goal in ("episode", "stored"):
+        assert set_up(spec(WITH_GOAL), goal=goal).task.goal == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(("row", "count"), [([1, 0, 0, 0, 0, 1], 0), ([1, "g", 0, "c", 0, 1], 2)])

@@ -26,7 +26,8 @@ from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.types import NEEDS_NEXT_ACTIONS, Transitions
 
 _STD_OFFSET = 1e-3
-"""Added to each standard deviation, so that constant components stay finite (as TD3+BC does)."""
+"""Added to each standard deviation (as TD3+BC does). Components that vary less are only centred: a
+goal that never changes in the data, but by a metre in the environment, would be a thousand off."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -245,7 +246,8 @@ def _maze_steps(
 def _normalization(observations: FloatArray) -> _Normalization:
     """Mean 0 and standard deviation 1 over the observations of all transitions."""
     mean = observations.mean(axis=0, dtype=np.float64)
-    std = observations.std(axis=0, dtype=np.float64) + _STD_OFFSET
+    spread = observations.std(axis=0, dtype=np.float64)
+    std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
     return _Normalization(mean.astype(np.float32), std.astype(np.float32))
 
 

@@ -90,7 +90,8 @@ def set_up_maze(
 
     Where the data lie in the evaluation maze's walls, the collecting maze takes its place, unless
     ``walls`` forbids it: with its own marks if it marks one goal, else with those of the evaluation
-    maze, mirrored as its walls are.
+    maze, mirrored as its walls are. Where it marks one goal, that is in the middle of its cell
+    whatever ``goal`` is: success is then the same for each way to read the data.
 
     Args:
         evaluation: the specification of the evaluation environment.
@@ -118,7 +119,7 @@ def set_up_maze(
             "each episode's goal) or 'stored' (rewards as stored, goal not seen)"
         )
     fixed = None
-    if goal != "episode" and len(goals) == 1:
+    if len(goals) == 1:
         fixed = (float(goals[0, 0]), float(goals[0, 1]))
     if goal == "stored" and rewarded_goal is not None:
         fixed = (float(rewarded_goal[0]), float(rewarded_goal[1]))
