@@ -303,6 +303,18 @@ class TestShards:
         first_actions = np.concatenate([recording.actions[::25] for recording in alone])
         assert len(np.unique(first_actions, axis=0)) == 6
 
+    def test_an_episode_begins_in_a_pose_of_its_own(self, monkeypatch):
+        spreads = []
+        for held in (0, antmaze.HELD_STEPS):
+            monkeypatch.setattr(antmaze, "HELD_STEPS", held)
+            shard = antmaze.Shard("umaze", 0, 0, ants=16, steps=1)
+            taken = antmaze.collect_shard(shard)
+            assert taken.lengths.tolist() == [1] * 16
+            spreads.append(taken.states[::2, 7:15].std(axis=0))
+        # The environment draws the joints' angles within 0.1 rad of the same pose.
+        assert spreads[0].max() < 0.1
+        assert spreads[1].min() > 0.15
+
     def test_an_ant_that_lies_begins_again_elsewhere(self, monkeypatch):
         shard = antmaze.Shard("umaze", 0, 0, ants=1, steps=30)
         calm = antmaze.collect_shard(shard)
