@@ -145,16 +145,16 @@ class TestAnts:
         np.testing.assert_allclose(
             still, controller(ants.states[:, 2:], ants.directions()), atol=1e-5
         )
-        # The joints' root mean square speed: 0.05 and, of one of eight, 2 rad/s.
+        # The joints' root mean square speed: 0.05 and, of one of eight, 1.5 rad/s.
         ants.states[:, 21:] = 0.05
-        ants.states[1, 21:] = [32**0.5, 0, 0, 0, 0, 0, 0, 0]
+        ants.states[1, 21:] = [18**0.5, 0, 0, 0, 0, 0, 0, 0]
         ants.states[2, :2] = ants.goals[2]
         driven = controller(ants.states[:, 2:], ants.directions())
         added = ant_tasks.steer(controller, ants) - np.clip(driven, -1.0, 1.0)
         free = np.abs(driven) < 0.4
-        np.testing.assert_allclose(added[0][free[0]], 0.05 * (0.2 - 0.05), atol=1e-4)
+        np.testing.assert_allclose(added[0][free[0]], 0.05 * (0.4 - 0.05), atol=1e-4)
         # The first of the states is the third of the motors.
-        assert added[1, 2] == pytest.approx(32**0.5 * (0.2 / np.e - 0.05), abs=1e-4)
+        assert added[1, 2] == pytest.approx(18**0.5 * (0.4 / np.e - 0.05), abs=1e-4)
         np.testing.assert_allclose(ant_tasks.steer(controller, ants)[2], -0.05 * 0.05, atol=1e-6)
 
     def test_motors_rest_at_the_goal(self):

@@ -27,14 +27,17 @@ ACTION_DIM = 8
 DAMPING = 0.05
 """What the collecting policy takes off the torques, of the greatest per rad/s of their joints."""
 
-UNREST = 0.2
+UNREST = 0.4
 """What it adds to the torques of joints that hardly move, of the greatest per rad/s. It leaves no
 pose in which an ant can rest. A policy that is learned from ants without it finds such poses, by
 fitting their actions a little wrongly, and stands there for good."""
 
-_REST_SPEED = 2.0
+_REST_SPEED = 1.5
 """What counts as hardly moving: the root mean square (rad/s) of the joints' speeds. When an ant
-walks it is 3."""
+walks it is 3. At 2 rad/s the ants fall five times as often."""
+
+_STANDING = 0.8
+"""The height of the torso's up vector from which an ant stands, and its joints are driven so."""
 
 _LANE = 0.4
 """Half the width (m) of the lane in which ants leave a cell that they walk through the middle of: a
@@ -232,7 +235,8 @@ def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
     instead made IQL spend nine tenths of its advantage weights on that, and learn walking many
     times more slowly. The joints of upright ants are damped besides: they are then hardly slower,
     fall less often, and keep their heading better. One on its back gets up with undamped swings.
-    Where all joints hardly move, their damping is turned into drive, except at the goal.
+    Where all joints of one that stands hardly move, their damping is turned into drive, except at
+    the goal.
     """
     features, turns = canonical_features(ants.states[:, 2:], ants.directions(), one_heading=True)
     # Larger products are spread over threads, by which their last bits, too, would depend on the
@@ -244,7 +248,9 @@ def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
     actions[there] = 0.0
     velocities = ants.joint_velocities()
     rest = np.exp(-np.mean(velocities**2, axis=-1, keepdims=True) / _REST_SPEED**2)
-    gain = np.where(there[:, None], 0.0, UNREST * rest) - DAMPING
-    upright = ants.upright() > 0.0
+    heights = ants.upright()
+    stands = (heights > _STANDING) & ~there
+    gain = np.where(stands[:, None], UNREST * rest, 0.0) - DAMPING
+    upright = heights > 0.0
     actions[upright] += (gain * velocities)[upright]
     return np.clip(actions, -1.0, 1.0)
