@@ -119,8 +119,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
             "maze_terminate_at_success": cell.terminate,
             # Of what goes on at the rewarded goal nothing is left out. Waiting elsewhere, which
             # there is where rewards are relabelled, teaches nothing but to stand still.
-            "maze_drop_after_success": False,
-            "maze_drop_waiting": True,
+            "maze_drop": "waiting_elsewhere",
             "maze_walls": "evaluation" if own else "data",
         },
     )

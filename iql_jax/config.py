@@ -57,8 +57,8 @@ class Config:
     normalize_observations: bool = False
     maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze_data.py.
     maze_terminate_at_success: bool = True
-    maze_drop_after_success: bool = False
-    maze_drop_waiting: bool = False  # Both: see maze_transitions in iql_jax/data/maze_data.py.
+    # 'nothing', 'waiting_elsewhere', 'waiting' or 'after_success'; see iql_jax/data/maze_data.py.
+    maze_drop: str = "nothing"
     maze_walls: str = "data"  # 'data' or 'evaluation'; see iql_jax/data/maze_task.py.
     top_episodes: float = 1.0  # Share of the episodes kept, those of the highest return.
     trust_environment: bool = False  # Build environments from namespaces not known to be safe.
@@ -196,6 +196,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "max_over": ("policy", "uniform"),
     "reward_transform": ("none", "minus_one", "return_range"),
     "maze_goal": ("eval", "episode", "stored"),
+    "maze_drop": ("nothing", "waiting_elsewhere", "waiting", "after_success"),
     "maze_walls": ("data", "evaluation"),
 }
 

@@ -32,8 +32,7 @@ _SHARED = (
     "normalize_observations",
     "maze_goal",
     "maze_terminate_at_success",
-    "maze_drop_after_success",
-    "maze_drop_waiting",
+    "maze_drop",
     "maze_walls",
     "top_episodes",
 )

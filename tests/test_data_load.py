@@ -350,7 +350,7 @@ def corridor():
         ({}, [0, 1, 0, 0], [1, 0, 1, 1], 4),
         ({"reward_transform": "minus_one"}, [-1, 0, -1, -1], [1, 0, 1, 1], 4),
         ({"maze_terminate_at_success": False}, [0, 1, 0, 0], [1, 1, 1, 1], 4),
-        ({"maze_drop_after_success": True}, [0, 1], [1, 0], 4),
+        ({"maze_drop": "after_success"}, [0, 1], [1, 0], 4),
         ({"maze_goal": "episode"}, [0, 0, 0, 1], [1, 1, 1, 0], 6),
         ({"maze_goal": "stored"}, [0, 0, 0, 1], [1, 1, 1, 0], 4),
     ],
@@ -401,7 +401,7 @@ def test_of_arrivals_the_quickest_are_the_best():
         episodes.append(episode_buffer(e, steps, observations))
     space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
     write_dataset("test/corridor-v0", episodes, space, env_spec=maze_spec(CORRIDOR))
-    found = load("test/corridor-v0", top_episodes=0.3, maze_drop_after_success=True)
+    found = load("test/corridor-v0", top_episodes=0.3, maze_drop="after_success")
     assert found.transitions.size == 5 + 3 + 1
     assert found.record["choices"]["top_episodes"] == {
         "share": 0.3,

@@ -49,13 +49,9 @@ def set_up(evaluation, collection=None, positions=((0.0, 0.0),), goal="eval", di
     return set_up_maze(evaluation, collection or evaluation, positions, dim, goal, walls)
 
 
-KEEP_ALL = {"drop_after_success": False, "drop_waiting": False}
-
-
-def transitions(episodes, goal="eval", terminate=True, evaluation=None, **drop):
+def transitions(episodes, goal="eval", terminate=True, evaluation=None, drop="nothing"):
     setup = set_up(evaluation or spec(WITH_GOAL), goal=goal)
-    choices = {**KEEP_ALL, **drop}
-    return maze_transitions(episodes, setup, goal=goal, terminate_at_success=terminate, **choices)
+    return maze_transitions(episodes, setup, goal=goal, terminate_at_success=terminate, drop=drop)
 
 
 # Two episodes that pass the evaluation goal at x = 0.5, whose own goals are elsewhere: the first
@@ -97,7 +93,7 @@ def test_without_termination_the_rewards_stay(passing):
 
 
 def test_dropping_the_rest_of_an_episode_after_its_first_success(passing):
-    found = transitions(passing, drop_after_success=True)
+    found = transitions(passing, drop="after_success")
     np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 2, 6, 7])
     np.testing.assert_array_equal(found.lengths, [3, 2])
     np.testing.assert_array_equal(found.rewards, [0, 0, 1, 0, 1])
@@ -111,7 +107,7 @@ def test_dropping_keeps_an_episode_without_success_whole():
     episodes = point_episodes(
         [[-1.5, -0.5], [0.0, 0.5, 0.5], [-1.5, -1.5, -1.5]], [[0] * 2, [0] * 3, [0] * 3]
     )
-    found = transitions(episodes, drop_after_success=True)
+    found = transitions(episodes, drop="after_success")
     np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 3, 4])
     np.testing.assert_array_equal(found.lengths, [1, 1, 2])
 
@@ -124,27 +120,30 @@ def test_dropping_leaves_out_where_it_waits_at_its_own_goal():
     # The goal that a step's reward refers to is stored with the observation after it.
     moving = [-1.5, -1.5, -1.5, -0.5, -1.5]
     episodes = point_episodes([waits, moves], [[-1.5] * 6, moving])
-    found = transitions(episodes, drop_waiting=True)
+    found = transitions(episodes, drop="waiting")
     np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 5, 6, 7, 8])
     np.testing.assert_array_equal(found.lengths, [2, 4])
     np.testing.assert_array_equal(found.rewards, np.zeros(6))
     np.testing.assert_array_equal(found.masks, np.ones(6))
-    assert transitions(episodes, drop_after_success=True).lengths.tolist() == [5, 4]
+    assert transitions(episodes).lengths.tolist() == [5, 4]
 
 
 @pytest.mark.parametrize(
-    ("drop", "kept"),
+    ("drop", "goal", "kept"),
     [
-        ({"drop_waiting": True}, [0, 1, 2, 3, 4, 5]),
-        ({"drop_waiting": True, "drop_after_success": True}, [0, 1, 4, 5]),
-        ({"drop_waiting": True, "goal": "stored"}, [0, 1, 2, 3, 4, 5, 6]),
+        ("nothing", "eval", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("waiting_elsewhere", "eval", [0, 1, 2, 3, 4, 5, 6]),
+        ("waiting", "eval", [0, 1, 4, 5, 6]),
+        ("after_success", "eval", [0, 1, 4]),
+        ("waiting_elsewhere", "stored", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("waiting", "stored", [0, 1, 4, 5, 6]),
     ],
 )
-def test_what_waits_at_the_rewarded_goal_is_kept(drop, kept):
-    """The first episode waits at the evaluation goal at 0.5, the second elsewhere."""
-    xs = [[-0.5, 0.0, 0.5, 0.5, 0.5], [0.5, -0.5, -1.5, -1.5]]
-    episodes = point_episodes(xs, [[0.5] * 5, [-1.5] * 4])
-    found = transitions(episodes, **drop)
+def test_what_is_dropped(drop, goal, kept):
+    """One episode waits at the evaluation goal, 0.5; the other passes it, and waits at -1.5."""
+    xs = [[-0.5, 0.0, 0.5, 0.5, 0.5], [0.0, 0.5, -0.5, -1.5, -1.5]]
+    episodes = point_episodes(xs, [[0.5] * 5, [-1.5] * 5])
+    found = transitions(episodes, goal=goal, drop=drop)
     np.testing.assert_array_equal(found.actions[:, 0], kept)
     assert found.lengths.sum() == len(kept)
 
@@ -230,11 +229,15 @@ def test_the_ants_position_comes_first():
     check_maze_entries(episodes, evaluation)
     setup = set_up(evaluation, dim=27)
     assert setup.task.goal == (2.0, 0.0)  # Cells of 4 m.
-    found = maze_transitions(episodes, setup, goal="eval", terminate_at_success=True, **KEEP_ALL)
+    found = maze_transitions(
+        episodes, setup, goal="eval", terminate_at_success=True, drop="nothing"
+    )
     assert found.observation_keys == ("achieved_goal", "observation")
     np.testing.assert_array_equal(found.observations[1], [1, -1, *range(100, 127)])
     np.testing.assert_array_equal(found.next_observations[1], [2, -2, *range(200, 227)])
-    found = maze_transitions(episodes, setup, goal="episode", terminate_at_success=True, **KEEP_ALL)
+    found = maze_transitions(
+        episodes, setup, goal="episode", terminate_at_success=True, drop="nothing"
+    )
     assert found.observation_keys == ("achieved_goal", "observation", "desired_goal")
     np.testing.assert_array_equal(found.observations[0], [0, 0, *range(27), 7, 8])
 

@@ -94,7 +94,7 @@ def test_the_papers_own_task():
     options = ["--out", "x", "--config", "antmaze", "--dataset", task, "--temperature", "10"]
     config = figure3.base(figure3.parse(options))
     assert config.dataset == task
-    assert config.maze_drop_after_success
+    assert config.maze_drop == "waiting"
     assert config.temperature == 10.0
 
 

@@ -220,14 +220,12 @@ def _maze_steps(
         setup,
         goal=config.maze_goal,
         terminate_at_success=config.maze_terminate_at_success,
-        drop_after_success=config.maze_drop_after_success,
-        drop_waiting=config.maze_drop_waiting,
+        drop=config.maze_drop,
     )
     choices = {
         "maze_goal": config.maze_goal,
         "maze_terminate_at_success": config.maze_terminate_at_success,
-        "maze_drop_after_success": config.maze_drop_after_success,
-        "maze_drop_waiting": config.maze_drop_waiting,
+        "maze_drop": config.maze_drop,
         "maze_walls": config.maze_walls,
         "maze_map": [list(row) for row in setup.task.map.cells],
         "positions_in_walls": setup.in_walls,

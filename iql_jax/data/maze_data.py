@@ -9,6 +9,16 @@ the config's choice, and never a guess:
 - ``maze_goal='episode'``: rewards as stored; the goal they refer to is part of the observation.
 - ``maze_goal='stored'``: rewards as stored; the policy does not see the goal.
 
+What follows an arrival may be left out, to the end of the episode:
+
+- ``maze_drop='nothing'``: all steps are kept, as D4RL does.
+- ``maze_drop='waiting_elsewhere'``: the rest goes once the agent waits at its own goal, unless that
+  is the goal which rewards refer to.
+- ``maze_drop='waiting'``: the rest goes once it waits at its own goal. What only passes the goal
+  that rewards refer to stays, and with it most of what holds the values around that goal.
+- ``maze_drop='after_success'``: the rest goes as well once it has come to the goal that rewards
+  refer to.
+
 The goal that a step's reward refers to is stored with the step's *next* observation: the
 environments compute both at once, and change goals afterwards. Taking it from there also avoids
 the wrong goals in the first observations of Minari's PointMaze episodes (Minari issue 265).
@@ -60,8 +70,7 @@ def maze_transitions(
     *,
     goal: str,
     terminate_at_success: bool,
-    drop_after_success: bool,
-    drop_waiting: bool,
+    drop: str,
 ) -> Steps:
     """Settle what the steps of a maze dataset mean, and which are kept.
 
@@ -70,11 +79,8 @@ def maze_transitions(
         setup: the maze and the evaluation goal.
         goal: 'eval', 'episode' or 'stored'; see the module's docstring.
         terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
-        drop_after_success: whether the rest of an episode is left out once it has come to the goal
-            that rewards refer to.
-        drop_waiting: whether the rest of an episode is left out once it waits at its own goal. What
-            waits at the goal that rewards refer to is kept: few other steps end there, and without
-            them nothing holds the values around the goal.
+        drop: which rest of an episode is left out: 'nothing', 'waiting_elsewhere', 'waiting' or
+            'after_success'; see the module's docstring.
     """
     row = episodes.step_index()
     step_goals = episodes.observations["desired_goal"][row + 1]
@@ -97,11 +103,7 @@ def maze_transitions(
         ends = ends | success
     if not success.any():
         notes.append("no transition of the data ends at the goal: there is nothing to learn from")
-    keep = np.ones(len(row), dtype=bool)
-    if drop_after_success:
-        keep &= _until_first(success, episodes)
-    if drop_waiting:
-        keep &= _until_first(_begins_to_wait(episodes, step_goals) & ~success, episodes)
+    keep = _kept(drop, success, _begins_to_wait(episodes, step_goals), episodes)
     kept = np.flatnonzero(keep)
     if goal == "episode":
         notes += _first_goal_note(episodes)
@@ -119,6 +121,17 @@ def maze_transitions(
         at_goal=success[kept],
         notes=tuple(notes),
     )
+
+
+def _kept(drop: str, success: BoolArray, waits: BoolArray, episodes: FlatEpisodes) -> BoolArray:
+    """Which steps ``drop`` leaves."""
+    ends = {
+        "nothing": np.zeros_like(success),
+        "waiting_elsewhere": waits & ~success,
+        "waiting": waits,
+        "after_success": waits | success,
+    }
+    return _until_first(ends[drop], episodes)
 
 
 def _begins_to_wait(episodes: FlatEpisodes, step_goals: FloatArray) -> BoolArray:
