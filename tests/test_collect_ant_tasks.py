@@ -181,5 +181,4 @@ class TestAnts:
         controller = ant_tasks.load_controller()
         for _ in range(250):
             ants.step(ant_tasks.steer(controller, ants))
-        # One may have fallen, and got up turned.
-        assert (np.abs(np.rad2deg(ants.headings())) < 30).sum() >= 7
+        assert np.abs(np.rad2deg(ants.headings())).max() < 30
