@@ -13,6 +13,8 @@ from iql_jax.maze import MazeMap
 
 UPRIGHT = [1.0, 0.0, 0.0, 0.0]
 ON_ITS_BACK = [0.0, 1.0, 0.0, 0.0]
+HIP, ANKLE = np.deg2rad(30), np.deg2rad([30, 50, 70])  # Limits and middles of the joints' ranges.
+CENTRED = [0.0, ANKLE[1], 0.0, -ANKLE[1], 0.0, -ANKLE[1], 0.0, ANKLE[1]]
 
 
 def _ants(task="umaze", count=1, evaluation=False):
@@ -120,10 +122,21 @@ class TestAnts:
         assert (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all()
         np.testing.assert_array_equal(ants.joint_velocities()[0], model.jnt_dofadr[joints])
 
+    def test_joint_positions_are_in_the_order_of_the_motors(self):
+        ants = _ants(count=2)
+        ants.states[:, 7:15] = CENTRED
+        np.testing.assert_allclose(ants.joint_positions(), np.zeros((2, 8)), atol=1e-6)
+        low, high = ANKLE[0], ANKLE[2]
+        ants.states[0, 7:15] = [HIP, low, 0.0, -low, -HIP, -high, 0.5 * HIP, high]
+        np.testing.assert_allclose(
+            ants.joint_positions()[0], [0.5, 1.0, 1.0, -1.0, 0.0, 1.0, -1.0, -1.0], atol=1e-6
+        )
+
     def test_upright_ants_are_damped(self):
         ants = _ants(count=2)
         for ant in range(2):
             ants.reset(ant, ant)
+        ants.states[:, 7:15] = CENTRED
         ants.states[:, 3:7] = [UPRIGHT, ON_ITS_BACK]
         ants.states[:, 21:] = [2.0, -1.0, 0.5, 0.0, 0.0, 0.0, 3.0, 99.0]
         controller = ant_tasks.load_controller()
@@ -139,6 +152,7 @@ class TestAnts:
         for ant in range(3):
             ants.reset(ant, ant)
         ants.states[:, 3:7] = UPRIGHT
+        ants.states[:, 7:15] = CENTRED
         ants.states[:, 21:] = 0.0
         controller = ant_tasks.load_controller()
         still = ant_tasks.steer(controller, ants)
@@ -156,6 +170,27 @@ class TestAnts:
         # The first of the states is the third of the motors.
         assert added[1, 2] == pytest.approx(18**0.5 * (0.4 / np.e - 0.05), abs=1e-4)
         np.testing.assert_allclose(ant_tasks.steer(controller, ants)[2], -0.05 * 0.05, atol=1e-6)
+
+    def test_joints_that_hardly_move_are_driven_to_the_middle_of_their_ranges(self):
+        ants = _ants(count=4)
+        for ant in range(4):
+            ants.reset(ant, ant)
+        ants.states[:, 3:7] = UPRIGHT
+        ants.states[1, 3:7] = ON_ITS_BACK
+        ants.states[2, :2] = ants.goals[2]
+        away = np.array([0.5, 0.25, -0.5, 0.25, 1.0, -1.0, 0.0, 0.5])  # In the order of the joints.
+        ants.states[:, 7:15] = CENTRED + away * np.tile([HIP, np.deg2rad(20)], 4)
+        ants.states[:, 21:] = 0.0
+        ants.states[3, 21:] = 1.5  # Then 1 / e of it.
+        controller = ant_tasks.load_controller()
+        driven = controller(ants.states[:, 2:], ants.directions())
+        actions = ant_tasks.steer(controller, ants)
+        back = -np.roll(away, 2)
+        np.testing.assert_allclose(actions[0], np.clip(driven[0] + back, -1, 1), atol=1e-5)
+        np.testing.assert_allclose(actions[1], driven[1], atol=1e-5)
+        np.testing.assert_array_equal(actions[2], np.zeros(8))
+        moving = driven[3] + back / np.e + 1.5 * (0.4 / np.e - 0.05)
+        np.testing.assert_allclose(actions[3], np.clip(moving, -1, 1), atol=1e-5)
 
     def test_motors_rest_at_the_goal(self):
         ants = _ants(count=2)

@@ -32,6 +32,11 @@ UNREST = 0.4
 pose in which an ant can rest. A policy that is learned from ants without it finds such poses, by
 fitting their actions a little wrongly, and stands there for good."""
 
+CENTRING = 1.0
+"""What it adds to the torques of joints that hardly move, of the greatest: so much at the ends of
+their ranges, less towards the middle, and always towards it. Policies that stood for good had all
+joints at an end, where a little torque holds them, and what goes with speed moves none."""
+
 _REST_SPEED = 1.5
 """What counts as hardly moving: the root mean square (rad/s) of the joints' speeds. When an ant
 walks it is 3. Driven up to 2 rad/s, even half as hard, ants fell several times as often."""
@@ -165,6 +170,8 @@ class Ants:
         self._waypoints = np.zeros((count, *planner.maze.shape, 2))
         self.states = np.zeros((count, STATE_DIM))
         self.goals = np.zeros((count, 2))
+        ranges = env.model.jnt_range[1:]  # The first joint is the torso's, which is free.
+        self._centres, self._reaches = ranges.mean(axis=-1), np.ptp(ranges, axis=-1) / 2
 
     def reset(self, index: int, seed: int) -> None:
         """Start a new episode of one ant."""
@@ -216,6 +223,10 @@ class Ants:
         """Whether the ants are within the goal's radius, [B]."""
         return at_goal(self.states[:, :2], self.goals)
 
+    def joint_positions(self) -> npt.NDArray[np.float64]:
+        """Read where the joints are in their ranges, -1 to 1; the motors' order, [B, 8]."""
+        return np.roll((self.states[:, 7:15] - self._centres) / self._reaches, 2, axis=-1)
+
     def joint_velocities(self) -> npt.NDArray[np.float64]:
         """Read the velocities (rad/s) of the joints in the order of the motors, [B, 8]."""
         # Motors are listed from the fourth leg on, joints from the first.
@@ -235,8 +246,8 @@ def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
     instead made IQL spend nine tenths of its advantage weights on that, and learn walking many
     times more slowly. The joints of upright ants are damped besides: they are then hardly slower,
     fall less often, and keep their heading better. One on its back gets up with undamped swings.
-    Where all joints of one that stands hardly move, their damping is turned into drive, except at
-    the goal.
+    Where all joints of one that stands hardly move, their damping is turned into drive, and they
+    are drawn to the middle of their ranges, except at the goal.
     """
     features, turns = canonical_features(ants.states[:, 2:], ants.directions(), one_heading=True)
     # Larger products are spread over threads, by which their last bits, too, would depend on the
@@ -247,10 +258,11 @@ def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
     there = ants.at_goal()
     actions[there] = 0.0
     velocities = ants.joint_velocities()
-    rest = np.exp(-np.mean(velocities**2, axis=-1, keepdims=True) / _REST_SPEED**2)
     heights = ants.upright()
     stands = (heights > _STANDING) & ~there
-    gain = np.where(stands[:, None], UNREST * rest, 0.0) - DAMPING
+    rest = np.exp(-np.mean(velocities**2, axis=-1) / _REST_SPEED**2)
+    rest = np.where(stands, rest, 0.0)[:, None]
+    added = (UNREST * rest - DAMPING) * velocities - CENTRING * rest * ants.joint_positions()
     upright = heights > 0.0
-    actions[upright] += (gain * velocities)[upright]
+    actions[upright] += added[upright]
     return np.clip(actions, -1.0, 1.0)

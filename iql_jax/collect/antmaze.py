@@ -38,6 +38,7 @@ from minari.data_collector import EpisodeBuffer
 from iql_jax.collect.ant_controller import packaged_controller_digest
 from iql_jax.collect.ant_tasks import (
     ACTION_DIM,
+    CENTRING,
     DAMPING,
     TASKS,
     UNREST,
@@ -167,6 +168,7 @@ def plan(
             "kept_lying_steps": LYING_STEPS - 1,
             "damping": DAMPING,
             "unrest": UNREST,
+            "centring": CENTRING,
             "held_steps": HELD_STEPS,
             "controller": packaged_controller_digest(),
         },
