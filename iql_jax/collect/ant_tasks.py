@@ -29,13 +29,14 @@ DAMPING = 0.05
 
 UNREST = 0.4
 """What it adds to the torques of joints that hardly move, of the greatest per rad/s. It leaves no
-pose in which an ant can rest. A policy that is learned from ants without it finds such poses, by
-fitting their actions a little wrongly, and stands there for good."""
+pose in which an ant can rest, but for those with joints at the ends of their ranges. A policy that
+is learned from ants without it finds such poses, by fitting their actions a little wrongly, and
+stands there for good."""
 
 CENTRING = 1.0
 """What it adds to the torques of joints that hardly move, of the greatest: so much at the ends of
-their ranges, less towards the middle, and always towards it. Policies that stood for good had all
-joints at an end, where a little torque holds them, and what goes with speed moves none."""
+their ranges, less towards the middle, and always towards it. Where unrest is not enough: policies
+still stood with all joints at an end, where a little torque holds them and nothing has speed."""
 
 _REST_SPEED = 1.5
 """What counts as hardly moving: the root mean square (rad/s) of the joints' speeds. When an ant

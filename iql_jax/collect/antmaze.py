@@ -20,7 +20,8 @@ What steers the ant is this package's: a controller of directions above damped j
 
 Before an episode, random torques hold the ant for up to a second. Without that hardly a state of
 the data is at rest, and a policy that comes to rest has not been shown how to walk on: on medium
-nine tenths of the failures stood still.
+nine tenths of the failures stood still. How the ant then sets off is made plain besides (see
+``ant_tasks.CENTRING``).
 
 Episodes in which an ant lies on its back are not kept, about one in a hundred. Their states lead to
 themselves, and there the expectile of Q feeds on its own noise: on umaze, where they were 0.2 % of
