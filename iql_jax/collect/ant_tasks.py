@@ -36,7 +36,7 @@ stands there for good."""
 CENTRING = 1.0
 """What it adds to the torques of joints that hardly move, of the greatest: so much at the ends of
 their ranges, less towards the middle, and always towards it. Where unrest is not enough: policies
-still stood with all joints at an end, where a little torque holds them and nothing has speed."""
+still stood, all ankles and most hips at an end, where a little torque holds them without speed."""
 
 _REST_SPEED = 1.5
 """What counts as hardly moving: the root mean square (rad/s) of the joints' speeds. When an ant
@@ -226,17 +226,22 @@ class Ants:
 
     def joint_positions(self) -> npt.NDArray[np.float64]:
         """Read where the joints are in their ranges, -1 to 1; the motors' order, [B, 8]."""
-        return np.roll((self.states[:, 7:15] - self._centres) / self._reaches, 2, axis=-1)
+        return _of_motors((self.states[:, 7:15] - self._centres) / self._reaches)
 
     def joint_velocities(self) -> npt.NDArray[np.float64]:
         """Read the velocities (rad/s) of the joints in the order of the motors, [B, 8]."""
-        # Motors are listed from the fourth leg on, joints from the first.
-        return np.roll(self.states[:, 21:], 2, axis=-1)
+        return _of_motors(self.states[:, 21:])
 
     def _read(self, index: int) -> None:
         _, positions, velocities = self._buffers[index]
         self.states[index, :15] = positions
         self.states[index, 15:] = velocities
+
+
+def _of_motors(joints: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bring numbers of the joints, [B, 8], into the order of the motors."""
+    # Motors are listed from the fourth leg on, joints from the first.
+    return np.roll(joints, 2, axis=-1)
 
 
 def steer(controller: AntController, ants: Ants) -> npt.NDArray[np.float32]:
