@@ -35,18 +35,27 @@ class TestTasks:
         assert evaluation.marked("r").tolist() == [list(TASKS[task].start_cell)]
         assert evaluation.marked("g").tolist() == [list(TASKS[task].goal_cell)]
 
-    def test_starts_and_goals_of_the_collection_are_minaris(self):
+    def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere(self):
         marked = {
             task: [_map(ant_tasks.collecting_spec(task)).marked(kind).tolist() for kind in "rg"]
             for task in TASKS
         }
-        diverse = [[1, 1], [2, 6], [5, 1], [6, 5]]
         assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
-        assert marked.pop("medium-diverse") == [diverse, diverse]
+        assert marked.pop("medium-diverse") == [[], [[1, 1], [2, 6], [5, 1], [6, 5]]]
         starts, goals = marked.pop("large-diverse")
-        assert starts == goals
+        assert starts == []
         assert len(goals) == 8
-        assert all(found == [[], []] for found in marked.values())  # Any free cell.
+        assert all(found == [[], []] for found in marked.values())  # Goals, too, are anywhere.
+
+    def test_ants_of_the_diverse_mazes_start_in_all_cells_without_goals(self):
+        maze = _map(ant_tasks.collecting_spec("medium-diverse"))
+        goals = {tuple(cell) for cell in maze.marked("g")}
+        free = {tuple(cell) for cell in np.argwhere(~maze.walls)}
+        ants = _ants("medium-diverse", count=400)
+        for ant in range(400):
+            ants.reset(ant, ant)
+        assert {tuple(cell) for cell in maze.xy_to_cell(ants.states[:, :2])} == free - goals
+        assert {tuple(cell) for cell in maze.xy_to_cell(ants.goals)} == goals
 
     @pytest.mark.parametrize(("task", "metres"), [("umaze", 24), ("medium-play", 40)])
     def test_the_way_from_start_to_goal(self, task, metres):

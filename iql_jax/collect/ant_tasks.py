@@ -57,8 +57,8 @@ class AntMaze:
     """One of the AntMaze tasks.
 
     Attributes:
-        env_id: the Gymnasium id of the environment. Where its map marks no cell, starts and goals
-            are drawn from all free cells; otherwise from the marked ones.
+        env_id: the Gymnasium id of the environment. Its map marks the cells from which goals are
+            drawn; where it marks none, these are all free cells.
         start_cell: row and column where every episode of the evaluation starts, as in Minari.
         goal_cell: row and column of the evaluation's only goal, as in Minari.
         fixed: whether the evaluation's start and goal are those of the collection too.
@@ -81,10 +81,19 @@ TASKS = {
 
 
 def collecting_spec(task: str) -> EnvSpec:
-    """Describe the environment that data are collected in: its goals neither end nor move."""
+    """Describe the environment that data are collected in: its goals neither end nor move.
+
+    Ants start in any free cell without a goal. Minari's of the diverse mazes start in the cells of
+    the goals, and so all walk on the same few ways; D4RL's start anywhere.
+    """
     spec = registered_spec(TASKS[task].env_id)
     if TASKS[task].fixed:
         spec.kwargs["maze_map"] = _evaluation_map(task)
+    else:
+        # "c" marks a start and a goal, "g" a goal; where no start is marked, it may be anywhere.
+        spec.kwargs["maze_map"] = [
+            ["g" if cell == "c" else cell for cell in row] for row in spec.kwargs["maze_map"]
+        ]
     spec.kwargs |= {"continuing_task": True, "reset_target": False}
     return spec
 

@@ -4,6 +4,11 @@ The procedure is theirs: an ant walks along waypoints to a goal that neither end
 moves, under Gaussian action noise, and stays around it. In umaze every episode has the evaluation's
 start and goal; elsewhere each draws its own.
 
+Minari's ants of the diverse mazes start in the cells of the goals, D4RL's and these anywhere. From
+ants that go between the four of medium IQL learned little, 11 % success after 50,000 updates: its
+policy left their few ways, and trod on the spot in cells that the data never enter. From ants that
+start anywhere it was 43 %.
+
 It stays for ``STAY`` steps, and in ``iql/antmaze-waiting`` until the time limit, as Minari's. On
 medium such ants wait in four fifths of the steps, and of a million 179,000 are left to learn
 walking from, in place of 780,000. From so few IQL overfits: its success fell from 54 % after
@@ -128,7 +133,7 @@ def plan(
     where = (
         "from the evaluation's start to its goal"
         if TASKS[task].fixed
-        else "from a random start to a random goal"
+        else "from a random free cell to a random goal"
     )
     return Plan(
         dataset_id=dataset_id,
