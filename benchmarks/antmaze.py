@@ -17,6 +17,7 @@ from absl import flags
 
 import curves
 import published
+import reports
 import runs as bench
 from iql_jax import cli
 
@@ -63,7 +64,7 @@ def main(_: list[str]) -> None:
             for task in _TASKS.value
         ]
         failed = bench.run_all(everything, _FLAGS.jobs.value)
-    bench.publish(report(), _FLAGS.out.value)
+    reports.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
@@ -111,21 +112,21 @@ def report() -> str:
     rows = []
     for task in _TASKS.value:
         iql, bc, top = (of_seeds(method, task) for method in bench.METHODS)
-        scores = bench.scores(iql)
+        scores = reports.scores(iql)
         rows.append(
             [
                 task,
-                bench.updates(iql),
-                bench.mean_std(scores),
-                bench.interval_text(scores),
-                bench.each(scores),
-                bench.mean_std(bench.scores(bc)),
-                bench.mean_std(bench.scores(top)),
+                reports.updates(iql),
+                reports.mean_std(scores),
+                reports.interval_text(scores),
+                reports.each(scores),
+                reports.mean_std(reports.scores(bc)),
+                reports.mean_std(reports.scores(top)),
                 f"{published.PAPER[f'antmaze-{task}']:.1f}",
                 published.mean_std(published.CORL_LAST, f"antmaze-{task}"),
             ]
         )
-    return f"{bench.markdown(header, rows)}\n\n{footnote()}\n"
+    return f"{reports.markdown(header, rows)}\n\n{footnote()}\n"
 
 
 def footnote() -> str:
@@ -136,14 +137,16 @@ def footnote() -> str:
     cloning = [
         run for method in ("BC", "10%BC") for task in TASKS for run in of_seeds(method, task)
     ]
-    cloned = f"; cloning at {bench.updates(cloning)} updates" if bench.summaries(cloning) else ""
+    cloned = (
+        f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""
+    )
     return (
-        f"Success (%) at the last evaluation, {bench.episodes(everything)} episodes a seed, on the "
-        f"embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 over a "
-        f"run's own updates. {bench.INTERVAL_NOTE} paper: Kostrikov et al. 2021, table 1, D4RL's "
-        "AntMaze-v0. CORL: the last scores of its IQL on D4RL's AntMaze-v2. Both are on D4RL's "
-        "data, collected with another ant, at 1M updates: they say what is usual, not what is to "
-        f"be expected here. {bench.NOT_RUN}: not run."
+        f"Success (%) at the last evaluation, {reports.episodes(everything)} episodes a seed, on "
+        f"the embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 "
+        f"over a run's own updates. {reports.INTERVAL_NOTE} paper: Kostrikov et al. 2021, table 1, "
+        "D4RL's AntMaze-v0. CORL: the last scores of its IQL on D4RL's AntMaze-v2. Both are on "
+        "D4RL's data, collected with another ant, at 1M updates: they say what is usual, not what "
+        f"is to be expected here. {reports.NOT_RUN}: not run."
     )
 
 
@@ -155,7 +158,7 @@ def finished_panels() -> list[curves.Panel]:
         if not scores.size:
             continue
         cloned = {
-            label: bench.scores(of_seeds(method, task))
+            label: reports.scores(of_seeds(method, task))
             for method, label in (("BC", "BC, last"), ("10%BC", "10 % BC, last"))
         }
         panels.append(

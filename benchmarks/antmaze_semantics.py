@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+import reports
 import runs as bench
 from elsewhere import elsewhere, evaluate_elsewhere
 from iql_jax import cli
@@ -81,7 +82,7 @@ def main(_: list[str]) -> None:
         for cell in tqdm([cell for cell in cells() if cell.shares_training], unit="mirrored cell"):
             for seed in seeds:
                 evaluate_elsewhere(run(cell, seed), mirrored[cell.task])
-    bench.publish(report(), _FLAGS.out.value)
+    reports.publish(report(), _FLAGS.out.value)
     bench.finish(failed)
 
 
@@ -141,7 +142,7 @@ def report() -> str:
         "mean V",
     ]
     return (
-        f"{bench.markdown(header, [row(cell) for cell in cells()])}\n\n"
+        f"{reports.markdown(header, [row(cell) for cell in cells()])}\n\n"
         "Success at the last evaluation, which ends an episode at the goal. Rewards are r - 1 "
         "throughout. Of relabelled data, episodes that wait at another goal end there. "
         "transitions at the goal: the share of the training data with reward 0 instead of -1. "
@@ -149,7 +150,7 @@ def report() -> str:
         "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, "
         "mean of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies "
         "with stored rewards are those of the rows above, evaluated there. "
-        f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
+        f"{reports.INTERVAL_NOTE} {reports.NOT_RUN}: not run.\n"
     )
 
 
@@ -161,18 +162,18 @@ def row(cell: Cell) -> list[str]:
         finished = [trained for trained in finished if elsewhere(trained)]
         scores = np.array([elsewhere(trained)["score"] for trained in finished], dtype=np.float64)
     else:
-        scores = bench.scores(finished)
+        scores = reports.scores(finished)
     walls = "mirrored" if cell.mirrored else "the data's"
     return [
         cell.task,
         walls,
         REWARDS[cell.goal],
         "ends" if cell.terminate else "goes on",
-        bench.mean_std(scores),
-        bench.interval_text(scores),
-        bench.each(scores),
-        bench.updates(finished),
-        *(facts(cell, finished) if finished else [bench.NOT_RUN] * 3),
+        reports.mean_std(scores),
+        reports.interval_text(scores),
+        reports.each(scores),
+        reports.updates(finished),
+        *(facts(cell, finished) if finished else [reports.NOT_RUN] * 3),
     ]
 
 

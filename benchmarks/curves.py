@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+import reports
 import runs as bench
 from iql_jax import plots
 
@@ -38,14 +39,14 @@ class Panel:
 
     title: str
     steps: npt.NDArray[np.int64]
-    scores: bench.FloatArray
+    scores: reports.FloatArray
     dashed: Sequence[tuple[str, float]] = ()
     dotted: Sequence[tuple[str, float]] = ()
     boundary: int | None = None
-    bounds: bench.Bounds = bench.SUCCESS
+    bounds: reports.Bounds = reports.SUCCESS
 
 
-def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.FloatArray]:
+def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], reports.FloatArray]:
     """The evaluations of finished runs where all of them have one.
 
     Returns:
@@ -61,15 +62,15 @@ def curve(seeds: Sequence[bench.Run]) -> tuple[npt.NDArray[np.int64], bench.Floa
 
 
 def spread(
-    scores: bench.FloatArray, bounds: bench.Bounds = bench.SUCCESS
-) -> tuple[bench.FloatArray, bench.FloatArray, str]:
+    scores: reports.FloatArray, bounds: reports.Bounds = reports.SUCCESS
+) -> tuple[reports.FloatArray, reports.FloatArray, str]:
     """What is shaded around the mean of scores [K, U]: lower and upper bounds [U], and its name.
 
     From three seeds on the 95 % interval of the mean; for two their range; for one nothing.
     """
     if len(scores) < 3:
         return scores.min(axis=0), scores.max(axis=0), RANGE
-    low, high = zip(*(bench.interval(column, bounds) for column in scores.T), strict=True)
+    low, high = zip(*(reports.interval(column, bounds) for column in scores.T), strict=True)
     return np.array(low), np.array(high), INTERVAL
 
 
@@ -81,7 +82,7 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
         panels: the tasks that were run.
         method: whose curves they are.
     """
-    success = [panel.bounds == bench.SUCCESS for panel in panels]
+    success = [panel.bounds == reports.SUCCESS for panel in panels]
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     width, height = _ONLY_PANEL if len(panels) == 1 else _PANEL
@@ -132,6 +133,6 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlim(left=0)
-    if panel.bounds == bench.SUCCESS:
+    if panel.bounds == reports.SUCCESS:
         axes.set_ylim(*panel.bounds)
     plots.tidy(axes)

@@ -21,6 +21,7 @@ from typing import Any
 
 from absl import flags
 
+import reports
 import runs as bench
 from iql_jax import cli
 
@@ -88,7 +89,7 @@ flags.register_validator("bc_alphas", _are_numbers, "numbers, 0 or more")
 def main(_: list[str]) -> None:
     """Run what is missing, then report what is there."""
     failed = [] if _FLAGS.only_report.value else bench.run_all(everything(), _FLAGS.jobs.value)
-    bench.publish(report(), _FLAGS.out.value)
+    reports.publish(report(), _FLAGS.out.value)
     bench.finish(failed)
 
 
@@ -147,27 +148,27 @@ def report() -> str:
     for task in _TASKS.value:
         for extraction in extractions():
             seeds = [run(extraction, task, seed) for seed in range(_FLAGS.seeds.value)]
-            scores = bench.scores(seeds)
+            scores = reports.scores(seeds)
             if _FLAGS.only_report.value and not len(scores):
                 continue
             rows.append(
                 [
                     task,
                     extraction.label,
-                    bench.mean_std(scores),
-                    bench.interval_text(scores),
-                    bench.each(scores),
-                    bench.updates(seeds),
+                    reports.mean_std(scores),
+                    reports.interval_text(scores),
+                    reports.each(scores),
+                    reports.updates(seeds),
                 ]
             )
     return (
-        f"{bench.markdown(header, rows)}\n\n"
-        f"Success at the last evaluation, {bench.episodes(everything())} episodes a seed. Q and V "
-        "are IQL's in every row, and the rows of a task differ in the actor's loss alone. beta "
+        f"{reports.markdown(header, rows)}\n\n"
+        f"Success at the last evaluation, {reports.episodes(everything())} episodes a seed. Q and "
+        "V are IQL's in every row, and the rows of a task differ in the actor's loss alone. beta "
         "multiplies the advantage; alpha is the weight of the data's log-likelihood beside "
         "Q / mean |Q| (Park et al. 2024, arXiv 2406.09329). Every value that was tried is a row: "
         "the best of several, picked afterwards, looks better than it is. "
-        f"{bench.INTERVAL_NOTE} {bench.NOT_RUN}: not run.\n"
+        f"{reports.INTERVAL_NOTE} {reports.NOT_RUN}: not run.\n"
     )
 
 

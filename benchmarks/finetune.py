@@ -39,6 +39,7 @@ from tqdm import tqdm
 import curves
 import medians
 import published
+import reports
 import runs as bench
 from iql_jax import cli
 from iql_jax.config import Config
@@ -92,12 +93,12 @@ def main(_: list[str]) -> None:
     """Run what is missing and report what is there, or time."""
     task = TASKS[_TASK.value]
     if _SPEED.value:
-        bench.publish(time_phases(task), _FLAGS.out.value)
+        reports.publish(time_phases(task), _FLAGS.out.value)
         return
     seeds = [run(task, seed) for seed in range(_FLAGS.seeds.value)]
     failed = [] if _FLAGS.only_report.value else bench.run_all(seeds, _FLAGS.jobs.value)
     if finished := [run for run in seeds if run.summary() is not None]:
-        bench.publish(report(task, finished), _FLAGS.out.value)
+        reports.publish(report(task, finished), _FLAGS.out.value)
         if _PICTURE.value:
             curves.draw(Path(_PICTURE.value), [panel(finished)], "IQL")
     bench.finish(failed)
@@ -141,17 +142,23 @@ def run(task: Task, seed: int) -> FinetuneRun:
 
 def report(task: Task, finished: Sequence[bench.Run]) -> str:
     """Success before and after fine-tuning, in markdown."""
-    summaries, shown = bench.summaries(finished), panel(finished)
-    before, after = numbers(summaries, "offline_score"), bench.scores(finished)
+    summaries, shown = reports.summaries(finished), panel(finished)
+    before, after = numbers(summaries, "offline_score"), reports.scores(finished)
     best = int(np.argmax(shown.scores.mean(axis=0)))
     settings = [run.record()["config"] for run in finished]
     timed = ", online phase only" if any(one["offline_run"] for one in settings) else ""
     rows = [
         ["offline updates", f"{shown.boundary or 0:,}"],
-        ["success after them (%), mean ± std", f"{bench.mean_std(before)} ({bench.each(before)})"],
-        ["environment steps", bench.counts(finished, "env_steps")],
-        ["success after them (%), mean ± std", f"{bench.mean_std(after)} ({bench.each(after)})"],
-        ["95 % interval", bench.interval_text(after)],
+        [
+            "success after them (%), mean ± std",
+            f"{reports.mean_std(before)} ({reports.each(before)})",
+        ],
+        ["environment steps", reports.counts(finished, "env_steps")],
+        [
+            "success after them (%), mean ± std",
+            f"{reports.mean_std(after)} ({reports.each(after)})",
+        ],
+        ["95 % interval", reports.interval_text(after)],
         ["best mean, and where", f"{shown.scores.mean(axis=0)[best]:.1f} {where(shown, best)}"],
         [f"mean of {task.target:g} % or more from", reached(task, shown)],
         ["regret of the evaluations", f"{numbers(summaries, 'regret').mean():.3f}"],
@@ -166,13 +173,14 @@ def report(task: Task, finished: Sequence[bench.Run]) -> str:
     ]
     header = [_TASK.value, f"seeds {', '.join(str(one['seed']) for one in settings)}"]
     return (
-        f"{bench.markdown(header, rows)}\n\n"
-        f"Success of {bench.episodes(finished)} evaluation episodes a seed. {bench.INTERVAL_NOTE} "
+        f"{reports.markdown(header, rows)}\n\n"
+        f"Success of {reports.episodes(finished)} evaluation episodes a seed. "
+        f"{reports.INTERVAL_NOTE} "
         "Regret is CORL's: the mean of 1 - success over the evaluations of the second phase.\n"
     )
 
 
-def numbers(summaries: Sequence[dict[str, Any]], name: str) -> bench.FloatArray:
+def numbers(summaries: Sequence[dict[str, Any]], name: str) -> reports.FloatArray:
     """One entry of all summaries, [K]."""
     return np.array([summary[name] for summary in summaries], dtype=np.float64)
 
@@ -239,7 +247,7 @@ def time_phases(task: Task) -> str:
             ["share of the smaller of the two", medians.spread(rates[f"share {freq}"], ".2f")]
         )
     header = [f"{_TASK.value}, a second", f"median of {_REPEATS.value} (lowest to highest)"]
-    return f"{bench.markdown(header, rows)}\n"
+    return f"{reports.markdown(header, rows)}\n"
 
 
 def time_environment(recipe: EnvironmentRecipe) -> float:

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import runs as bench
+import reports
 from iql_jax import losses
 from iql_jax.collect import catalog
 from iql_jax.config import Config, from_mapping
@@ -60,7 +60,7 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    bench.publish(report(state, step, dataset, others), options.out)
+    reports.publish(report(state, step, dataset, others), options.out)
     return 0
 
 
@@ -104,7 +104,9 @@ def report(state: IQLState, step: int, dataset: Dataset, others: Transitions) ->
     columns = [measure(state, jax.tree.map(lambda x: x[chosen], own)), measure(state, others)]
     header = [f"update {step:,}", f"{len(chosen):,} of its own", f"{others.size:,} others"]
     rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]
-    return f"{bench.markdown(header, rows)}\n\n{dataset.record['id']}, {own.size:,} transitions.\n"
+    return (
+        f"{reports.markdown(header, rows)}\n\n{dataset.record['id']}, {own.size:,} transitions.\n"
+    )
 
 
 @jax.jit

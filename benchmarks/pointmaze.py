@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+import reports
 import runs
 from iql_jax import cli
 
@@ -30,8 +31,8 @@ def main(_: list[str]) -> None:
         for task in _TASKS.value
     ]
     failed = [] if _FLAGS.only_report.value else runs.run_all(everything, _FLAGS.jobs.value)
-    if runs.summaries(everything):
-        runs.publish(table(), _FLAGS.out.value)
+    if reports.summaries(everything):
+        reports.publish(table(), _FLAGS.out.value)
     runs.finish(failed)
 
 
@@ -59,7 +60,7 @@ def table() -> str:
     for task in _TASKS.value:
         for method in METHODS:
             seeds = [run(method, task, seed) for seed in range(_FLAGS.seeds.value)]
-            summaries, scores = runs.summaries(seeds), runs.scores(seeds)
+            summaries, scores = reports.summaries(seeds), reports.scores(seeds)
             if not summaries:
                 continue
             shown += seeds
@@ -68,17 +69,17 @@ def table() -> str:
                 [
                     task,
                     method,
-                    runs.mean_std(scores),
-                    runs.interval_text(scores),
-                    runs.each(scores),
-                    runs.updates(seeds),
+                    reports.mean_std(scores),
+                    reports.interval_text(scores),
+                    reports.each(scores),
+                    reports.updates(seeds),
                     f"{minutes:.1f}",
                 ]
             )
     return (
-        f"{runs.markdown(header, rows)}\n\n"
-        f"Last evaluation, {runs.episodes(shown)} episodes a seed; minutes of the slowest seed's "
-        f"run, evaluation included. {runs.INTERVAL_NOTE}\n"
+        f"{reports.markdown(header, rows)}\n\n"
+        f"Last evaluation, {reports.episodes(shown)} episodes a seed; minutes of the slowest "
+        f"seed's run, evaluation included. {reports.INTERVAL_NOTE}\n"
     )
 
 

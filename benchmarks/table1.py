@@ -25,6 +25,7 @@ from absl import flags
 import aggregates
 import curves
 import published
+import reports
 import runs as bench
 from iql_jax import cli
 from iql_jax.collect.catalog import EMBEDDED
@@ -95,9 +96,9 @@ class Scores:
         notes: what loading said of the data and their evaluation.
     """
 
-    last: bench.FloatArray
-    best: bench.FloatArray
-    bounds: bench.Bounds
+    last: reports.FloatArray
+    best: reports.FloatArray
+    bounds: reports.Bounds
     stand_ins: Sequence[str]
     notes: Sequence[str]
 
@@ -112,7 +113,7 @@ def main(_: list[str]) -> None:
         # A run of each task before the second of any: an early report has all rows.
         commands.sort(key=lambda command: command.settings["seed"])
         failed = bench.run_all(commands, _FLAGS.jobs.value)
-    bench.publish(report(tasks), _FLAGS.out.value)
+    reports.publish(report(tasks), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels(tasks)):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
@@ -189,9 +190,9 @@ def scores_of(method: str, task: Task) -> Scores:
     records = [run.record()["dataset"] for run in finished]
     kinds = {record["choices"]["score"]["kind"] for record in records}
     return Scores(
-        last=bench.scores(finished),
-        best=bench.best_scores(finished),
-        bounds=bench.UNBOUNDED if "normalized" in kinds else bench.SUCCESS,
+        last=reports.scores(finished),
+        best=reports.best_scores(finished),
+        bounds=reports.UNBOUNDED if "normalized" in kinds else reports.SUCCESS,
         stand_ins=sorted({record["id"] for record in records} - {task.dataset}),
         notes=list(dict.fromkeys(note for record in records for note in record["notes"])),
     )
@@ -219,10 +220,10 @@ def report(tasks: Sequence[Task]) -> str:
         "CORL, last",
         "CORL, best",
     ]
-    parts = [bench.markdown(header, [row(task) for task in tasks])]
+    parts = [reports.markdown(header, [row(task) for task in tasks])]
     if together := aggregate_rows(tasks):
         header = ["domain", "tasks", "mean", "IQM", "95 % interval", "paper, mean", "CORL, mean"]
-        parts.append(bench.markdown(header, together))
+        parts.append(reports.markdown(header, together))
     parts.append(footnote(tasks))
     notes = {task.dataset: scores_of("IQL", task).notes for task in tasks}
     parts += [f"- {dataset}: {'; '.join(said)}." for dataset, said in notes.items() if said]
@@ -236,15 +237,15 @@ def row(task: Task) -> list[str]:
     stand_ins = f" ({', '.join(iql.stand_ins)} in its place)" if iql.stand_ins else ""
     return [
         f"{task.dataset}{stand_ins}",
-        bench.updates(population("IQL", task).members()),
-        bench.mean_std(iql.last),
-        bench.interval_text(iql.last, iql.bounds),
-        bench.each(iql.last, digits=0 if iql.bounds == bench.SUCCESS else 1),
-        bench.mean_std(iql.best),
-        *(bench.mean_std(scores) for scores in others),
-        f"{published.PAPER[task.name]:.1f}" if task.name in published.PAPER else bench.NOT_RUN,
+        reports.updates(population("IQL", task).members()),
+        reports.mean_std(iql.last),
+        reports.interval_text(iql.last, iql.bounds),
+        reports.each(iql.last, digits=0 if iql.bounds == reports.SUCCESS else 1),
+        reports.mean_std(iql.best),
+        *(reports.mean_std(scores) for scores in others),
+        f"{published.PAPER[task.name]:.1f}" if task.name in published.PAPER else reports.NOT_RUN,
         *(
-            published.mean_std(table, task.name) if task.name in table else bench.NOT_RUN
+            published.mean_std(table, task.name) if task.name in table else reports.NOT_RUN
             for table in (published.CORL_LAST, published.CORL_BEST)
         ),
     ]
@@ -269,7 +270,7 @@ def aggregate_rows(tasks: Sequence[Task]) -> list[list[str]]:
                 f"{len(members)}",
                 f"{np.mean([one.mean() for one in of_tasks]):.1f}",
                 f"{aggregates.iqm(of_tasks):.1f}",
-                bench.NOT_RUN if bounds is None else f"{bounds[0]:.1f} to {bounds[1]:.1f}",
+                reports.NOT_RUN if bounds is None else f"{bounds[0]:.1f} to {bounds[1]:.1f}",
                 published_mean([published.PAPER.get(task.name or "") for task in members]),
                 published_mean(
                     [published.CORL_LAST.get(task.name or "", (None,))[0] for task in members]
@@ -282,7 +283,7 @@ def aggregate_rows(tasks: Sequence[Task]) -> list[list[str]]:
 def published_mean(numbers: Sequence[float | None]) -> str:
     """The mean of others' numbers for the same tasks; none unless they have all of them."""
     known = [number for number in numbers if number is not None]
-    return f"{np.mean(known):.1f}" if len(known) == len(numbers) else bench.NOT_RUN
+    return f"{np.mean(known):.1f}" if len(known) == len(numbers) else reports.NOT_RUN
 
 
 def footnote(tasks: Sequence[Task]) -> str:
@@ -290,17 +291,17 @@ def footnote(tasks: Sequence[Task]) -> str:
     runs = [run for task in tasks for run in population("IQL", task).members()]
     return (
         "Scores are success rates (%) in mazes and returns normalised by the dataset's references "
-        f"elsewhere, of {bench.episodes(runs)} episodes a seed. last: the last evaluation, at the "
-        "updates stated; best: the highest of a run's evaluations, chosen afterwards, and so too "
-        "high. The interval is Student's t over seeds, cut to [0, 100] for success rates; equal "
-        "seeds, which say nothing of their spread, have none. IQM: the mean of the middle half of "
-        "all runs, with a bootstrap interval stratified by task (Agarwal et al. 2021); mean: of "
-        "the tasks' means. paper: Kostrikov et al. 2021 (arXiv "
-        "2110.06169), on D4RL's -v0 data, -v2 of locomotion. CORL: its IQL on D4RL's -v2 data, -v1 "
-        "of Adroit (README of github.com/corl-team/CORL). Both are for 1M updates and on D4RL's "
+        f"elsewhere, of {reports.episodes(runs)} episodes a seed. last: the last evaluation, at "
+        "the updates stated; best: the highest of a run's evaluations, chosen afterwards, and so "
+        "too high. The interval is Student's t over seeds, cut to [0, 100] for success rates; "
+        "equal seeds, which say nothing of their spread, have none. IQM: the mean of the middle "
+        "half of all runs, with a bootstrap interval stratified by task (Agarwal et al. 2021); "
+        "mean: of the tasks' means. paper: Kostrikov et al. 2021 (arXiv 2110.06169), on D4RL's "
+        "-v0 data, -v2 of locomotion. CORL: its IQL on D4RL's -v2 data, -v1 of Adroit (README of "
+        "github.com/corl-team/CORL). Both are for 1M updates and on D4RL's "
         "own data and environments: where a dataset is another, or the environment newer, they say "
         "what is usual, not what is to be expected. Means of theirs are over the same tasks. "
-        f"{bench.NOT_RUN}: not run, no reference to score by, or not published."
+        f"{reports.NOT_RUN}: not run, no reference to score by, or not published."
     )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
+import reports
 import runs as bench
 from iql_jax import cli
 
@@ -54,7 +55,7 @@ def wall_time(folder: Path) -> str:
     spent["imports, logging, saving, pictures"] = wall - sum(spent.values())
     spent["all"] = wall
     header = [f"{summary['dataset']['id']}, {summary['updates']:,} updates", "seconds", "share"]
-    return bench.markdown(
+    return reports.markdown(
         header, [[name, f"{s:,.1f}", f"{100 * s / wall:.1f} %"] for name, s in spent.items()]
     )
 
@@ -81,7 +82,7 @@ def starts() -> str:
         ("evaluation, 100 episodes of full length", medians["evaluated eval_seconds"]),
     ]
     header = [f"{_DATASET.value}, {os.cpu_count()} cores", "seconds"]
-    return bench.markdown(header, [[name, f"{seconds:.1f}"] for name, seconds in rows])
+    return reports.markdown(header, [[name, f"{seconds:.1f}"] for name, seconds in rows])
 
 
 def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:

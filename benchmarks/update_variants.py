@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import medians
 import peers
-import runs as bench
+import reports
 from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax import cli, networks
 from iql_jax.compilation import compile_program
@@ -84,7 +84,7 @@ def main(_: list[str]) -> None:
         start = time.perf_counter()
         variants[name](_UPDATES.value)
         rates[name].append(_UPDATES.value / (time.perf_counter() - start))
-    bench.publish(table(rates), _OUT.value)
+    reports.publish(table(rates), _OUT.value)
 
 
 def table(rates: dict[str, list[float]]) -> str:
@@ -101,7 +101,7 @@ def table(rates: dict[str, list[float]]) -> str:
     ]
     header = [device_name(), "updates/s", "low to high", "ms", "of the update as it is"]
     return (
-        f"{bench.markdown(header, rows)}\n\njax {jax.__version__}, medians of {_REPEATS.value}.\n"
+        f"{reports.markdown(header, rows)}\n\njax {jax.__version__}, medians of {_REPEATS.value}.\n"
     )
 
 

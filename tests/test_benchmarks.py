@@ -18,6 +18,7 @@ import curves
 import elsewhere
 import medians
 import mirrored_umaze
+import reports
 import runs as bench
 from iql_jax import plots
 from iql_jax.config import Config
@@ -53,18 +54,20 @@ def a_run(folder, **settings):
 
 def test_the_interval_is_students_and_cut():
     # t = 4.3027 with two degrees of freedom; standard error 10 / sqrt(3).
-    assert bench.interval(np.array([40.0, 50.0, 60.0])) == pytest.approx((25.159, 74.841), abs=1e-3)
-    assert bench.interval(np.array([80.0, 90.0, 100.0])) == pytest.approx((65.159, 100), abs=1e-3)
+    assert reports.interval(np.array([40.0, 50.0, 60.0])) == pytest.approx(
+        (25.159, 74.841), abs=1e-3
+    )
+    assert reports.interval(np.array([80.0, 90.0, 100.0])) == pytest.approx((65.159, 100), abs=1e-3)
     # Equal seeds say nothing of their spread, the less so at the end of the scale.
-    assert bench.interval_text(np.array([100.0, 100.0, 100.0])) == bench.NOT_RUN
+    assert reports.interval_text(np.array([100.0, 100.0, 100.0])) == reports.NOT_RUN
 
 
 def test_numbers_in_tables():
-    assert bench.mean_std(np.array([40.0, 50.0, 60.0])) == "50.0 ± 10.0"
-    assert bench.mean_std(np.array([40.0])) == "40.0"
-    assert bench.mean_std(np.array([])) == bench.interval_text(np.array([])) == bench.NOT_RUN
-    assert bench.interval_text(np.array([40.0])) == bench.NOT_RUN
-    assert bench.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+    assert reports.mean_std(np.array([40.0, 50.0, 60.0])) == "50.0 ± 10.0"
+    assert reports.mean_std(np.array([40.0])) == "40.0"
+    assert reports.mean_std(np.array([])) == reports.interval_text(np.array([])) == reports.NOT_RUN
+    assert reports.interval_text(np.array([40.0])) == reports.NOT_RUN
+    assert reports.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
 # The schedule.

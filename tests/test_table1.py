@@ -13,6 +13,7 @@ from test_benchmarks import ROOT, rows
 import aggregates
 import curves
 import published
+import reports
 import runs as bench
 from iql_jax import plots
 from populations import Population
@@ -85,9 +86,9 @@ def test_the_bootstrap_repeats_itself():
 
 def test_normalised_scores_have_no_bounds():
     scores = np.array([-0.2, 0.1, 0.4])  # Standard error 0.3 / sqrt(3).
-    assert bench.interval(scores, bench.UNBOUNDED) == pytest.approx((-0.6452, 0.8452), abs=1e-4)
-    assert bench.interval_text(scores, bench.UNBOUNDED) == "-0.6 to 0.8"
-    assert bench.each(scores, digits=1) == "-0.2, 0.1, 0.4"
+    assert reports.interval(scores, reports.UNBOUNDED) == pytest.approx((-0.6452, 0.8452), abs=1e-4)
+    assert reports.interval_text(scores, reports.UNBOUNDED) == "-0.6 to 0.8"
+    assert reports.each(scores, digits=1) == "-0.2, 0.1, 0.4"
 
 
 def test_panels_of_both_kinds_have_axes_of_their_own(tmp_path, monkeypatch):
@@ -95,7 +96,7 @@ def test_panels_of_both_kinds_have_axes_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))
     at, scores = np.array([100, 200]), np.array([[0.0, 110], [-9, 113], [4, 108]])
     bounded = curves.Panel("maze", at, np.array([[0.0, 50.0]]))
-    free = curves.Panel("hand", at, scores, bounds=bench.UNBOUNDED)
+    free = curves.Panel("hand", at, scores, bounds=reports.UNBOUNDED)
     curves.draw(tmp_path / "x.png", [bounded, free], "IQL")
     maze, hand = saved[0].axes
     assert maze.get_ylim() == (0, 100)

@@ -1,0 +1,110 @@
+"""What finished runs have come to, in tables: their scores, over seeds, with intervals.
+
+What the benchmarks that train share. All is read from the runs' folders: ``summary.json`` and
+``evaluations.csv`` of runs that are finished.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iql_jax.population_scores import student_interval
+from runs import Run
+
+NOT_RUN = "-"
+"""What a table shows where nothing was run."""
+
+FloatArray = npt.NDArray[np.float64]
+
+Bounds = tuple[float, float]
+"""Between what scores lie."""
+
+SUCCESS: Bounds = (0.0, 100.0)
+UNBOUNDED: Bounds = (-math.inf, math.inf)  # Normalised returns.
+
+INTERVAL_NOTE = (
+    "The interval is Student's t over seeds, cut to [0, 100]; equal seeds, which say nothing of "
+    "their spread, have none."
+)
+"""For the footnotes of tables of success."""
+
+
+def summaries(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The summaries of those that are finished."""
+    return [summary for run in runs if (summary := run.summary()) is not None]
+
+
+def scores(runs: Sequence[Run]) -> FloatArray:
+    """The last scores of those that are finished, [K]."""
+    return np.array([summary["score"] for summary in summaries(runs)], dtype=np.float64)
+
+
+def best_scores(runs: Sequence[Run]) -> FloatArray:
+    """The highest scores of those that are finished, [K], each of all its evaluations."""
+    finished = [run for run in runs if run.summary() is not None]
+    best = [max(row["score"] for row in run.evaluations()) for run in finished]
+    return np.array(best, dtype=np.float64)
+
+
+def counts(runs: Sequence[Run], key: str, between: str = " / ") -> str:
+    """The counts that the finished ones' summaries have for a key; empty without finished ones."""
+    found = sorted({int(summary[key]) for summary in summaries(runs)})
+    return between.join(f"{count:,}" for count in found)
+
+
+def updates(runs: Sequence[Run]) -> str:
+    """After how many updates the finished ones ended, for a table."""
+    return counts(runs, "updates") or NOT_RUN
+
+
+def episodes(runs: Sequence[Run]) -> str:
+    """How many episodes the finished ones' evaluations have, for a footnote."""
+    return counts(runs, "eval_episodes", " or ") or "no"
+
+
+def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:
+    """The 95 % interval of the mean of a few seeds by Student's t, cut to the bounds."""
+    low, high = student_interval(scores)
+    return max(bounds[0], float(low)), min(bounds[1], float(high))
+
+
+def mean_std(scores: FloatArray) -> str:
+    """Mean and standard deviation over seeds, for a table; one seed has no deviation."""
+    if len(scores) == 0:
+        return NOT_RUN
+    deviation = f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.1f}{deviation}"
+
+
+def interval_text(scores: FloatArray, bounds: Bounds = SUCCESS) -> str:
+    """The interval, for a table; one seed, or equal ones, have none."""
+    if len(scores) < 2 or np.ptp(scores) == 0:
+        return NOT_RUN
+    low, high = interval(scores, bounds)
+    return f"{low:.1f} to {high:.1f}"
+
+
+def each(scores: FloatArray, digits: int = 0) -> str:
+    """The seeds' scores, for a table."""
+    return ", ".join(f"{score:.{digits}f}" for score in scores) or NOT_RUN
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "|" + "|".join(line) + "|" if line[0] == "---" else "| " + " | ".join(line) + " |"
+        for line in lines
+    )
+
+
+def publish(text: str, out: str) -> None:
+    """Print a report, and write it to a file if one is named."""
+    print(text)
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text)
