@@ -18,7 +18,6 @@ import curves
 import elsewhere
 import medians
 import mirrored_umaze
-import reports
 import runs as bench
 from iql_jax import plots
 from iql_jax.config import Config
@@ -47,27 +46,6 @@ def write_run(folder, scores, updates=400, summary=True, **settings):
 
 def a_run(folder, **settings):
     return bench.Run(folder=folder, config="configs/antmaze.py", settings=settings)
-
-
-# Numbers.
-
-
-def test_the_interval_is_students_and_cut():
-    # t = 4.3027 with two degrees of freedom; standard error 10 / sqrt(3).
-    assert reports.interval(np.array([40.0, 50.0, 60.0])) == pytest.approx(
-        (25.159, 74.841), abs=1e-3
-    )
-    assert reports.interval(np.array([80.0, 90.0, 100.0])) == pytest.approx((65.159, 100), abs=1e-3)
-    # Equal seeds say nothing of their spread, the less so at the end of the scale.
-    assert reports.interval_text(np.array([100.0, 100.0, 100.0])) == reports.NOT_RUN
-
-
-def test_numbers_in_tables():
-    assert reports.mean_std(np.array([40.0, 50.0, 60.0])) == "50.0 ± 10.0"
-    assert reports.mean_std(np.array([40.0])) == "40.0"
-    assert reports.mean_std(np.array([])) == reports.interval_text(np.array([])) == reports.NOT_RUN
-    assert reports.interval_text(np.array([40.0])) == reports.NOT_RUN
-    assert reports.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
 # The schedule.

@@ -84,13 +84,6 @@ def test_the_bootstrap_repeats_itself():
 # Scores that are no success rates.
 
 
-def test_normalised_scores_have_no_bounds():
-    scores = np.array([-0.2, 0.1, 0.4])  # Standard error 0.3 / sqrt(3).
-    assert reports.interval(scores, reports.UNBOUNDED) == pytest.approx((-0.6452, 0.8452), abs=1e-4)
-    assert reports.interval_text(scores, reports.UNBOUNDED) == "-0.6 to 0.8"
-    assert reports.each(scores, digits=1) == "-0.2, 0.1, 0.4"
-
-
 def test_panels_of_both_kinds_have_axes_of_their_own(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))

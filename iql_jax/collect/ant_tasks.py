@@ -83,8 +83,8 @@ TASKS = {
 def collecting_spec(task: str) -> EnvSpec:
     """Describe the environment that data are collected in: its goals neither end nor move.
 
-    Ants start in any free cell without a goal. Minari's of the diverse mazes start in the cells of
-    the goals, and so all walk on the same few ways; D4RL's start anywhere.
+    Ants start in any free cell without a goal's mark, also in the diverse mazes; ``antmaze`` says
+    why.
     """
     spec = registered_spec(TASKS[task].env_id)
     if TASKS[task].fixed:

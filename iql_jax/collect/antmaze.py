@@ -161,9 +161,9 @@ def plan(
             f"within {GOAL_RADIUS} m; then the episode is truncated, or at its time limit of "
             f"{_time_limit(task)} steps. It begins after up to {HELD_STEPS} steps, which are not "
             "part of it, under random torques that do not change. The procedure is that of "
-            f"Minari's D4RL/antmaze/{task}-v1, where ants stay until the time limit, with another "
-            "ant controller, with goals in the middle of their cells, and with an evaluation in "
-            "the data's own walls."
+            f"Minari's D4RL/antmaze/{task}-v1, where ants stay until the time limit and those of "
+            "the diverse mazes start in the goals' cells, with another ant controller, with goals "
+            "in the middle of their cells, and with an evaluation in the data's own walls."
         ),
         requirements=REQUIREMENTS,
         choices={
