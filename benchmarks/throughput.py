@@ -41,7 +41,7 @@ import peers
 from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax.compilation import compile_program
 from iql_jax.learner import update_n
-from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
+from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_population_n
 
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 
@@ -122,12 +122,12 @@ def time_population(size: int) -> Figures:
     """A population, in the program of ``train_offline.py --config.num_seeds``."""
     placement = Placement.of(size)
     population = placement.spread(stack([new_state(seed) for seed in range(size)]))
-    transitions = placement.replicate(made_up_transitions())
+    pool = placement.place(Pool.of([made_up_transitions()] * size))
 
     start = time.perf_counter()
     lowered = update_population_n.lower(
         population,
-        transitions,
+        pool,
         jnp.zeros((), jnp.int32),
         batch_size=peers.BATCH,
         mesh=placement.mesh,
@@ -138,7 +138,7 @@ def time_population(size: int) -> Figures:
 
     def train(count: int) -> None:
         nonlocal population
-        population, metrics = program(population, transitions, jnp.asarray(count, jnp.int32))
+        population, metrics = program(population, pool, jnp.asarray(count, jnp.int32))
         jax.block_until_ready((population, metrics))
 
     each = max(20, _UPDATES.value // size)

@@ -88,12 +88,15 @@ class Evaluator:
     They live in worker processes, one per core, whose start takes some seconds.
     """
 
-    def __init__(self, make_env: MakeEnv, num_envs: int, processes: int | None = None) -> None:
+    def __init__(
+        self, make_env: MakeEnv | Sequence[MakeEnv], num_envs: int, processes: int | None = None
+    ) -> None:
         """Start the environments.
 
         Args:
             make_env: builds an environment with float32 observations [observation_dim] and actions
-                [action_dim]; picklable, such as ``functools.partial(make_environment, recipe)``.
+                [action_dim]; picklable, such as ``functools.partial(make_environment, recipe)``. Or
+                what builds each of them.
             num_envs: how many environments are stepped at once, see ``default_num_envs``.
             processes: how many processes they are spread over; None is one per core.
 

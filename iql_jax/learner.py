@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+Rows = tuple[Array | int, Array | int]
+"""Consecutive transitions of a dataset: the first one's row, and how many there are."""
+
+
 def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> Array:
     """``learning_rate`` on a half cosine from its full size at step 0 to 0 at ``decay_steps``."""
     progress = jnp.minimum(step / decay_steps, 1.0)
@@ -83,9 +87,19 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     return new_state, {**value_metrics, **critic_metrics, **advantage, **actor_metrics}
 
 
-def sample_batch(key: jax.Array, transitions: Transitions, batch_size: int) -> Transitions:
-    """``batch_size`` transitions drawn uniformly with replacement. The key is consumed."""
-    indices = jax.random.randint(key, (batch_size,), 0, transitions.size)
+def sample_batch(
+    key: jax.Array, transitions: Transitions, batch_size: int, rows: Rows | None = None
+) -> Transitions:
+    """``batch_size`` transitions drawn uniformly with replacement. The key is consumed.
+
+    Args:
+        key: What they are drawn with.
+        transitions: What they are drawn from.
+        batch_size: How many.
+        rows: The first and the number of those that are drawn from; by default all.
+    """
+    first, size = (0, transitions.size) if rows is None else rows
+    indices = first + jax.random.randint(key, (batch_size,), 0, size)
     return jax.tree.map(lambda x: x[indices], transitions)
 
 
@@ -94,7 +108,12 @@ _Carry = tuple[IQLState, tuple[jax.Array, Transitions], Metrics]
 
 @functools.partial(jax.jit, static_argnames="batch_size", donate_argnames="state")
 def update_n(
-    state: IQLState, transitions: Transitions, num_updates: Array | int, *, batch_size: int
+    state: IQLState,
+    transitions: Transitions,
+    num_updates: Array | int,
+    *,
+    batch_size: int,
+    rows: Rows | None = None,
 ) -> tuple[IQLState, Metrics]:
     """Apply ``update`` ``num_updates`` times to batches drawn on the device, in one program.
 
@@ -106,6 +125,7 @@ def update_n(
         transitions: The dataset, on the device.
         num_updates: How often to update, at least 1.
         batch_size: Transitions in a batch.
+        rows: See ``sample_batch``; traced.
 
     Returns:
         The state after, and each metric's mean over the updates.
@@ -114,7 +134,7 @@ def update_n(
     def draw(state: IQLState) -> tuple[jax.Array, Transitions]:
         """The next batch, and the state's key after drawing it."""
         key, batch_key = jax.random.split(state.key)
-        return key, sample_batch(batch_key, transitions, batch_size)
+        return key, sample_batch(batch_key, transitions, batch_size, rows)
 
     def body(_: Array, carry: _Carry) -> _Carry:
         state, (key, batch), sums = carry

@@ -1,15 +1,17 @@
 """A population: the very update of one learner, mapped over members.
 
 Members are states of one structure that differ in their keys, parameters and hyperparameters. They
-are stacked, leaf by leaf, on a leading axis [N], and share one program and one dataset. No number
-of a member depends on another's.
+are stacked, leaf by leaf, on a leading axis [N], and share one program. Their data, one dataset or
+several, lie in one array after the other, of which each draws from its own. No number of a member
+depends on another's.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,32 @@ from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Transitions
 
 AXIS = "members"
+
+Tree = TypeVar("Tree")
+
+
+class Pool(flax.struct.PyTreeNode):
+    """The data of a population: all transitions, and which of them each member learns from."""
+
+    transitions: Transitions  # Of one dataset after the other.
+    first: Array  # [N] int32, the row of a member's first transition.
+    size: Array  # [N] int32, how many transitions it has.
+
+    @classmethod
+    def of(cls, datasets: Sequence[Transitions]) -> "Pool":
+        """A pool on the host for members with these datasets, of which many may be the same."""
+        distinct = list({id(dataset): dataset for dataset in datasets}.values())
+        ends = np.cumsum([dataset.size for dataset in distinct])
+        first_of = {
+            id(dataset): end - dataset.size for dataset, end in zip(distinct, ends, strict=True)
+        }
+        return cls(
+            transitions=distinct[0]
+            if len(distinct) == 1
+            else jax.tree.map(lambda *fields: np.concatenate(fields), *distinct),
+            first=np.array([first_of[id(dataset)] for dataset in datasets], np.int32),
+            size=np.array([dataset.size for dataset in datasets], np.int32),
+        )
 
 
 def stack(states: Sequence[IQLState]) -> IQLState:
@@ -72,17 +100,21 @@ class Placement:
             devices = devices[:num_members]
         return cls(num_members, Mesh(np.array(devices), (AXIS,)))
 
-    def spread(self, population: IQLState) -> IQLState:
-        """A population on the host [N, ...], on the devices [N and copies, ...]."""
+    def spread(self, population: Tree) -> Tree:
+        """What the members have on the host [N, ...], on the devices [N and copies, ...]."""
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         rows = np.arange(-(-self.num_members // self.mesh.size) * self.mesh.size)
         rows = np.minimum(rows, self.num_members - 1)
         return jax.tree.map(lambda x: _put(np.asarray(x)[rows], sharding), population)
 
-    def replicate(self, transitions: Transitions) -> Transitions:
-        """The dataset, whole on each device."""
+    def place(self, pool: Pool) -> Pool:
+        """A pool on the devices: all transitions on each."""
         sharding = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda x: _put(np.asarray(x), sharding), transitions)
+        return Pool(
+            transitions=jax.tree.map(lambda x: _put(np.asarray(x), sharding), pool.transitions),
+            first=self.spread(pool.first),
+            size=self.spread(pool.size),
+        )
 
     def gather(self, tree: Any) -> Any:
         """What belongs to the members, [N, ...], as NumPy arrays on every host."""
@@ -108,7 +140,7 @@ def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
 )
 def update_population_n(
     population: IQLState,
-    transitions: Transitions,
+    pool: Pool,
     num_updates: Array | int,
     *,
     batch_size: int,
@@ -119,7 +151,7 @@ def update_population_n(
 
     Args:
         population: The members, spread over the mesh; donated.
-        transitions: The dataset, on every device of it.
+        pool: Their data, placed likewise.
         num_updates: How often to update each member, at least 1; traced.
         batch_size: Transitions in a batch.
         mesh: The devices.
@@ -129,21 +161,26 @@ def update_population_n(
         The members after, and the mean of each metric over the updates, [N and copies].
     """
 
-    def on_device(
-        population: IQLState, transitions: Transitions, num_updates: Array
-    ) -> tuple[IQLState, Metrics]:
-        def update_member(state: IQLState) -> tuple[IQLState, Metrics]:
+    def on_device(population: IQLState, pool: Pool, num_updates: Array) -> tuple[IQLState, Metrics]:
+        def update_member(state: IQLState, *rows: Array) -> tuple[IQLState, Metrics]:
             state = state.replace(key=jax.random.wrap_key_data(state.key))
-            state, metrics = update_n(state, transitions, num_updates, batch_size=batch_size)
+            state, metrics = update_n(
+                state, pool.transitions, num_updates, batch_size=batch_size, rows=rows
+            )
             return state.replace(key=jax.random.key_data(state.key)), metrics
 
-        return map_members(update_member, in_turn)(population)
+        return map_members(update_member, in_turn)(population, pool.first, pool.size)
 
     members, same = PartitionSpec(AXIS), PartitionSpec()
+    spread: dict[str, Any] = {"transitions": same, "first": members, "size": members}
     mapped = jax.shard_map(
-        on_device, mesh=mesh, in_specs=(members, same, same), out_specs=members, check_vma=False
+        on_device,
+        mesh=mesh,
+        in_specs=(members, Pool(**spread), same),
+        out_specs=members,
+        check_vma=False,
     )
-    return mapped(population, transitions, jnp.asarray(num_updates))
+    return mapped(population, pool, jnp.asarray(num_updates))
 
 
 @functools.partial(jax.jit, static_argnames="in_turn")

@@ -1,12 +1,15 @@
 """The folder of a population: its members' folders, and which of them are trained together."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iql_jax.data.load import layout
 from iql_jax.errors import UserError
+from iql_jax.population import maps_in_turn
 from iql_jax.run_folder import LockedFolder, write_json
 from iql_jax.sweep import Member, populations
 
@@ -85,7 +88,11 @@ class PopulationFolder(LockedFolder):
                 f"--workdir {self.path} contains members that this command does not "
                 f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
-        new = populations([member for member in members if member.name not in known], limit)
+        # One after the other, members gain nothing from a program that holds the data of all.
+        together = None if maps_in_turn() else functools.cache(layout)
+        new = populations(
+            [member for member in members if member.name not in known], limit, together
+        )
         planned += [[member.name for member in group] for group in new]
         write_json(self.path / self.RECORD, {"populations": planned})
         return self.read_plan(members)

@@ -24,7 +24,7 @@ from iql_jax.learner import IQLState
 from iql_jax.loop import Loop
 from iql_jax.metrics import RunLog, Values
 from iql_jax.phases import MAX_STRETCH, Phase, Progress, Stretch
-from iql_jax.population import Placement, maps_in_turn, stack, update_population_n
+from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.population_folder import FAILURE, Population
 from iql_jax.run import (
     Run,
@@ -65,12 +65,14 @@ def _own_members(num_members: int) -> range:
 @contextlib.contextmanager
 def _own_evaluation(runs: Sequence[Run]) -> Iterator[PopulationEvaluation | None]:
     """Environments for the policies that this process evaluates; None if there are none."""
-    own = [runs[i].config for i in _own_members(len(runs))]
+    own = [runs[i] for i in _own_members(len(runs))]
     episodes = runs[0].config.eval_episodes
     if not own or not episodes:
         yield None
         return
-    with PopulationEvaluation(own, runs[0].dataset, episodes, runs[0].num_envs) as evaluation:
+    with PopulationEvaluation(
+        [run.config for run in own], [run.dataset for run in own], episodes, runs[0].num_envs
+    ) as evaluation:
         yield evaluation
 
 
@@ -84,13 +86,12 @@ class _Training:
         self._evaluation = evaluation
         self._folder = folder
         self._config = runs[0].config
-        self._dataset = runs[0].dataset
         self._placement = Placement.of(len(runs))
         self._failures: dict[int, dict[str, Any]] = {}
 
     def train(self) -> None:
         """Train to the end, and write what each member's run leaves."""
-        states = [initial_state(run.config, self._dataset) for run in self._runs]
+        states = [initial_state(run.config, run.dataset) for run in self._runs]
         template = self._placement.spread(stack(states))
         loop = Loop(
             config=dataclasses.replace(
@@ -167,7 +168,7 @@ class _Training:
         phase = updates_phase(
             program,
             template,
-            self._placement.replicate(self._dataset.transitions),
+            self._placement.place(Pool.of([run.dataset.transitions for run in self._runs])),
             self._config.max_steps,
             self._runs[0].startup,
             max(_MIN_STRETCH, MAX_STRETCH // len(self._runs)) if in_turn else MAX_STRETCH,
@@ -274,8 +275,9 @@ class _Training:
         hosts.barrier("the population is finished")
 
     def _shown_paths(self, states: IQLState, step: int, stop: StopRequest) -> list[Any] | None:
-        """Each member's paths in the maze, where there is one."""
-        if self._config.eval_episodes == 0 or not report.has_maze(self._dataset):
+        """Each member's paths in its maze, where there is one."""
+        in_mazes = [report.has_maze(run.dataset) for run in self._runs]
+        if self._config.eval_episodes == 0 or not any(in_mazes):
             return None
         results: list[Any] = []
         if self._evaluation is not None:
@@ -284,11 +286,12 @@ class _Training:
             results = self._evaluation.episodes(
                 actors, step, shown, self._own_stop(stop), shown, skipped
             )
+        runs = [self._runs[i] for i in _own_members(len(self._runs))]
         own = [
-            None
-            if result is None
-            else [path.tolist() for path in report.shown_paths(self._dataset, result)]
-            for result in results
+            [path.tolist() for path in report.shown_paths(run.dataset, result)]
+            if result is not None and report.has_maze(run.dataset)
+            else None
+            for run, result in zip(runs, results, strict=bool(results))
         ]
         return [paths for paths_of_host in hosts.exchange(own) for paths in paths_of_host]
 

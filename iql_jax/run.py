@@ -16,13 +16,14 @@ from iql_jax.checkpointing import Checkpoints
 from iql_jax.compilation import compile_program
 from iql_jax.config import Config
 from iql_jax.console import say
-from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.data.load import DATA_KEYS, Dataset, load_dataset
 from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.evaluation import default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState, create_state, update_n
 from iql_jax.metrics import require_wandb
 from iql_jax.phases import MAX_STRETCH, Phase, Stretch
+from iql_jax.population import Pool
 from iql_jax.run_evaluation import RunEvaluation
 from iql_jax.run_folder import Record, RunFolder, read_record
 from iql_jax.types import Transitions
@@ -85,9 +86,10 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[list[Run]]:
-    """Open runs that share their dataset and their kind of evaluation, as yet without evaluation.
+    """Open runs that train together, as yet without evaluation.
 
-    Of several hosts, one locks and writes the folders, and the others read.
+    Those whose config names the same data share them. Of several hosts, one locks and writes the
+    folders, and the others read.
 
     Raises:
         UserError: On anything that the user can mend.
@@ -102,21 +104,53 @@ def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[li
         for folder, settings in zip(mine, configs, strict=False):
             folder.check_settings(settings.to_dict())
         with hosts.writer_first():
-            dataset = load_dataset(config)
+            datasets = _load_datasets(configs)
             load_seconds = time.perf_counter() - started
             num_envs = default_num_envs(config.eval_episodes, config.eval_envs, len(configs))
-            for folder, settings in zip(mine, configs, strict=False):
+            for folder, settings, dataset in zip(mine, configs, datasets, strict=False):
                 folder.claim(settings.to_dict(), dataset.record, num_envs)
-        say(
-            f"{dataset.record['id']} ({dataset.record['source']}): "
-            f"{dataset.transitions.size:,} transitions in {load_seconds:.1f} s"
-        )
         # Shared by all runs: later entries appear in every summary.
         startup = {"load_seconds": load_seconds}
         yield [
             Run(settings, folder, read_record(folder), dataset, None, started, startup)
-            for settings, folder in zip(configs, folders, strict=True)
+            for settings, folder, dataset in zip(configs, folders, datasets, strict=True)
         ]
+
+
+def _load_datasets(configs: Sequence[Config]) -> list[Dataset]:
+    """Each config's dataset; those that name the same data get the same one.
+
+    Raises:
+        UserError: If one cannot be loaded, or they have observations or actions of several shapes.
+    """
+    loaded: dict[tuple[Any, ...], Dataset] = {}
+    datasets = []
+    for config in configs:
+        names = tuple(getattr(config, key) for key in DATA_KEYS)
+        if names not in loaded:
+            started = time.perf_counter()
+            loaded[names] = dataset = load_dataset(config)
+            say(
+                f"{dataset.record['id']} ({dataset.record['source']}): "
+                f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
+            )
+        datasets.append(loaded[names])
+    shapes = {_shapes(dataset): dataset.record["id"] for dataset in datasets}
+    if len(shapes) > 1:
+        found = "; ".join(
+            f"{name}: {observations} and {actions}"
+            for (observations, actions, _), name in shapes.items()
+        )
+        raise UserError(
+            f"observations and actions have different sizes ({found}); --config.population_size=1 "
+            "trains one run at a time"
+        )
+    return datasets
+
+
+def _shapes(dataset: Dataset) -> tuple[int, int, bool]:
+    record = dataset.record
+    return record["observation_dim"], record["action_dim"], dataset.discrete_actions
 
 
 def initial_state(config: Config, dataset: Dataset) -> IQLState:
@@ -173,7 +207,7 @@ def offline_phase(run: Run, state: IQLState, num_updates: int) -> Phase[IQLState
 def updates_phase(
     program: Any,
     state: IQLState,
-    transitions: Transitions,
+    data: Transitions | Pool,
     num_updates: int,
     startup: dict[str, float],
     max_stretch: int = MAX_STRETCH,
@@ -181,21 +215,21 @@ def updates_phase(
     """A phase whose steps are updates by a program such as ``update_n``.
 
     Args:
-        program: Jitted; takes a state, transitions and a number of updates.
+        program: Jitted; takes a state, data and a number of updates.
         state: The first state.
-        transitions: The dataset, on the device.
+        data: What it learns from, on the device.
         num_updates: The phase's steps.
         startup: Gets the seconds that compiling took.
         max_stretch: The most updates that are made at once.
     """
     started = time.perf_counter()
     jitted = jax.jit(program, donate_argnums=0)
-    compiled = compile_program(jitted.lower(state, transitions, np.int32(0)))
+    compiled = compile_program(jitted.lower(state, data, np.int32(0)))
     startup["compile_seconds"] = time.perf_counter() - started
     say(f"compiled the update in {startup['compile_seconds']:.1f} s")
 
     def advance(state: IQLState, num_updates: int, _: StopRequest) -> Stretch[IQLState]:
-        state, metrics = compiled(state, transitions, np.int32(num_updates))
+        state, metrics = compiled(state, data, np.int32(num_updates))
         return Stretch(state, metrics, steps=num_updates, updates=num_updates)
 
     return Phase(num_updates, advance, max_stretch=max_stretch)

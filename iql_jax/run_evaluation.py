@@ -18,6 +18,7 @@ from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.policy import eval_actions, sample_actions
 from iql_jax.population import eval_population_actions, maps_in_turn
+from iql_jax.shards import MakeEnv
 from iql_jax.train_state import TrainState
 
 
@@ -26,25 +27,31 @@ class _Environments:
 
     Args:
         configs: The settings of each policy's run.
-        dataset: The runs' dataset, which says in which environment and how to score.
+        datasets: Each run's dataset, which says in which environment and how to score.
         episodes: How many episodes the evaluations have.
         num_envs: How many environments are stepped at once for each policy.
 
     Raises:
-        UserError: If the dataset names no environment, or one that cannot be built.
+        UserError: If a dataset names no environment, or one that cannot be built.
     """
 
     def __init__(
-        self, configs: Sequence[Config], dataset: Dataset, episodes: int, num_envs: int
+        self,
+        configs: Sequence[Config],
+        datasets: Sequence[Dataset],
+        episodes: int,
+        num_envs: int,
     ) -> None:
-        if dataset.recipe is None:
-            raise NoEnvironment(f"{dataset.record['id']} names no environment to evaluate in")
+        makes: list[MakeEnv] = []
+        for dataset in datasets:
+            if dataset.recipe is None:
+                raise NoEnvironment(f"{dataset.record['id']} names no environment to evaluate in")
+            makes += [functools.partial(make_environment, dataset.recipe)] * num_envs
         self._configs = configs
-        self._dataset = dataset
+        self._datasets = datasets
         self._episodes = episodes
         self._num_envs = num_envs
-        make = functools.partial(make_environment, dataset.recipe)
-        self._evaluator = Evaluator(make, num_envs * len(configs))
+        self._evaluator = Evaluator(makes, len(makes))
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +101,7 @@ class RunEvaluation(_Environments):
     """
 
     def __init__(self, config: Config, dataset: Dataset, episodes: int, num_envs: int) -> None:
-        super().__init__([config], dataset, episodes, num_envs)
+        super().__init__([config], [dataset], episodes, num_envs)
 
     def episodes(
         self,
@@ -115,7 +122,7 @@ class RunEvaluation(_Environments):
     def __call__(self, state: IQLState, update: int, stop: StopRequest) -> dict[str, float | None]:
         """One row of evaluations.csv."""
         result = self.episodes(state, update, self._episodes, stop)
-        return describe(result, self._dataset)
+        return describe(result, self._datasets[0])
 
 
 class PopulationEvaluation(_Environments):
@@ -123,12 +130,12 @@ class PopulationEvaluation(_Environments):
 
     Args:
         configs: The members' settings.
-        dataset: Their dataset, which says in which environment and how to score.
+        datasets: Each member's dataset, which says in which environment and how to score.
         episodes: How many episodes the evaluations have.
         num_envs: How many environments are stepped at once for each member.
 
     Raises:
-        UserError: If the dataset names no environment, or one that cannot be built.
+        UserError: If a dataset names no environment, or one that cannot be built.
     """
 
     def episodes(
@@ -173,7 +180,10 @@ class PopulationEvaluation(_Environments):
     ) -> list[dict[str, float | None] | None]:
         """Each member's row of evaluations.csv; None where ``episodes`` has none."""
         results = self.episodes(actors, update, self._episodes, stop, skipped=skipped)
-        return [None if result is None else describe(result, self._dataset) for result in results]
+        return [
+            None if result is None else describe(result, dataset)
+            for result, dataset in zip(results, self._datasets, strict=True)
+        ]
 
 
 def acting(state: IQLState, seed: int, *, sample: bool) -> Act:

@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -48,13 +48,18 @@ class ShardedEnvironments:
     """A fixed number of environments that run assigned episodes; the others are idle."""
 
     def __init__(
-        self, make_env: MakeEnv, num_envs: int, processes: int, purpose: str = "evaluation"
+        self,
+        make_env: MakeEnv | Sequence[MakeEnv],
+        num_envs: int,
+        processes: int,
+        purpose: str = "evaluation",
     ) -> None:
         """Start the worker processes; with one process, everything stays in this one.
 
         Args:
             make_env: builds an environment with Box observations [observation_dim] and Box actions
-                [action_dim]; must be picklable.
+                [action_dim]; must be picklable. Or [num_envs] that build one each, of the same
+                sizes.
             num_envs: how many environments to hold at most.
             processes: how many processes to spread them over at most.
             purpose: what the episodes are for, in messages.
@@ -66,9 +71,11 @@ class ShardedEnvironments:
             raise ValueError(f"need an environment and a process, not {num_envs} and {processes}")
         size = -(-num_envs // processes)
         shards = -(-num_envs // size)
+        makes = [make_env] * num_envs if callable(make_env) else list(make_env)
+        # Of shard k are the environments k, k + shards, ...: see the slots below.
         factories = [
-            functools.partial(Shard, make_env, size, index * size, os.getpid(), purpose)
-            for index in range(shards)
+            functools.partial(Shard, makes[k::shards], size, k * size, os.getpid(), purpose)
+            for k in range(shards)
         ]
         self.num_envs = num_envs
         # Environment i is row i % shards, i // shards of the vector environment: few environments
@@ -155,13 +162,18 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
     """
 
     def __init__(
-        self, make_env: MakeEnv, size: int, first_slot: int, owner: int, purpose: str
+        self,
+        make_envs: Sequence[MakeEnv],
+        size: int,
+        first_slot: int,
+        owner: int,
+        purpose: str,
     ) -> None:
         """Build the first environment; the others are built when they get an episode.
 
         Args:
-            make_env: builds one environment.
-            size: how many there are.
+            make_envs: what builds each.
+            size: how many there are room for, at least as many.
             first_slot: the number of the first of them among all shards' environments.
             owner: the process that shall receive the keyboard's interrupt.
             purpose: what the episodes are for, in messages.
@@ -172,9 +184,9 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
         if os.getpid() != owner:
             # Ctrl-C reaches the whole process group; the owner decides and closes the workers.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._make_env = make_env
+        self._make_envs = make_envs
         self._purpose = purpose
-        self._envs: list[gym.Env | None] = [make_env()] + [None] * (size - 1)
+        self._envs: list[gym.Env | None] = [make_envs[0]()] + [None] * (size - 1)
         self._first_slot = first_slot
         self._episodes: list[int | None] = [None] * size
         self._steps = [0] * size
@@ -241,7 +253,7 @@ class Shard(gym.Env[Record, npt.NDArray[Any]]):
     def _env(self, i: int) -> gym.Env:
         env = self._envs[i]
         if env is None:
-            env = self._envs[i] = self._make_env()
+            env = self._envs[i] = self._make_envs[i]()
         return env
 
     def _describe(self, i: int, error: Exception) -> str:

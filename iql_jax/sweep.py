@@ -8,17 +8,19 @@ import dataclasses
 import importlib.util
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iql_jax.config import Config, from_mapping
+from iql_jax.data.load import DATA_KEYS
 from iql_jax.errors import UserError
 from iql_jax.learner import Hyperparameters
 from iql_jax.run_folder import FREE_ON_RESUME
 
 # What members of one population may differ in: the key they begin with, and the numbers that the
-# update takes as traced leaves. All else makes another program, other data or another protocol.
+# update takes as traced leaves. Where members are updated at once, their data too. All else makes
+# another program or another protocol.
 TRACED = (
     "seed",
     "opt_decay_schedule",  # By the updates that it takes, which may be infinitely many.
@@ -110,11 +112,24 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
     return list(members.values())
 
 
-def populations(members: Sequence[Member], limit: int) -> list[list[Member]]:
-    """Members that one program can train together, at most ``limit`` at once; 0 for no limit."""
-    groups: dict[Config, list[Member]] = {}
+def populations(
+    members: Sequence[Member],
+    limit: int,
+    layout: Callable[[Config], Hashable] | None = None,
+) -> list[list[Member]]:
+    """Members that one program can train together.
+
+    Args:
+        members: All.
+        limit: How many train together at most; 0 for no limit.
+        layout: Equal for configs whose transitions have the same shapes; their members may train
+            together. None: those with different data never do.
+    """
+    groups: dict[Hashable, list[Member]] = {}
     for member in members:
-        groups.setdefault(_structure(member.config), []).append(member)
+        shapes = None if layout is None else layout(member.config)
+        structure = _structure(member.config, TRACED if layout is None else (*TRACED, *DATA_KEYS))
+        groups.setdefault((structure, shapes), []).append(member)
     return [
         group[start : start + (limit or len(group))]
         for group in groups.values()
@@ -122,12 +137,14 @@ def populations(members: Sequence[Member], limit: int) -> list[list[Member]]:
     ]
 
 
-def _structure(config: Config) -> Config:
-    """The settings without what is traced; whether there is dropout at all is not."""
+def _structure(config: Config, free: Sequence[str]) -> Config:
+    """The settings without those that are free; whether there is dropout at all is not."""
     fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    traced: dict[str, Any] = {key: fields[key] for key in TRACED}
-    traced["dropout_rate"] = 0.5 if config.dropout_rate > 0 else 0.0
-    return dataclasses.replace(config, **traced)
+    common: dict[str, Any] = {key: fields[key] for key in free}
+    common["dropout_rate"] = 0.5 if config.dropout_rate > 0 else 0.0
+    if "dataset" in free:
+        common["dataset"] = "any"  # A config has one.
+    return dataclasses.replace(config, **common)
 
 
 def _name(overrides: Overrides) -> str:

@@ -14,6 +14,7 @@ from iql_jax.learner import create_state, update_n
 from iql_jax.policy import eval_actions
 from iql_jax.population import (
     Placement,
+    Pool,
     eval_population_actions,
     stack,
     update_population_n,
@@ -51,7 +52,7 @@ def together(indices, in_turn):
     placement = Placement.of(len(indices))
     population, metrics = update_population_n(
         placement.spread(stack([make(i) for i in indices])),
-        placement.replicate(make_transitions(64)),
+        placement.place(Pool.of([make_transitions(64)] * len(indices))),
         np.int32(UPDATES),
         batch_size=8,
         mesh=placement.mesh,

@@ -1,6 +1,7 @@
 """A dataset as the algorithm takes it: transitions, and the record of how they came about."""
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ from iql_jax.environment_specs import check_namespace, parse_spec
 from iql_jax.environments import EnvironmentRecipe
 from iql_jax.errors import NoEnvironment, UserError
 from iql_jax.types import NEEDS_NEXT_ACTIONS, Transitions
+
+DATA_KEYS = (
+    "dataset",
+    "top_episodes",
+    "reward_transform",
+    "normalize_observations",
+    "maze_goal",
+    "maze_terminate_at_success",
+    "maze_drop",
+    "maze_walls",
+)
+"""The keys of a config that decide which transitions it learns from, and from nothing else."""
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centred: a
@@ -150,6 +163,22 @@ def load_dataset(config: Config) -> Dataset:
     terminates = kind is None or config.maze_terminate_at_success
     discrete = actions.discrete is not None
     return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
+
+
+def layout(config: Config) -> Hashable:
+    """What the shapes of a config's transitions follow from: equal where they are equal.
+
+    Looks at the dataset's metadata alone, but makes or downloads a dataset that is not there.
+
+    Args:
+        config: reads dataset, maze_goal and progress.
+
+    Raises:
+        UserError: if the dataset cannot be found or read.
+    """
+    metadata = read_metadata(resolve(config.dataset, config.progress).path)
+    spaces = (metadata.get("observation_space"), metadata.get("action_space"))
+    return *spaces, _evaluation_text(metadata) is None, config.maze_goal == "episode"
 
 
 def _next_actions(config: Config, actions: FloatArray, lengths: IntArray) -> dict[str, FloatArray]:
