@@ -3,9 +3,10 @@
     python benchmarks/antmaze.py --jobs=2 --updates=1000000 --out=antmaze.md --picture=antmaze.png
 
 Each run is ``train_offline.py --config=configs/antmaze.py``, the paper's settings, in a process and
-a folder of its own. BC is the same with --config.temperature=0, "10 % BC" besides with
---config.top_episodes=0.1. Finished runs are not repeated and interrupted ones go on;
---only_report runs nothing. The table (markdown) and the learning curves show what is finished.
+a folder of its own; with --together, for a GPU or TPU, all are members of one population. BC is the
+same with --config.temperature=0, "10 % BC" besides with --config.top_episodes=0.1. Finished runs
+are not repeated and interrupted ones go on; --only_report runs nothing. The table (markdown) and
+the learning curves show what is finished.
 
 The numbers beside ours (``published.py``) are on D4RL's data, which other ants walked, at 1M
 updates: the paper's on AntMaze-v0, the last scores of CORL's IQL on AntMaze-v2.
@@ -31,6 +32,7 @@ TASKS = [
 ]
 
 _FLAGS = bench.define_flags("runs/antmaze_benchmark")
+_TOGETHER = bench.define_together()
 _TASKS = flags.DEFINE_list("tasks", TASKS, "Tasks.")
 _METHODS = flags.DEFINE_list("methods", list(bench.METHODS), "Methods to run.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of an IQL run.", lower_bound=1)
@@ -63,7 +65,10 @@ def main(_: list[str]) -> None:
             for method in _METHODS.value
             for task in _TASKS.value
         ]
-        failed = bench.run_all(everything, _FLAGS.jobs.value)
+        if _TOGETHER.value:
+            failed = bench.train_together(everything)
+        else:
+            failed = bench.run_all(everything, _FLAGS.jobs.value)
     reports.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
         curves.draw(Path(_PICTURE.value), panels, "IQL")

@@ -1,6 +1,7 @@
 """What decides whether IQL learns from Minari's AntMaze: the reading of its rewards, or its walls.
 
     python benchmarks/antmaze_semantics.py --jobs=2 --updates=1000000 --out=semantics.md
+    python benchmarks/antmaze_semantics.py --together --updates=300000 --out=semantics.md
 
 Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
 succeeds on D4RL's AntMaze and fails on Minari's. ``iql/antmaze-waiting`` is collected as Minari's
@@ -42,8 +43,12 @@ REWARDS = {
 }
 
 _FLAGS = bench.define_flags("runs/antmaze_semantics")
+_TOGETHER = bench.define_together()
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze-waiting.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of a run.", lower_bound=1)
+_EVAL_INTERVAL = flags.DEFINE_integer(
+    "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
+)
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
 
 
@@ -76,9 +81,11 @@ def main(_: list[str]) -> None:
         mirrored = {task: make_mirrored(task) for task in _TASKS.value if has_mirror(task)}
         trained = [cell for cell in cells() if not cell.shares_training]
         seeds = range(_FLAGS.seeds.value)
-        failed = bench.run_all(
-            [run(cell, seed) for seed in seeds for cell in trained], _FLAGS.jobs.value
-        )
+        everything = [run(cell, seed) for seed in seeds for cell in trained]
+        if _TOGETHER.value:
+            failed = bench.train_together(everything)
+        else:
+            failed = bench.run_all(everything, _FLAGS.jobs.value)
         for cell in tqdm([cell for cell in cells() if cell.shares_training], unit="mirrored cell"):
             for seed in seeds:
                 evaluate_elsewhere(run(cell, seed), mirrored[cell.task])
@@ -115,6 +122,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
             "dataset": f"iql/{namespace}/{cell.task}-v0",
             "seed": seed,
             "max_steps": _UPDATES.value,
+            "eval_interval": _EVAL_INTERVAL.value,
             "eval_episodes": _EVAL_EPISODES.value,
             "maze_goal": cell.goal,
             "maze_terminate_at_success": cell.terminate,

@@ -22,7 +22,7 @@ def evaluate_elsewhere(trained: bench.Run, dataset_id: str) -> None:
     """Evaluate a finished run's last policy in the evaluation maze of another dataset's metadata.
 
     Raises:
-        UserError: if the other dataset is not of the run's data.
+        UserError: if the run's data are no longer what they were.
         ValueError: if the choices made of them give other transitions.
     """
     summary = trained.summary()
@@ -32,7 +32,7 @@ def evaluate_elsewhere(trained: bench.Run, dataset_id: str) -> None:
     settings: config.Config = config.from_mapping({**record["config"], "progress": False})
     here = load_dataset(settings)
     there = load_dataset(dataclasses.replace(settings, dataset=dataset_id, maze_walls="evaluation"))
-    check_same_data(trained.folder, record, there.record)
+    check_same_data(trained.folder, record, here.record)
     check_same_transitions(here, there)
     state, update = load_state(trained.folder, settings, here)
     episodes = settings.eval_episodes

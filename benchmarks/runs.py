@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from iql_jax.config import defaults
+from iql_jax.config import Config, defaults, from_mapping
 from iql_jax.data.resolve import resolve
 from iql_jax.metrics import Row, read_table
+from iql_jax.offline_sweep import train_sweep
+from iql_jax.population_folder import FAILURE
+from iql_jax.sweep import Member
 
 flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
 
@@ -30,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 _POLL_SECONDS = 0.5
 _SHOW_SECONDS = 10.0  # Between looks at how far the runs are.
 _LOG_LINES = 15  # Of a failed run.
+_LOG_INTERVAL_TOGETHER = 10_000
 
 METHODS: dict[str, dict[str, Any]] = {
     "IQL": {},
@@ -60,6 +65,16 @@ def define_flags(runs: str) -> Flags:
         runs=flags.DEFINE_string("runs", runs, "Folder of the runs."),
         out=flags.DEFINE_string("out", "", "Markdown file to write the report to."),
         only_report=flags.DEFINE_boolean("only_report", False, "Run nothing."),
+    )
+
+
+def define_together() -> "flags.FlagHolder[bool]":
+    """Define the flag of a benchmark whose runs ``train_together`` can train."""
+    return flags.DEFINE_boolean(
+        "together",
+        False,
+        "Train all runs in this process, as populations of one program each: for a GPU or TPU. "
+        "The folder of the runs must be new, or one that was trained so.",
     )
 
 
@@ -94,6 +109,13 @@ class Run:
             f"--workdir={self.folder.absolute()}",
             *(f"--config.{key}={setting}" for key, setting in overrides.items()),
         ]
+
+    def read_config(self) -> Config:
+        """The settings of an offline run, for training in this process."""
+        module = runpy.run_path(str(ROOT / self.config))
+        settings = {**module["get_config"]().to_dict(), **self.settings}
+        # A row is written for each of the runs.
+        return from_mapping({**settings, "log_interval": _LOG_INTERVAL_TOGETHER})
 
     def summary(self) -> dict[str, Any] | None:
         """What it reports; None until it is finished."""
@@ -200,14 +222,43 @@ def run_all(
     return failed
 
 
+def train_together(runs: Sequence[Run]) -> list[Run]:
+    """Train what is not trained yet in this process, as populations: for a GPU or TPU.
+
+    Each run's numbers are those of its own command, to float32 rounding. The runs share a folder,
+    which is from then on a population's: it takes more of them, but none may be left out.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        UserError: On anything that the user can mend.
+        Interrupted: After SIGINT or SIGTERM, with the state saved.
+    """
+    swept = [key for key in runs[0].settings if len({run.settings.get(key) for run in runs}) > 1]
+    members = [
+        Member(run.folder.name, run.read_config(), {key: run.settings[key] for key in swept})
+        for run in runs
+    ]
+    train_sweep(members, runs[0].folder.parent)
+    return [run for run in runs if not run.is_finished()]
+
+
 def finish(failed: Sequence[Run]) -> None:
     """End the program: with the logs of the runs that failed and status 1, if any did."""
     for run in failed:
+        if not run.log.exists():  # It was trained together with others.
+            print(f"\n{run.folder} failed: {_failure(run)}", file=sys.stderr)
+            continue
         last_lines = run.log.read_text().splitlines()[-_LOG_LINES:]
         print(f"\n{run.folder} failed; the end of {run.log}:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in last_lines), file=sys.stderr)
     if failed:
         sys.exit(1)
+
+
+def _failure(run: Run) -> str:
+    return str(json.loads((run.folder / FAILURE).read_text())["reason"])
 
 
 def _start(run: Run, command: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
