@@ -235,10 +235,15 @@ def train_together(runs: Sequence[Run]) -> list[Run]:
         UserError: On anything that the user can mend.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    swept = [key for key in runs[0].settings if len({run.settings.get(key) for run in runs}) > 1]
+    configs = [run.read_config() for run in runs]
+    swept = [
+        key
+        for key in dict.fromkeys(key for run in runs for key in run.settings)
+        if len({getattr(config, key) for config in configs}) > 1
+    ]
     members = [
-        Member(run.folder.name, run.read_config(), {key: run.settings[key] for key in swept})
-        for run in runs
+        Member(run.folder.name, config, {key: getattr(config, key) for key in swept})
+        for run, config in zip(runs, configs, strict=True)
     ]
     train_sweep(members, runs[0].folder.parent)
     return [run for run in runs if not run.is_finished()]

@@ -1,5 +1,6 @@
 """What benchmarks share: schedules of runs, tables and pictures from the folders of runs."""
 
+import csv
 import json
 import os
 import signal
@@ -385,6 +386,17 @@ def write_umaze(turns=1):
     )
 
 
+def tiny_run(folder, **settings):
+    tiny = {"hidden_dims": [8], "batch_size": 4, "max_steps": 2, "eval_episodes": 1}
+    dataset = "iql/antmaze-waiting/umaze-v0"
+    return a_run(folder, dataset=dataset, seed=0, progress=False, **tiny, **settings)
+
+
+def read_members(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def load(dataset, **choices):
     return load_dataset(Config(dataset=dataset, progress=False, **choices))
 
@@ -410,6 +422,36 @@ def test_the_mirrored_dataset_has_the_same_data_and_another_maze(umaze):
     np.testing.assert_array_equal(there.transitions.rewards, [1, 0, 0, 0])
     with pytest.raises(ValueError, match="rewards of iql/antmaze-mirrored/umaze-v0 differ"):
         elsewhere.check_same_transitions(load("iql/antmaze-waiting/umaze-v0"), there)
+
+
+def test_a_policy_is_evaluated_in_the_mirrored_maze(umaze, tmp_path):
+    own = tiny_run(tmp_path / "stored" / "run", maze_goal="stored", maze_walls="data")
+    assert bench.train_together([own]) == []
+    elsewhere.evaluate_elsewhere(own, mirrored_umaze.make_mirrored("umaze"))
+    found = elsewhere.elsewhere(own)
+    assert (found["update"], found["dataset"]) == (2, "iql/antmaze-mirrored/umaze-v0")
+    assert (found["positions_in_walls"], found["episodes"]) == (0.2, 1)
+    relabelled = tiny_run(tmp_path / "relabelled" / "run")
+    assert bench.train_together([relabelled]) == []
+    with pytest.raises(ValueError, match="rewards of iql/antmaze-mirrored/umaze-v0 differ"):
+        elsewhere.evaluate_elsewhere(relabelled, "iql/antmaze-mirrored/umaze-v0")
+
+
+def test_runs_are_trained_together(umaze, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    cloning = tiny_run(runs / "bc-seed0", temperature=0.0)
+    broken = tiny_run(runs / "broken-seed0", value_lr=1e30, critic_lr=1e30)
+    assert bench.train_together([tiny_run(runs / "iql-seed0"), cloning, broken]) == [broken]
+    assert cloning.is_finished()
+    assert cloning.record()["config"]["temperature"] == 0.0
+    members = read_members(runs / "members.csv")
+    assert [(row["member"], row["temperature"]) for row in members[:2]] == [
+        ("iql-seed0", "10.0"),
+        ("bc-seed0", "0.0"),
+    ]
+    with pytest.raises(SystemExit):
+        bench.finish([broken])
+    assert "broken-seed0 failed: " in capsys.readouterr().err
 
 
 def test_the_mirrored_dataset_is_made_again_when_the_data_are(umaze):

@@ -98,6 +98,10 @@ class Faulty(Lottery):
         return observation, reward, terminated, truncated, info
 
 
+def tenfold() -> gym.Env:
+    return gym.wrappers.TransformReward(Lottery(), lambda reward: 10 * reward)
+
+
 def ones(observations):
     return np.ones((len(observations), 1))
 
@@ -195,6 +199,14 @@ def test_environments_are_spread_over_the_processes():
     pids = {trajectory[0, 0] for trajectory in result.trajectories}
     assert len(pids) == 2
     assert np.float32(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_environments_may_differ(processes):
+    with Evaluator([Lottery, Lottery, tenfold, tenfold], 4, processes) as evaluator:
+        first, second = evaluator.run_side_by_side(ones, EPISODES, [SEED, SEED + 1])
+    np.testing.assert_array_equal(first.returns, direct(EPISODES)[0])
+    np.testing.assert_array_equal(second.returns, 10 * np.array(direct(EPISODES, SEED + 1)[0]))
 
 
 @pytest.mark.parametrize("processes", [1, 2])

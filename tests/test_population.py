@@ -47,12 +47,13 @@ def assert_close(actual, expected, atol=1e-5):
         np.testing.assert_allclose(x, y, atol=atol)
 
 
-def together(indices, in_turn):
+def together(indices, in_turn, datasets=None):
     """Each member's state and metrics, trained with the others."""
+    datasets = datasets or [make_transitions(64)] * len(indices)
     placement = Placement.of(len(indices))
     population, metrics = update_population_n(
         placement.spread(stack([make(i) for i in indices])),
-        placement.place(Pool.of([make_transitions(64)] * len(indices))),
+        placement.place(Pool.of(datasets)),
         np.int32(UPDATES),
         batch_size=8,
         mesh=placement.mesh,
@@ -75,6 +76,26 @@ def alone():
 def test_a_population_is_its_members_on_their_own(alone, in_turn):
     for actual, expected in zip(together(range(4), in_turn), alone, strict=True):
         assert_close(actual, expected, atol=0.0 if in_turn else 1e-5)
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_members_may_have_data_of_their_own(alone, in_turn):
+    same, other = make_transitions(64), make_transitions(40, seed=1)
+    members = together([0, 1, 2, 3], in_turn, [other, same, other, same])
+    for i, actual in enumerate(members):
+        expected = alone[i]
+        if i in (0, 2):
+            expected = update_n(make(i), jax.device_put(other), UPDATES, batch_size=8)
+        assert_close(actual, expected, atol=0.0 if in_turn else 1e-5)
+
+
+def test_a_pool_holds_each_dataset_once():
+    one, other = make_transitions(64), make_transitions(40, seed=1)
+    pool = Pool.of([other, one, other])
+    assert (pool.first.tolist(), pool.size.tolist()) == ([0, 40, 0], [40, 64, 40])
+    assert pool.transitions.size == 104
+    np.testing.assert_array_equal(pool.transitions.rewards[40:], one.rewards)
+    assert Pool.of([one, one]).transitions is one
 
 
 def test_adding_members_changes_no_other(alone):

@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from iql_jax import evaluate, offline_sweep, population_run, report
+from iql_jax import evaluate, offline_sweep, population_folder, population_run, report
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
@@ -25,7 +25,7 @@ from iql_jax.interrupts import Interrupted
 from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import train_sweep
-from iql_jax.run import load_state
+from iql_jax.run import load_state, open_runs
 from iql_jax.run_evaluation import PopulationEvaluation
 from iql_jax.sweep import members_of
 
@@ -47,6 +47,7 @@ CONFIG = from_mapping(
         "progress": False,
     }
 )
+OTHER_DATASET = "iql/pointmaze/medium-v0"
 SWEEP = [{"expectile": 0.6}, {"expectile": 0.9, "critic_lr": 1e-3}]
 NAMES = [
     f"expectile_{e}-{more}seed_{seed}"
@@ -61,7 +62,8 @@ def datasets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
-        make(CONFIG.dataset, steps=1_500, seed=0, progress=False)
+        for dataset in (CONFIG.dataset, OTHER_DATASET):
+            make(dataset, steps=1_500, seed=0, progress=False)
         yield
 
 
@@ -115,6 +117,39 @@ def test_a_member_is_the_very_run_on_its_own(finished, tmp_path, i):
     before = (own / "metrics.csv").read_text()
     train_offline(member.config, own)
     assert (own / "metrics.csv").read_text() == before
+
+
+def test_members_with_data_of_their_own_train_together(tmp_path, monkeypatch):
+    # As where members are updated at once; in turn, for the sake of the same numbers.
+    monkeypatch.setattr(population_folder, "maps_in_turn", lambda: False)
+    sweep = [
+        {"dataset": CONFIG.dataset},
+        {"dataset": OTHER_DATASET, "maze_terminate_at_success": False},
+        {"dataset": OTHER_DATASET, "maze_goal": "episode"},  # Observed: of another layout.
+    ]
+    mixed = members_of(CONFIG, sweep)
+    rows = train_sweep(mixed, tmp_path / "together")
+    assert [row["dataset"] for row in rows] == [member["dataset"] for member in sweep]
+    planned = json.loads((tmp_path / "together" / "population.json").read_text())
+    assert planned["populations"] == [[mixed[0].name, mixed[1].name], [mixed[2].name]]
+    for member in mixed:
+        alone = tmp_path / f"alone-{member.name}"
+        train_offline(member.config, alone)
+        own = tmp_path / "together" / member.name
+        assert_same_member(own, alone, member.config)
+        records = [json.loads((folder / "config.json").read_text()) for folder in (own, alone)]
+        assert records[0]["dataset"] == records[1]["dataset"]
+        assert (own / "value_map.png").exists()
+
+
+def test_data_of_other_shapes_do_not_train_together(tmp_path):
+    configs = [CONFIG, dataclasses.replace(CONFIG, maze_goal="episode")]
+    with (
+        pytest.raises(UserError, match=r"\(iql.*: 4 and 2; iql.*: 6 and 2\); --config.population_"),
+        open_runs(configs, [tmp_path / "a", tmp_path / "b"]),
+    ):
+        pass
+    assert not list(tmp_path.glob("*/config.json"))
 
 
 def test_a_member_can_be_evaluated(finished, capsys):

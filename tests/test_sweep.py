@@ -161,6 +161,22 @@ def test_members_of_other_structure_are_another_population():
     assert [len(group) for group in groups] == [2, 2, 1, 1, 1, 1]
 
 
+def test_data_of_one_layout_train_together_where_members_are_updated_at_once():
+    sweep = [
+        {"dataset": "toy/a-v0"},
+        {"dataset": "toy/wide-v0"},
+        {"dataset": "toy/b-v0", "reward_transform": "minus_one", "top_episodes": 0.1},
+        {"dataset": "toy/a-v0", "maze_drop": "waiting", "expectile": 0.9},
+        {"dataset": "toy/b-v0", "batch_size": 8},
+    ]
+    members = members_of(CONFIG, sweep)
+    groups = populations(members, 0, layout=lambda config: config.dataset == "toy/wide-v0")
+    assert [[members.index(member) for member in group] for group in groups] == [
+        [0, 2, 3], [1], [4],
+    ]  # fmt: skip
+    assert [len(group) for group in populations(members, 0)] == [1, 1, 1, 1, 1]
+
+
 def test_a_population_is_cut_into_parts_of_the_given_size():
     members = members_of(dataclasses.replace(CONFIG, num_seeds=5))
     assert [len(group) for group in populations(members, 2)] == [2, 2, 1]
