@@ -80,6 +80,12 @@ _STEPS = flags.DEFINE_integer("steps", None, "Environment steps; by default the 
 _EVAL_INTERVAL = flags.DEFINE_integer("eval_interval", None, "By default the config's.")
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", None, "By default the config's.")
 _CHECKPOINT_INTERVAL = flags.DEFINE_integer("checkpoint_interval", None, "By default the config's.")
+_DECAY = flags.DEFINE_enum(
+    "opt_decay_schedule", None, ["none", "cosine"], "Of the actor's learning rate; by default none."
+)
+_OFFLINE_RATIO = flags.DEFINE_float(
+    "offline_ratio", None, "The dataset's share of every batch; by default the config's."
+)
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve to.")
 _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
@@ -125,8 +131,10 @@ def run(task: Task, seed: int) -> FinetuneRun:
         "eval_interval": _EVAL_INTERVAL.value,
         "eval_episodes": _EVAL_EPISODES.value,
         "checkpoint_interval": _CHECKPOINT_INTERVAL.value,
+        "opt_decay_schedule": _DECAY.value,
+        "offline_ratio": _OFFLINE_RATIO.value,
     }
-    settings: dict[str, Any] = {key: number for key, number in given.items() if number is not None}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if _OFFLINE_RUNS.value:
         settings["offline_run"] = str(Path(_OFFLINE_RUNS.value.format(seed=seed)).absolute())
     return FinetuneRun(

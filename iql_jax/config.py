@@ -93,6 +93,11 @@ class Config:
         if not self.dataset:
             raise UserError("config.dataset is empty; set it to a Minari dataset id")
 
+    @property
+    def num_updates(self) -> int:
+        """The updates of the whole run."""
+        return self.max_steps
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types."""
         return _plain(dataclasses.asdict(self))
@@ -108,6 +113,7 @@ class FinetuneConfig(Config):
     num_pretraining_steps: int = 1_000_000  # Offline updates before the first environment step.
     offline_run: str = ""  # Folder of a finished offline run that takes the offline phase's place.
     max_steps: int = 1_000_000  # Environment steps.
+    # 'cosine' ends with the environment steps, and begins with this run: its offline phase, if any.
     opt_decay_schedule: str = "none"
     init_dataset_size: int = 0  # Transitions of the dataset to use, drawn at random; 0 uses all.
     replay_buffer_size: int = 2_000_000  # The dataset's and the environment's together.
@@ -116,6 +122,12 @@ class FinetuneConfig(Config):
     num_envs: int = 1  # Training environments stepped at once.
     train_freq: int = 1  # Steps of each environment between updates, which are then due for all.
     start_steps: int = 0  # Environment steps before the first update of the second phase.
+
+    @property
+    def num_updates(self) -> int:
+        """The updates of both phases; of an offline run that took the first one's place, none."""
+        offline = 0 if self.offline_run else self.num_pretraining_steps
+        return offline + max(0, self.max_steps - self.start_steps) * self.updates_per_step
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, or that do not go together."""
@@ -136,11 +148,6 @@ class FinetuneConfig(Config):
             raise UserError(
                 f"config.objective={self.objective!r} needs the action after each transition, "
                 "which fine-tuning's replay buffer does not hold; use 'iql' or 'q_learning'"
-            )
-        if self.opt_decay_schedule == "cosine":
-            raise UserError(
-                "config.opt_decay_schedule='cosine' would end the actor's learning before "
-                "fine-tuning begins; set it to 'none'"
             )
         if not (self.offline_ratio == -1 or 0 <= self.offline_ratio <= 1):
             raise UserError(

@@ -158,7 +158,6 @@ def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState
         critic=state.critic,
         value=state.value,
         target_critic_params=state.target_critic_params,
-        step=state.step,
         # Of both: runs of several seeds may go on from one.
         key=jax.random.fold_in(state.key, run.config.seed),
     )

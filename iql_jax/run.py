@@ -169,7 +169,7 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
         actor_lr=config.actor_lr,
         value_lr=config.value_lr,
         critic_lr=config.critic_lr,
-        actor_decay_steps=config.max_steps if decays else None,
+        actor_decay_steps=config.num_updates if decays else None,
         dropout_rate=config.dropout_rate,
         discrete_actions=dataset.discrete_actions,
         objective=config.objective,

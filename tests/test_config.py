@@ -169,7 +169,6 @@ def test_fine_tuning_has_the_papers_protocol_by_default():
         ({"offline_ratio": 1.01}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": -0.5}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
-        ({"opt_decay_schedule": "cosine"}, ["opt_decay_schedule", "'none'"]),
         ({"max_steps": 1_001}, ["max_steps is 1001", "num_envs (4)"]),
         ({"log_interval": 1_002}, ["log_interval", "num_envs (4)"]),
         ({"eval_interval": 1_003}, ["eval_interval", "num_envs (4)"]),

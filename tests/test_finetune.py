@@ -257,7 +257,7 @@ def test_a_run_goes_on_from_a_finished_offline_run(offline, finished, tmp_path, 
     assert first == last
     assert summary["offline_score"] == float(last["score"])
     assert summary["updates"] == 120
-    assert int(saved(tmp_path)[0].step) == 180
+    assert int(saved(tmp_path)[0].step) == 120  # Of this run; a schedule begins with it.
     # Nothing is done twice.
     before = {table: steps(tmp_path, table) for table in ("metrics", "evaluations", "episodes")}
     train_finetune(config, tmp_path)
@@ -277,7 +277,18 @@ def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_pa
     assert float(begun.hyperparameters.temperature) == 1.0
     assert float(begun.hyperparameters.dropout_rate) == 0.25
     assert np.isinf(float(begun.hyperparameters.actor_decay_steps))
+    assert int(begun.step) == 0
     assert not np.array_equal(*(jax.random.key_data(state.key) for state in (begun, theirs)))
+
+
+@pytest.mark.parametrize("starts_from", ["its own offline phase", "an offline run"])
+def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from):
+    given = {"offline_run": str(offline)} if starts_from == "an offline run" else {}
+    config = config_of(opt_decay_schedule="cosine", updates_per_step=2, start_steps=6, **given)
+    train_finetune(config, tmp_path)
+    ended = saved(tmp_path)[0]
+    expected = 2 * (config.max_steps - 6) + (0 if given else BOUNDARY)
+    assert int(ended.step) == float(ended.hyperparameters.actor_decay_steps) == expected
 
 
 @pytest.mark.parametrize(
