@@ -1,0 +1,47 @@
+"""Folders of runs, as benchmarks find them; and the benchmarks as commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import runs as bench
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_run(folder, scores, updates=400, summary=True, **settings):
+    """A run's folder with evaluations at equal distances, the last at ``updates``."""
+    folder.mkdir(parents=True)
+    at = [updates * (i + 1) // len(scores) for i in range(len(scores))]
+    dataset = {
+        "transitions": 1000,
+        "choices": {"transitions_at_goal": 25, "positions_in_walls": 0.125},
+    }
+    record = {"config": {"max_steps": updates, **settings}, "dataset": dataset}
+    (folder / "config.json").write_text(json.dumps(record))
+    rows = "".join(f"{u},{s}\n" for u, s in zip(at, scores, strict=True))
+    (folder / "evaluations.csv").write_text("update,score\n" + rows)
+    (folder / "metrics.csv").write_text(f"update,v\n{updates // 2},-9.0\n{updates},-40.0\n")
+    if summary:
+        ended = {"score": scores[-1], "updates": updates, "eval_episodes": 100}
+        (folder / "summary.json").write_text(json.dumps(ended))
+
+
+def a_run(folder, **settings):
+    return bench.Run(folder=folder, config="configs/antmaze.py", settings=settings)
+
+
+def command(name, *arguments):
+    return subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def rows(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
