@@ -1,7 +1,7 @@
 """What decides whether IQL learns from Minari's AntMaze: the reading of its rewards, or its walls.
 
     python benchmarks/antmaze_semantics.py --jobs=2 --updates=1000000 --out=semantics.md
-    python benchmarks/antmaze_semantics.py --together --updates=300000 --out=semantics.md
+    python benchmarks/antmaze_semantics.py --together --updates=150000 --eval_interval=150000
 
 Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
 succeeds on D4RL's AntMaze and fails on Minari's. ``iql/antmaze-waiting`` is collected as Minari's

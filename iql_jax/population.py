@@ -1,9 +1,9 @@
 """A population: the very update of one learner, mapped over members.
 
 Members are states of one structure that differ in their keys, parameters and hyperparameters. They
-are stacked, leaf by leaf, on a leading axis [N], and share one program. Their data, one dataset or
-several, lie in one array after the other, of which each draws from its own. No number of a member
-depends on another's.
+are stacked, leaf by leaf, on a leading axis [N], and share one program. Their datasets, one or
+several, lie one after the other in common arrays, and each member draws from its own. No number of
+a member depends on another's.
 """
 
 import dataclasses
@@ -172,11 +172,11 @@ def update_population_n(
         return map_members(update_member, in_turn)(population, pool.first, pool.size)
 
     members, same = PartitionSpec(AXIS), PartitionSpec()
-    spread: dict[str, Any] = {"transitions": same, "first": members, "size": members}
+    pool_specs: dict[str, Any] = {"transitions": same, "first": members, "size": members}
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(members, Pool(**spread), same),
+        in_specs=(members, Pool(**pool_specs), same),
         out_specs=members,
         check_vma=False,
     )

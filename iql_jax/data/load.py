@@ -36,7 +36,7 @@ DATA_KEYS = (
     "maze_drop",
     "maze_walls",
 )
-"""The keys of a config that decide which transitions it learns from, and from nothing else."""
+"""The keys of a config that say which transitions it learns from, and say nothing else."""
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centred: a
