@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from test_benchmarks import ROOT, command, rows, write_run
+from benchmark_runs import ROOT, command, rows, write_run
 
 from iql_jax.config import from_mapping
 

@@ -8,7 +8,7 @@ import sys
 import matplotlib.image
 import numpy as np
 import pytest
-from test_benchmarks import ROOT, rows
+from benchmark_runs import ROOT, rows
 
 import aggregates
 import curves
