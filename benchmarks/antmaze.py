@@ -65,10 +65,7 @@ def main(_: list[str]) -> None:
             for method in _METHODS.value
             for task in _TASKS.value
         ]
-        if _TOGETHER.value:
-            failed = bench.train_together(everything)
-        else:
-            failed = bench.run_all(everything, _FLAGS.jobs.value)
+        failed = bench.train(everything, _FLAGS.jobs.value, _TOGETHER.value)
     reports.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
         curves.draw(Path(_PICTURE.value), panels, "IQL")

@@ -82,10 +82,7 @@ def main(_: list[str]) -> None:
         trained = [cell for cell in cells() if not cell.shares_training]
         seeds = range(_FLAGS.seeds.value)
         everything = [run(cell, seed) for seed in seeds for cell in trained]
-        if _TOGETHER.value:
-            failed = bench.train_together(everything)
-        else:
-            failed = bench.run_all(everything, _FLAGS.jobs.value)
+        failed = bench.train(everything, _FLAGS.jobs.value, _TOGETHER.value)
         for cell in tqdm([cell for cell in cells() if cell.shares_training], unit="mirrored cell"):
             for seed in seeds:
                 evaluate_elsewhere(run(cell, seed), mirrored[cell.task])

@@ -222,6 +222,11 @@ def run_all(
     return failed
 
 
+def train(runs: Sequence[Run], jobs: int, together: bool) -> list[Run]:
+    """Train what is not trained yet, by ``train_together`` or ``run_all``; returns what failed."""
+    return train_together(runs) if together else run_all(runs, jobs)
+
+
 def train_together(runs: Sequence[Run]) -> list[Run]:
     """Train what is not trained yet in this process, as populations: for a GPU or TPU.
 

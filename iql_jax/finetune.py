@@ -11,7 +11,7 @@ from iql_jax import report
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.config import FinetuneConfig, defaults, from_record, kind_of
 from iql_jax.console import say
-from iql_jax.data.load import Dataset
+from iql_jax.data.load import DATA_KEYS, Dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
@@ -25,17 +25,7 @@ from iql_jax.streams import Stream, stream_seed
 
 # Settings that decide what an agent is and what it was shown: a run that goes on from another's
 # must share them.
-_SHARED = (
-    "hidden_dims",
-    "dataset",
-    "reward_transform",
-    "normalize_observations",
-    "maze_goal",
-    "maze_terminate_at_success",
-    "maze_drop",
-    "maze_walls",
-    "top_episodes",
-)
+_SHARED = ("hidden_dims", *DATA_KEYS)
 
 
 def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
