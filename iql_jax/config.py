@@ -45,6 +45,9 @@ class Config:
     dropout_rate: float = 0.0  # In the actor's hidden layers; 0 leaves dropout out.
     opt_decay_schedule: str = "cosine"  # Of the actor's learning rate: 'cosine' or 'none'.
 
+    # Other networks than the paper's.
+    layer_norm: bool = False  # In V and the critics, before each ReLU: keeps values in bounds.
+
     # Other objectives and extractions than IQL's; see iql_jax/objectives.py and extractions.py.
     objective: str = "iql"  # 'iql', 'sarsa', 'expectile_sarsa' or 'q_learning'.
     extraction: str = "awr"  # 'awr', 'ddpgbc' or 'bc'.

@@ -25,7 +25,7 @@ from iql_jax.streams import Stream, stream_seed
 
 # Settings that decide what an agent is and what it was shown: a run that goes on from another's
 # must share them.
-_SHARED = ("hidden_dims", *DATA_KEYS)
+_SHARED = ("hidden_dims", "layer_norm", *DATA_KEYS)
 
 
 def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:

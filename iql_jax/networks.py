@@ -31,20 +31,28 @@ def dense(features: int, name: str) -> nn.Dense:
 
 
 def hidden_layers(
-    x: Array, hidden_dims: Sequence[int], regularize: Callable[[Array], Array] = lambda x: x
+    x: Array,
+    hidden_dims: Sequence[int],
+    *,
+    layer_norm: bool = False,
+    regularize: Callable[[Array], Array] = lambda x: x,
 ) -> Array:
     """Dense layers with ReLU, named hidden_0, hidden_1, ... in the module that calls this.
 
     Args:
         x: [..., input_dim].
         hidden_dims: Width of each layer.
+        layer_norm: Whether to normalise what enters each ReLU, by norm_0, norm_1, ...
         regularize: Applied to the output of each layer.
 
     Returns:
         [..., hidden_dims[-1]].
     """
     for i, features in enumerate(hidden_dims):
-        x = regularize(nn.relu(dense(features, name=f"hidden_{i}")(x)))
+        x = dense(features, name=f"hidden_{i}")(x)
+        if layer_norm:
+            x = nn.LayerNorm(name=f"norm_{i}")(x)
+        x = regularize(nn.relu(x))
     return x
 
 
@@ -59,14 +67,21 @@ def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
 
 
 class ScalarMLP(nn.Module):
-    """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions."""
+    """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions.
+
+    With ``layer_norm`` the output is bounded by the weights of the last layer, whatever comes in.
+    States unlike all of the data then have no extreme values, which bootstrapping would keep (Ball
+    et al., "Efficient Online Reinforcement Learning with Offline Data", 2023,
+    https://arxiv.org/abs/2302.02948).
+    """
 
     hidden_dims: Sequence[int]
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> jax.Array:
         """Map [..., input_dim] to [...]."""
-        hidden = hidden_layers(inputs, self.hidden_dims)
+        hidden = hidden_layers(inputs, self.hidden_dims, layer_norm=self.layer_norm)
         return jnp.squeeze(dense(1, name="out")(hidden), axis=-1)
 
 
@@ -75,13 +90,17 @@ class Critics(nn.Module):
 
     hidden_dims: Sequence[int]
     num_critics: int = 2
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> jax.Array:
         """Map [B, observation_dim] and [B, action_dim] to Q values [num_critics, B]."""
         inputs = jnp.concatenate([observations, actions], axis=-1)
         # A loop rather than a mapped axis: separate products run faster than batched ones on a CPU.
-        critics = [ScalarMLP(self.hidden_dims, name=f"q{i + 1}") for i in range(self.num_critics)]
+        critics = [
+            ScalarMLP(self.hidden_dims, self.layer_norm, name=f"q{i + 1}")
+            for i in range(self.num_critics)
+        ]
         return jnp.stack([critic(inputs) for critic in critics])
 
 
@@ -115,7 +134,9 @@ class GaussianPolicy(nn.Module):
         Returns:
             Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
         """
-        hidden = hidden_layers(observations, self.hidden_dims, dropout_of(self, dropout_rate))
+        hidden = hidden_layers(
+            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+        )
         means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
@@ -136,5 +157,7 @@ class CategoricalPolicy(nn.Module):
             observations: [B, observation_dim].
             dropout_rate: As in ``GaussianPolicy``.
         """
-        hidden = hidden_layers(observations, self.hidden_dims, dropout_of(self, dropout_rate))
+        hidden = hidden_layers(
+            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+        )
         return Categorical(dense(self.action_dim, name="logits")(hidden))

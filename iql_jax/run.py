@@ -161,6 +161,7 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
         dataset.transitions.observations.shape[-1],
         dataset.transitions.actions.shape[-1],
         hidden_dims=config.hidden_dims,
+        layer_norm=config.layer_norm,
         expectile=config.expectile,
         temperature=config.temperature,
         max_weight=config.max_weight,

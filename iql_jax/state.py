@@ -58,6 +58,7 @@ def create_state(
     *,
     hidden_dims: Sequence[int] = (256, 256),
     num_critics: int = 2,
+    layer_norm: bool = False,
     expectile: float = 0.7,
     temperature: float = 3.0,
     max_weight: float = 100.0,
@@ -83,6 +84,7 @@ def create_state(
         action_dim: Length of an action; the number of actions where they are discrete.
         hidden_dims: Widths of the hidden layers of all networks.
         num_critics: Size of the critic ensemble.
+        layer_norm: Whether V and the critics normalise their layers; see ``networks.ScalarMLP``.
         expectile: In (0, 1); towards 1, V approaches the best action in the data.
         temperature: Multiplies the advantage in the actor's weights; 0 clones behaviour.
         max_weight: Upper clip of the actor's weights.
@@ -104,7 +106,7 @@ def create_state(
     observations = jnp.zeros((1, observation_dim))
     actions = jnp.zeros((1, action_dim))
     policy_network, critic_network, value_network = _networks(
-        tuple(hidden_dims), action_dim, num_critics, discrete_actions
+        tuple(hidden_dims), action_dim, num_critics, layer_norm, discrete_actions
     )
     critic_params = critic_network.init(critic_key, observations, actions)
 
@@ -150,12 +152,16 @@ def create_state(
 
 @functools.lru_cache
 def _networks(
-    hidden_dims: tuple[int, ...], action_dim: int, num_critics: int, discrete_actions: bool
+    hidden_dims: tuple[int, ...],
+    action_dim: int,
+    num_critics: int,
+    layer_norm: bool,
+    discrete_actions: bool,
 ) -> tuple[nn.Module, networks.Critics, networks.ScalarMLP]:
     """One instance of each network a structure, so that states of one structure share programs."""
     policy = networks.CategoricalPolicy if discrete_actions else networks.GaussianPolicy
     return (
         policy(hidden_dims, action_dim),
-        networks.Critics(hidden_dims, num_critics),
-        networks.ScalarMLP(hidden_dims),
+        networks.Critics(hidden_dims, num_critics, layer_norm),
+        networks.ScalarMLP(hidden_dims, layer_norm),
     )

@@ -295,6 +295,7 @@ def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from
     ("changes", "said"),
     [
         ({"hidden_dims": (16,)}, r"hidden_dims \[8\] -> \[16\]"),
+        ({"layer_norm": True}, "layer_norm False -> True"),
         ({"reward_transform": "none"}, "reward_transform 'minus_one' -> 'none'"),
         ({"maze_terminate_at_success": False}, "maze_terminate_at_success True -> False"),
         ({"normalize_observations": True}, "normalize_observations False -> True"),
