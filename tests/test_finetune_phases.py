@@ -1,0 +1,163 @@
+"""The two phases of fine-tuning: the offline one, or a finished offline run in its place."""
+
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from finetune_runs import (
+    BOUNDARY,
+    END,
+    assert_same_state,
+    config_of,
+    saved,
+    steps,
+    stop,
+    stop_at,
+    untimed_rows,
+)
+
+from iql_jax.errors import UserError
+from iql_jax.finetune import train_finetune
+from iql_jax.interrupts import Interrupted
+from iql_jax.metrics import read_table
+
+pytestmark = pytest.mark.usefixtures("finetune_data", "no_pictures")
+
+
+def test_the_offline_phase_is_an_offline_run_to_the_bit(offline, tmp_path, monkeypatch):
+    stop_at(monkeypatch, "metrics", BOUNDARY, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_finetune(config_of(), tmp_path)
+    assert_same_state(saved(tmp_path)[0], saved(offline)[0])
+    theirs = untimed_rows(offline / "metrics.csv")
+    ours = untimed_rows(tmp_path / "metrics.csv")
+    assert [row.pop("offline_share") for row in ours] == ["1.0"] * 3
+    assert [list(row.values()) for row in ours] == [list(row.values()) for row in theirs]
+
+
+def test_a_run_goes_on_from_a_finished_offline_run(offline, finished, tmp_path, capsys):
+    config = config_of(offline_run=str(offline), num_pretraining_steps=7)
+    summary = train_finetune(config, tmp_path)
+    assert f"going on from {offline} at step 60" in capsys.readouterr().err
+    assert steps(tmp_path, "metrics") == [80, 100, 120, 140, 160, 180]
+    assert steps(tmp_path, "evaluations") == [BOUNDARY, 100, 140, END]
+    # Evaluated first, by the same seeds: the very evaluation with which the offline run ended.
+    first = untimed_rows(tmp_path / "evaluations.csv")[0]
+    last = untimed_rows(offline / "evaluations.csv")[-1]
+    assert (first.pop("step"), first.pop("regret")) == ("60", "")
+    assert last.pop("update") == "60"
+    assert first == last
+    assert summary["offline_score"] == float(last["score"])
+    assert summary["updates"] == 120
+    assert int(saved(tmp_path)[0].step) == 120  # Of this run; a schedule begins with it.
+    # Nothing is done twice.
+    before = {table: steps(tmp_path, table) for table in ("metrics", "evaluations", "episodes")}
+    train_finetune(config, tmp_path)
+    assert {table: steps(tmp_path, table) for table in before} == before
+    assert "dropping" not in capsys.readouterr().err
+
+
+def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_path, monkeypatch):
+    stop_at(monkeypatch, "evaluations", BOUNDARY, signal.SIGTERM)
+    changes = {"actor_lr": 1e-3, "temperature": 1.0, "dropout_rate": 0.25, "seed": 7}
+    with pytest.raises(Interrupted):
+        train_finetune(config_of(offline_run=str(offline), **changes), tmp_path)
+    begun, theirs = saved(tmp_path)[0], saved(offline)[0]
+    assert_same_state(begun.actor, theirs.actor)
+    assert_same_state(begun.target_critic_params, theirs.target_critic_params)
+    assert float(begun.hyperparameters.actor_lr) == np.float32(1e-3)
+    assert float(begun.hyperparameters.temperature) == 1.0
+    assert float(begun.hyperparameters.dropout_rate) == 0.25
+    assert np.isinf(float(begun.hyperparameters.actor_decay_steps))
+    assert int(begun.step) == 0
+    assert not np.array_equal(*(jax.random.key_data(state.key) for state in (begun, theirs)))
+
+
+@pytest.mark.parametrize("starts_from", ["its own offline phase", "an offline run"])
+def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from):
+    given = {"offline_run": str(offline)} if starts_from == "an offline run" else {}
+    config = config_of(opt_decay_schedule="cosine", updates_per_step=2, start_steps=6, **given)
+    train_finetune(config, tmp_path)
+    ended = saved(tmp_path)[0]
+    expected = 2 * (config.max_steps - 6) + (0 if given else BOUNDARY)
+    assert int(ended.step) == float(ended.hyperparameters.actor_decay_steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_dims": (16,)}, r"hidden_dims \[8\] -> \[16\]"),
+        ({"layer_norm": True}, "layer_norm False -> True"),
+        ({"reward_transform": "none"}, "reward_transform 'minus_one' -> 'none'"),
+        ({"maze_terminate_at_success": False}, "maze_terminate_at_success True -> False"),
+        ({"normalize_observations": True}, "normalize_observations False -> True"),
+        ({"top_episodes": 0.5}, r"top_episodes 1\.0 -> 0\.5"),
+    ],
+)
+def test_an_offline_run_of_other_settings_is_refused(offline, tmp_path, changes, said):
+    config = config_of(offline_run=str(offline), **changes)
+    with pytest.raises(UserError, match=said):
+        train_finetune(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "summary.json").unlink(), "is not finished"),
+        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
+        (lambda folder: shutil.rmtree(folder), "holds no run"),
+    ],
+)
+def test_an_offline_run_that_is_not_all_there_is_refused(offline, tmp_path, damage, said):
+    copy = tmp_path / "copy"
+    shutil.copytree(offline, copy)
+    damage(copy)
+    with pytest.raises(UserError, match=said):
+        train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
+
+
+def test_a_fine_tuning_run_is_no_offline_run(finished, tmp_path):
+    with pytest.raises(UserError, match=r"is a fine-tuning run; name one of train_offline\.py"):
+        train_finetune(config_of(offline_run=str(finished[0])), tmp_path / "run")
+
+
+def test_a_run_that_has_gone_on_from_an_offline_run_needs_it_no_more(
+    offline, tmp_path, monkeypatch, capsys
+):
+    copy, folder = tmp_path / "copy", tmp_path / "run"
+    shutil.copytree(offline, copy)
+    changes = {"offline_run": str(copy)}
+    stop(monkeypatch, folder, "evaluations", BOUNDARY, signal.SIGTERM, **changes)
+    stop(monkeypatch, folder, "metrics", 100, signal.SIGTERM, **changes)
+    shutil.rmtree(copy)
+    capsys.readouterr()
+    summary = train_finetune(config_of(**changes), folder)
+    assert "going on from" not in capsys.readouterr().err
+    assert (summary["env_steps"], summary["updates"]) == (120, 120)
+    assert steps(folder, "evaluations") == [BOUNDARY, 100, 140, END]
+    assert summary["offline_score"] == read_table(folder / "evaluations.csv")[0]["score"]
+
+
+def test_an_offline_run_on_other_data_is_refused(offline, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(offline, copy)
+    record = json.loads((copy / "config.json").read_text())
+    record["dataset"]["fingerprint"] = "0" * 64
+    (copy / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="a run on other data"):
+        train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
+
+
+def test_an_offline_run_from_before_a_key_came_had_its_default(offline, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(offline, copy)
+    record = json.loads((copy / "config.json").read_text())
+    del record["config"]["maze_walls"], record["config"]["top_episodes"]
+    (copy / "config.json").write_text(json.dumps(record))
+    stop_at(monkeypatch, "evaluations", BOUNDARY, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
