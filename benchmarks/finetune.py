@@ -86,6 +86,9 @@ _DECAY = flags.DEFINE_enum(
 _OFFLINE_RATIO = flags.DEFINE_float(
     "offline_ratio", None, "The dataset's share of every batch; by default the config's."
 )
+_LAYER_NORM = flags.DEFINE_boolean(
+    "layer_norm", None, "In V and the critics, of the offline runs too; by default the config's."
+)
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve to.")
 _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
@@ -133,6 +136,7 @@ def run(task: Task, seed: int) -> FinetuneRun:
         "checkpoint_interval": _CHECKPOINT_INTERVAL.value,
         "opt_decay_schedule": _DECAY.value,
         "offline_ratio": _OFFLINE_RATIO.value,
+        "layer_norm": _LAYER_NORM.value,
     }
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if _OFFLINE_RUNS.value:

@@ -32,3 +32,11 @@ def compiled_programs(tmp_path_factory):
             patch.setenv(name.upper(), str(of_children[name]))
         compilation_cache.reset_cache()  # Importing the tests may have begun one without a folder.
         yield
+
+
+@pytest.fixture
+def data_folders(tmp_path, monkeypatch):
+    """Empty folders of the test's own for datasets and for their cache; that of the datasets."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "datasets"

@@ -1,27 +1,18 @@
-"""The packaged makers: planner, PointMaze collection, storage and catalog."""
+"""The packaged makers: PointMaze collection, evaluation goals, catalog."""
 
-import contextlib
 import dataclasses
-import errno
 import itertools
 import json
 import os
-import pathlib
-import resource
 import subprocess
 import sys
-import tempfile
-import time
 
 import minari
 import numpy as np
 import pytest
-from minari.data_collector import EpisodeBuffer
 
-from iql_jax.collect import catalog, collecting, point_tasks, pointmaze, storage, workers
+from iql_jax.collect import catalog, collecting, point_tasks, pointmaze
 from iql_jax.collect.plan import ScoreRun
-from iql_jax.collect.planner import UNREACHABLE, MazePlanner
-from iql_jax.collect.workspace import open_workspace
 from iql_jax.errors import UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
@@ -32,18 +23,9 @@ UMAZE = [
     [1, 0, 0, 0, 1],
     [1, 1, 1, 1, 1],
 ]
-SPLIT = [[0, 0, 1, 0], [0, 0, 1, 0]]
 ID = "iql/pointmaze/umaze-v0"
 
-
-@pytest.fixture(autouse=True)
-def datasets_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    return tmp_path / "datasets"
-
-
-def _planner(cells=UMAZE, scaling=1.0):
-    return MazePlanner(MazeMap.from_lists(cells, scaling))
+pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def _arrays(dataset_id):
@@ -56,91 +38,6 @@ def _arrays(dataset_id):
         for key in ("actions", "rewards", "terminations", "truncations"):
             found[f"{episode.id}/{key}"] = getattr(episode, key)
     return found
-
-
-class TestPlanner:
-    def test_distances_in_the_u_maze(self):
-        x = UNREACHABLE
-        np.testing.assert_array_equal(
-            _planner().distances((1, 1)),
-            [[x, x, x, x, x], [x, 0, 1, 2, x], [x, x, x, 3, x], [x, 6, 5, 4, x], [x, x, x, x, x]],
-        )
-
-    def test_distances_leave_out_what_cannot_be_reached(self):
-        x = UNREACHABLE
-        expected = [[0, 1, x, x], [1, 2, x, x]]
-        np.testing.assert_array_equal(_planner(SPLIT).distances((0, 0)), expected)
-
-    @pytest.mark.parametrize("cell", [(0, 0), (9, 1), (-1, 1)])
-    def test_a_goal_in_a_wall_is_refused(self, cell):
-        with pytest.raises(ValueError, match="not a free cell"):
-            _planner().distances(cell)
-
-    def test_following_the_next_cells_arrives_in_the_distance(self):
-        planner = MazePlanner(point_tasks.build_planner("large").maze)
-        cells = planner.maze.free_cells()
-        for goal in map(tuple, cells[::7]):
-            distances, following = planner.distances(goal), planner.next_cells(goal)
-            for cell in map(tuple, cells):
-                at, moves = cell, 0
-                while at != goal:
-                    step = following[at] - np.array(at)
-                    assert np.abs(step).sum() == 1
-                    at, moves = tuple(following[at]), moves + 1
-                assert moves == distances[cell]
-
-    def test_unreachable_cells_lead_to_themselves_and_walls_out(self):
-        following = _planner(SPLIT).next_cells((0, 0))
-        assert following[0, 3].tolist() == [0, 3]
-        # The wall's nearest free cell (first of two at distance 1) is (0, 1), which leads left.
-        assert following[0, 2].tolist() == [0, 0]
-
-    def test_waypoints_are_next_centres_and_at_last_the_goal_itself(self):
-        planner = _planner(scaling=4.0)
-        goal = np.array([-3.5, 4.5])  # In cell (1, 1), whose centre is (-4, 4).
-        xy = np.array([[-4.0, -4.0], [4.9, 0.3], [0.1, 3.0], [-4.9, 3.0]])
-        expected = [[0.0, -4.0], [4.0, 4.0], goal, goal]
-        np.testing.assert_allclose(planner.waypoints(xy, np.tile(goal, (4, 1))), expected)
-
-    def test_waypoints_for_mixed_goals_agree_with_the_tables(self):
-        planner = point_tasks.build_planner("medium")
-        generator = np.random.default_rng(0)
-        centres = planner.maze.cell_to_xy(planner.maze.free_cells())
-        xy, goals = (
-            generator.choice(centres, (5, 9)) + generator.uniform(-0.4, 0.4, (5, 9, 2))
-            for _ in range(2)
-        )
-        waypoints = planner.waypoints(xy, goals)
-        for index in np.ndindex(5, 9):
-            row, col = planner.maze.xy_to_cell(xy[index])
-            expected = planner.waypoint_table(goals[index])[row, col]
-            np.testing.assert_array_equal(waypoints[index], expected)
-
-    def test_positions_outside_the_map_find_back(self):
-        planner = _planner()
-        waypoint = planner.waypoints(np.array([-99.0, 1.0]), np.array([0.0, 1.0]))
-        np.testing.assert_allclose(waypoint, [0.0, 1.0])
-
-    def test_shapes_must_agree(self):
-        with pytest.raises(ValueError, match="differ in shape"):
-            _planner().waypoints(np.zeros((3, 2)), np.zeros(2))
-
-
-class TestController:
-    def test_the_action_is_proportional_to_the_offset_and_damped(self):
-        controller = point_tasks.PointController(_planner())
-        controller.head_for(np.array([0.25, 1.0]))  # In cell (1, 2).
-        # From cell (1, 1) to the goal: 10 * 0.09 - 0.5 and 10 * -0.02 - (-0.1).
-        np.testing.assert_allclose(
-            controller.action([-0.5 - 1e-9, 1.02, 7.0, -0.1]), (0.5, -0.1), atol=1e-6
-        )
-        assert controller.action([-1.0, 1.0, 0.0, 0.0])[0] == 1.0
-
-    def test_without_noise_it_reaches_every_goal_of_the_large_maze(self):
-        run = ScoreRun("large", seed=3, first_episode=0, episodes=10, planned=True)
-        returns = pointmaze.score_run(run).values
-        assert returns.shape == (10,)
-        assert returns.min() > 300  # Of 800 steps; the longest way takes under 500.
 
 
 class TestCollect:
@@ -306,15 +203,15 @@ class TestCatalog:
         assert catalog.twin_of("D4RL/door/human-v2") is None
         assert catalog.twin_of(ID) is None
 
-    def test_make_keeps_what_exists_unless_forced(self, datasets_folder):
+    def test_make_keeps_what_exists_unless_forced(self, data_folders):
         path = catalog.make(ID, steps=300, progress=False, score_episodes=1)
-        assert path == datasets_folder / ID
+        assert path == data_folders / ID
         catalog.make(ID, steps=400, progress=False, score_episodes=1)
         assert minari.load_dataset(ID).total_steps == 300
         catalog.make(ID, steps=400, progress=False, score_episodes=1, force=True)
         assert minari.load_dataset(ID).total_steps == 400
         assert list(minari.list_local_datasets()) == [ID]
-        assert [p.name for p in datasets_folder.iterdir()] == ["iql"]
+        assert [p.name for p in data_folders.iterdir()] == ["iql"]
 
     def test_minari_opens_the_discrete_umaze(self):
         catalog.make("iql/discrete-umaze-v0", progress=False)
@@ -348,226 +245,3 @@ class TestCatalog:
             "assert 'jax' not in sys.modules and 'flax' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
-
-
-class TestStorage:
-    @contextlib.contextmanager
-    def _new(self, dataset_id="test/it-v0", expected_bytes=1000):
-        env = point_tasks.build_environment("umaze")
-        with (
-            open_workspace(dataset_id, "digest") as workspace,
-            storage.new_dataset(
-                dataset_id,
-                workspace.folder,
-                env_spec=point_tasks.collecting_spec("umaze"),
-                observation_space=env.observation_space,
-                action_space=env.action_space,
-                expected_bytes=expected_bytes,
-            ) as data,
-        ):
-            yield data
-
-    def _leftovers(self, folder):
-        return [path for path in folder.rglob("*") if path.is_file()]
-
-    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
-    def test_nothing_remains_of_a_dataset_that_was_just_begun(self, error, datasets_folder):
-        def interrupted():
-            with self._new() as data:
-                (data.data_path / "half").write_text("made")
-                raise error
-
-        with pytest.raises(error):
-            interrupted()
-        assert self._leftovers(datasets_folder) == []
-
-    def test_an_interrupted_replacement_leaves_the_old_one(self, monkeypatch):
-        catalog.make(ID, steps=300, progress=False, score_episodes=1)
-        monkeypatch.setattr(pointmaze, "score_run", lambda _: sys.exit(1))
-        with pytest.raises(SystemExit):
-            catalog.make(ID, steps=400, progress=False, force=True, score_episodes=1)
-        assert minari.load_dataset(ID).total_steps == 300
-
-    def test_a_folder_of_other_datasets_is_left_alone(self, datasets_folder):
-        with self._new("test/it-v0/inner-v0"):
-            pass
-        with (
-            pytest.raises(UserError, match=r"test/it-v0 holds other datasets, .*: choose another"),
-            self._new("test/it-v0"),
-        ):
-            pytest.fail("that would be the end of the other one")
-        assert list(minari.list_local_datasets()) == ["test/it-v0/inner-v0"]
-
-    def test_no_dataset_lies_in_another(self):
-        with self._new("test/it-v0"):
-            pass
-        with (
-            pytest.raises(UserError, match=r"would lie in the dataset .*test/it-v0"),
-            self._new("test/it-v0/more/inner-v0"),
-        ):
-            pytest.fail("nobody would find it")
-
-    def test_an_empty_folder_gives_way(self, datasets_folder):
-        (datasets_folder / "test" / "it-v0").mkdir(parents=True)
-        with self._new("test/it-v0"):
-            pass
-        assert list(minari.list_local_datasets()) == ["test/it-v0"]
-
-    def test_another_disk_is_said_before_anything_is_begun(self, datasets_folder):
-        memory = pathlib.Path("/dev/shm")
-        datasets_folder.mkdir()
-        if not memory.is_dir() or memory.stat().st_dev == datasets_folder.stat().st_dev:
-            pytest.skip("there is one disk only")
-        with tempfile.TemporaryDirectory(dir=memory) as folder:
-            (datasets_folder / "test").symlink_to(folder)
-            with (
-                pytest.raises(UserError, match=rf"from {datasets_folder}, .* to .*another disk"),
-                self._new("test/it-v0"),
-            ):
-                pytest.fail("it could not be put in place")
-
-    def test_a_folder_that_may_not_be_written_is_said_before_too(
-        self, datasets_folder, monkeypatch
-    ):
-        (datasets_folder / "test").mkdir(parents=True)
-        # Not by its mode, which does not bind the superuser.
-        monkeypatch.setattr(os, "access", lambda path, mode: path != datasets_folder / "test")
-        with (
-            pytest.raises(UserError, match=r"cannot be put in .*test: the folder is not writable"),
-            self._new("test/it-v0"),
-        ):
-            pytest.fail("it could not be put in place")
-
-    def test_a_move_that_fails_is_said(self, datasets_folder, monkeypatch):
-        def fail(source, target):
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-        def begun():
-            with self._new("test/it-v0"):
-                monkeypatch.setattr(os, "replace", fail)
-
-        message = rf"from {datasets_folder}/.*new to {datasets_folder}/test/it-v0: Invalid"
-        with pytest.raises(UserError, match=message):
-            begun()
-
-    def test_no_room_is_said_before_anything_is_begun(self, datasets_folder):
-        def begun():
-            with self._new(expected_bytes=10**18):
-                pytest.fail("there is no such room")
-
-        with pytest.raises(UserError, match=r"no space left to make the dataset in .* MB more"):
-            begun()
-        assert self._leftovers(datasets_folder) == []
-
-    def test_no_room_for_more_episodes(self, datasets_folder):
-        episode = EpisodeBuffer(
-            observations={"observation": np.zeros((200_001, 4))},
-            actions=np.zeros((200_000, 2), np.float32),
-            rewards=np.zeros(200_000),
-            terminations=np.zeros(200_000, bool),
-            truncations=np.zeros(200_000, bool),
-        )
-
-        def begun():
-            with self._new() as data:
-                storage.add_episodes(data, [episode])
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, hard))
-        try:
-            with pytest.raises(UserError, match=r"MB more are needed \(File too large"):
-                begun()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert self._leftovers(datasets_folder) == []
-
-    def test_a_folder_that_cannot_be_made(self, tmp_path, monkeypatch):
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file"))
-
-        def begun():
-            with self._new():
-                pytest.fail("this is no folder")
-
-        with pytest.raises(UserError, match="cannot write to Minari's folder"):
-            begun()
-
-    def test_the_bound_on_the_size_holds(self):
-        shard = pointmaze.Shard("umaze", seed=0, index=0, steps=3000)
-        episodes = pointmaze.cut_episodes(pointmaze.collect_shard(shard))
-        with self._new() as data:
-            storage.add_episodes(data, episodes)
-            size = (data.data_path / "main_data.hdf5").stat().st_size
-        assert size <= sum(map(storage._stored_bytes, episodes)) <= 2 * size
-        assert size <= 3000 * pointmaze._FILE_BYTES
-
-
-def _double(number):
-    return 2 * number
-
-
-def _die(number):
-    if number == 1:
-        os._exit(9)
-    return number
-
-
-def _sleep(seconds):
-    time.sleep(seconds)
-
-
-class TestWorkers:
-    @pytest.mark.parametrize("processes", [1, 2])
-    def test_results_come_in_order(self, processes):
-        with workers.run_in_order(_double, range(20), processes) as results:
-            assert list(results) == list(range(0, 40, 2))
-
-    @pytest.mark.parametrize("processes", [1, 2])
-    def test_nothing_to_do(self, processes):
-        with workers.run_in_order(_double, [], processes) as results:
-            assert list(results) == []
-
-    def test_a_killed_process_is_said(self):
-        with (
-            pytest.raises(UserError, match="process was killed"),
-            workers.run_in_order(_die, range(4), 2) as results,
-        ):
-            list(results)
-
-    def test_tasks_under_way_are_left_where_the_block_is(self):
-        start = time.monotonic()
-        with workers.run_in_order(_sleep, [0, 600, 600, 600, 600], 2) as results:
-            next(results)
-        assert time.monotonic() - start < 60
-
-    @pytest.mark.parametrize("processes", [1, 2])
-    def test_a_check_stops_the_work(self, processes):
-        def check():
-            if done:
-                raise KeyboardInterrupt
-
-        def work():
-            with workers.run_in_order(_sleep, [0, 600, 600], processes, check) as results:
-                done.append(next(results))
-                next(results)
-
-        done = []
-        start = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            work()
-        assert time.monotonic() - start < 60
-
-    def test_a_signal_to_all_processes_is_not_taken_for_a_lack_of_memory(self, monkeypatch):
-        def check():
-            calls.append(None)
-            if len(calls) > 1:  # Not before the processes are started.
-                raise KeyboardInterrupt
-
-        def work():
-            with workers.run_in_order(_die, [1, 1], 2, check) as results:
-                next(results)
-
-        calls = []
-        monkeypatch.setattr(workers, "_CHECK_SECONDS", 600)
-        with pytest.raises(KeyboardInterrupt):
-            work()

@@ -13,10 +13,7 @@ from iql_jax.data.load import load_dataset
 ID = "iql/halfcheetah/gaits-v0"
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def test_a_gait_is_a_sine_for_each_joint():

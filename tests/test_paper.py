@@ -31,10 +31,7 @@ EXACT = {
 EXACT_ROWS = {"figure2": ["optimal"]}
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def table(name, folder=RESULTS):
