@@ -69,9 +69,9 @@ def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
 class ScalarMLP(nn.Module):
     """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions.
 
-    With ``layer_norm`` the output is bounded by the weights of the last layer, whatever comes in.
-    States unlike all of the data then have no extreme values, which bootstrapping would keep (Ball
-    et al., "Efficient Online Reinforcement Learning with Offline Data", 2023,
+    With ``layer_norm`` the output is bounded by the weights from the last norm on, whatever comes
+    in. States unlike all of the data then have no extreme values, which bootstrapping would keep
+    (Ball et al., "Efficient Online Reinforcement Learning with Offline Data", 2023,
     https://arxiv.org/abs/2302.02948).
     """
 

@@ -9,6 +9,19 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
+from iql_jax.config import Config
+from iql_jax.data.load import load_dataset
+
+BOX = "test/box-v0"
+
+UMAZE = [
+    [1, 1, 1, 1, 1],
+    [1, 0, 0, 0, 1],
+    [1, 1, 1, 0, 1],
+    [1, 0, 0, 0, 1],
+    [1, 1, 1, 1, 1],
+]
+
 
 def code(field, episode, steps, width):
     """Numbers that name their field, episode, step and component; exact in float32."""
@@ -101,3 +114,12 @@ ANT_MAZE_V5 = "gymnasium_robotics.envs.maze.ant_maze_v5:AntMazeEnv"
 def maze_spec(maze_map, entry_point=POINT_MAZE, **kwargs):
     """The text of a maze environment's EnvSpec."""
     return spec_json(entry_point, "Maze-v3", 300, maze_map=maze_map, **kwargs)
+
+
+def write_box():
+    """BOX: three episodes of 3, 1 and 5 transitions; the one in the middle terminates."""
+    return write_dataset(BOX, coded_episodes(), box(4), env_spec=spec_json())
+
+
+def load(dataset=BOX, **choices):
+    return load_dataset(Config(dataset=dataset, progress=False, **choices))

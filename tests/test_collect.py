@@ -10,19 +10,13 @@ import sys
 import minari
 import numpy as np
 import pytest
+from minari_datasets import UMAZE
 
 from iql_jax.collect import catalog, collecting, point_tasks, pointmaze
 from iql_jax.collect.plan import ScoreRun
 from iql_jax.errors import UserError
 from iql_jax.maze import GOAL_RADIUS, MazeMap
 
-UMAZE = [
-    [1, 1, 1, 1, 1],
-    [1, 0, 0, 0, 1],
-    [1, 1, 1, 0, 1],
-    [1, 0, 0, 0, 1],
-    [1, 1, 1, 1, 1],
-]
 ID = "iql/pointmaze/umaze-v0"
 
 pytestmark = pytest.mark.usefixtures("data_folders")

@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
+from minari_datasets import UMAZE
 
 from iql_jax.collect import point_tasks, pointmaze
 from iql_jax.collect.plan import ScoreRun
 from iql_jax.collect.planner import UNREACHABLE, MazePlanner
 from iql_jax.maze import MazeMap
 
-UMAZE = [
-    [1, 1, 1, 1, 1],
-    [1, 0, 0, 0, 1],
-    [1, 1, 1, 0, 1],
-    [1, 0, 0, 0, 1],
-    [1, 1, 1, 1, 1],
-]
 SPLIT = [[0, 0, 1, 0], [0, 0, 1, 0]]
 
 

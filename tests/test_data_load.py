@@ -7,35 +7,30 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from minari_datasets import (
+    BOX,
     box,
     change_metadata,
     code,
     coded_episodes,
     episode_buffer,
+    load,
     spec_json,
     unit_box,
+    write_box,
     write_dataset,
 )
 
 from iql_jax.config import Config
-from iql_jax.data.load import load_dataset
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.environments import make_environment
 from iql_jax.errors import NoEnvironment, UserError
-
-BOX = "test/box-v0"
 
 pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 @pytest.fixture
 def folder():
-    """Three episodes of 3, 1 and 5 transitions; the one in the middle terminates."""
-    return write_dataset(BOX, coded_episodes(), box(4), env_spec=spec_json())
-
-
-def load(dataset=BOX, **choices):
-    return load_dataset(Config(dataset=dataset, progress=False, **choices))
+    return write_box()
 
 
 def arrays(dataset):

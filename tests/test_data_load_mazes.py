@@ -11,6 +11,7 @@ from minari_datasets import (
     code,
     coded_episodes,
     episode_buffer,
+    load,
     maze_spec,
     spec_json,
     write_dataset,
@@ -18,10 +19,8 @@ from minari_datasets import (
 
 from iql_jax.collect import catalog
 from iql_jax.collect.ant_controller import packaged_controller_digest
-from iql_jax.config import Config
 from iql_jax.data import resolve
 from iql_jax.data.download import DownloadFailed
-from iql_jax.data.load import load_dataset
 from iql_jax.data.scores import ScoreRule
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
@@ -30,10 +29,6 @@ CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]  # r at x = -0.5, g at
 WALLED = [[1, 1, 1, 1], ["r", 1, 0, "g"], [1, 1, 1, 1]]  # r at x = -1.5, g at x = 1.5.
 
 pytestmark = pytest.mark.usefixtures("data_folders")
-
-
-def load(dataset, **choices):
-    return load_dataset(Config(dataset=dataset, progress=False, **choices))
 
 
 @pytest.fixture

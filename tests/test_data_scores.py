@@ -2,31 +2,21 @@
 
 import pytest
 from minari_datasets import (
-    box,
     change_metadata,
-    coded_episodes,
+    load,
     spec_json,
-    write_dataset,
+    write_box,
 )
 
-from iql_jax.config import Config
-from iql_jax.data.load import load_dataset
 from iql_jax.data.scores import D4RL_REFERENCES, ScoreRule, normalized_score, score_rule
 from iql_jax.errors import UserError
-
-BOX = "test/box-v0"
 
 pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 @pytest.fixture
 def folder():
-    """Three episodes of 3, 1 and 5 transitions; the one in the middle terminates."""
-    return write_dataset(BOX, coded_episodes(), box(4), env_spec=spec_json())
-
-
-def load(dataset=BOX, **choices):
-    return load_dataset(Config(dataset=dataset, progress=False, **choices))
+    return write_box()
 
 
 def test_scores():
