@@ -18,10 +18,8 @@ MAP = [[1, 1, 1, 1, 1], [1, "g", 0, 0, 1], [1, 1, 1, 0, 1], [1, "r", 0, 0, 1], [
 
 
 @pytest.fixture
-def umaze(tmp_path, monkeypatch):
+def umaze(data_folders):
     """An ant's way through the data's maze: (-4, -4) to (4, -4), (4, 4) and (-4, 4), the goal."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
     return write_umaze()
 
 

@@ -18,10 +18,7 @@ from iql_jax.data.__main__ import main
 ID = "iql/pointmaze/umaze-v0"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    return tmp_path / "datasets"
+pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def _make_small(steps=600):
@@ -38,10 +35,10 @@ class TestList:
         ]
         assert all(line.endswith("not made yet") for line in lines[1:])
 
-    def test_what_is_here(self, capsys, folder):
+    def test_what_is_here(self, capsys, data_folders):
         path = _make_small()
-        (folder / "other").mkdir()
-        path.rename(folder / "other" / "copy-v3")
+        (data_folders / "other").mkdir()
+        path.rename(data_folders / "other" / "copy-v3")
         _make_small()
         assert main(["list"]) == 0
         rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
@@ -50,9 +47,9 @@ class TestList:
         assert rows["other/copy-v3"][:3] == ["local", "600", episodes]
         assert float(rows[ID][3]) > 0.1
 
-    def test_a_broken_dataset_does_not_hide_the_others(self, capsys, folder):
-        (folder / "broken-v0" / "data").mkdir(parents=True)
-        (folder / "broken-v0" / "data" / "metadata.json").write_text("{")
+    def test_a_broken_dataset_does_not_hide_the_others(self, capsys, data_folders):
+        (data_folders / "broken-v0" / "data").mkdir(parents=True)
+        (data_folders / "broken-v0" / "data" / "metadata.json").write_text("{")
         assert main(["list"]) == 0
         output = capsys.readouterr()
         assert "broken-v0" in output.out
@@ -94,7 +91,7 @@ class TestMake:
         assert ID in error
 
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_a_signal_leaves_nothing_but_what_is_finished(self, folder, signum, status):
+    def test_a_signal_leaves_nothing_but_what_is_finished(self, data_folders, signum, status):
         process = subprocess.Popen(
             [sys.executable, "-m", "iql_jax.data", "make", ID, "--steps", "49999", "--no-progress"],
             stderr=subprocess.PIPE,
@@ -102,13 +99,13 @@ class TestMake:
             text=True,
         )
         deadline = time.monotonic() + 60
-        while not list(folder.glob(".iql_jax-making-*/parts-*/*.npz")):
+        while not list(data_folders.glob(".iql_jax-making-*/parts-*/*.npz")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, signum)
         _, error = process.communicate(timeout=60)
         assert process.returncode == status
-        left = [path for path in folder.rglob("*") if path.is_file()]
+        left = [path for path in data_folders.rglob("*") if path.is_file()]
         assert left
         assert {path.suffix if "parts-" in str(path) else path.name for path in left} == {
             ".npz",

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from import_files import ogbench_arrays, ogbench_view
+from import_files import load, ogbench_arrays, ogbench_view
 
-from iql_jax.config import Config
 from iql_jax.data.__main__ import main
 from iql_jax.data.episodes import read_episodes
 from iql_jax.data.imports import ogbench
 from iql_jax.data.imports.mazes import ant_maze
-from iql_jax.data.load import load_dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
 
@@ -17,21 +15,13 @@ ANT = "ogbench/antmaze-medium-navigate-v0"
 CUBE = "ogbench/cube-single-play-v0"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "datasets"
+pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def import_arrays(tmp_path, arrays, dataset_id, **options):
     path = tmp_path / "file.npz"
     np.savez_compressed(path, **arrays)
     return ogbench.import_ogbench(path, dataset_id, progress=False, **options)
-
-
-def load(dataset_id, **settings):
-    return load_dataset(Config(dataset=dataset_id, eval_episodes=0, progress=False, **settings))
 
 
 def ant_arrays(goal=(20.0, 20.0)):
@@ -115,14 +105,14 @@ class TestAntMaze:
 
 
 class TestRewards:
-    def test_none_is_an_error(self, tmp_path, capsys, folder):
+    def test_none_is_an_error(self, tmp_path, capsys, data_folders):
         np.savez(tmp_path / "file.npz", **ogbench_arrays())
         words = ["import-ogbench", str(tmp_path / "file.npz"), "--id", CUBE, "--no-progress"]
         assert main(words) == 1
         error = capsys.readouterr().err
         assert "has no rewards" in error
         assert error.count("\n") == 1
-        assert [path for path in folder.rglob("*") if path.is_file()] == []
+        assert [path for path in data_folders.rglob("*") if path.is_file()] == []
         assert main([*words, "--reward", "zero"]) == 0
         assert "(--reward zero)" in capsys.readouterr().err
         assert not load(CUBE).transitions.rewards.any()
@@ -153,7 +143,7 @@ class TestFailures:
             (lambda a: a.update({key: a[key][:0] for key in a}), "no rows"),
         ],
     )
-    def test_a_wrong_file(self, tmp_path, capsys, folder, change, message):
+    def test_a_wrong_file(self, tmp_path, capsys, data_folders, change, message):
         arrays = ant_arrays()
         change(arrays)
         np.savez(tmp_path / "file.npz", **arrays)
@@ -162,7 +152,7 @@ class TestFailures:
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-        assert [path for path in folder.rglob("*") if path.is_file()] == []
+        assert [path for path in data_folders.rglob("*") if path.is_file()] == []
 
     def test_no_file_of_the_format(self, tmp_path, capsys):
         file = tmp_path / "file.npz"
