@@ -4,7 +4,8 @@
 
 Each run is ``train_offline.py --config=configs/antmaze.py``, the paper's settings, in a process and
 a folder of its own; with --together, for a GPU or TPU, all are members of one population. BC is the
-same with --config.temperature=0, "10 % BC" besides with --config.top_episodes=0.1. Finished runs
+same with --config.temperature=0, "10 % BC" besides with --config.top_episodes=0.1 and
+--config.maze_drop=after_success, so that the best tenth are the quickest arrivals. Finished runs
 are not repeated and interrupted ones go on; --only_report runs nothing. The table (markdown) and
 the learning curves show what is finished.
 
@@ -134,10 +135,10 @@ def report() -> str:
 def footnote() -> str:
     """What the numbers of the table are, and which of them cannot be compared."""
     everything = [
-        run for method in bench.METHODS for task in TASKS for run in of_seeds(method, task)
+        run for method in bench.METHODS for task in _TASKS.value for run in of_seeds(method, task)
     ]
     cloning = [
-        run for method in ("BC", "10%BC") for task in TASKS for run in of_seeds(method, task)
+        run for method in ("BC", "10%BC") for task in _TASKS.value for run in of_seeds(method, task)
     ]
     cloned = (
         f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""

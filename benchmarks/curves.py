@@ -66,7 +66,7 @@ def spread(
 ) -> tuple[reports.FloatArray, reports.FloatArray, str]:
     """What is shaded around the mean of scores [K, U]: lower and upper bounds [U], and its name.
 
-    From three seeds on the 95 % interval of the mean; for two their range; for one nothing.
+    From three seeds on the 95 % interval of the mean; for fewer their range, for one empty.
     """
     if len(scores) < 3:
         return scores.min(axis=0), scores.max(axis=0), RANGE
@@ -112,7 +112,8 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
 
 def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     mean = panel.scores.mean(axis=0)
-    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean")
+    what = "mean" if len(panel.scores) > 1 else "one seed"
+    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, {what}")
     axes.plot(panel.steps[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
     if len(panel.scores) > 1:
         low, high, name = spread(panel.scores, panel.bounds)

@@ -55,6 +55,7 @@ def main() -> int:
         config: Config = from_mapping({**record["config"], "progress": False})
         dataset = load_dataset(config)
         check_same_data(options.run, record, dataset.record)
+        check_other_seed(dataset, options.seed)
         state, step = load_state(options.run, config, dataset)
         others = made_anew(dataset, config, options.steps, options.seed)
     except UserError as error:
@@ -62,6 +63,13 @@ def main() -> int:
         return 1
     reports.publish(report(state, step, dataset, others), options.out)
     return 0
+
+
+def check_other_seed(dataset: Dataset, seed: int) -> None:
+    """Refuse the seed that the run's own data were made with: part of them would come again."""
+    own = (dataset.record["collection"] or {}).get("seed")
+    if own == seed:
+        raise UserError(f"--seed {seed} is that of the run's own data: give another")
 
 
 def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transitions:

@@ -120,8 +120,7 @@ def kill_at(folder: Path, target: float, seconds: float) -> str:
         while process.poll() is None and last_step(folder) < target:
             time.sleep(0.05)
         time.sleep(seconds)
-        process.kill()
-        return process.communicate()[1]
+        return sessions.kill(process)
 
 
 def last_step(folder: Path) -> int:

@@ -1,5 +1,6 @@
 """Sessions of one run, each in a process of its own: killed, or brought to their end."""
 
+import contextlib
 import csv
 import subprocess
 import sys
@@ -27,11 +28,19 @@ def finish(command: Sequence[str]) -> str:
 def kill_after(command: Sequence[str], seconds: float) -> str:
     """Start the run and kill it; what it said until then."""
     with start(command) as process:
-        try:
-            return process.communicate(timeout=seconds)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.communicate()[1]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        return kill(process)
+
+
+def kill(process: subprocess.Popen[str]) -> str:
+    """Kill a session, or end the program if it has failed by itself; what it said."""
+    status = process.poll()
+    process.kill()
+    said = process.communicate()[1]
+    if status not in (None, 0):
+        sys.exit(f"a session failed before it was killed:\n{said}")
+    return said
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

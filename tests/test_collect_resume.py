@@ -1,5 +1,6 @@
 """A making that is interrupted goes on from what is finished, to the same bits."""
 
+import errno
 import functools
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import minari
 import numpy as np
@@ -313,6 +315,33 @@ def test_a_dataset_that_is_a_link_is_replaced_and_what_it_leads_to_left(root, un
     assert _contents(MAKE(force=True)) == uninterrupted
     assert not (root / ID).is_symlink()
     assert _contents(elsewhere) == before
+    assert _hidden(root) == []
+
+
+def test_a_replacement_that_fails_leaves_the_dataset_where_it_was(root, monkeypatch):
+    before = _contents(MAKE(steps=300))
+    move = os.replace
+
+    def fail(source, target):
+        if Path(source).name == "new":
+            raise PermissionError(errno.EACCES, "not allowed")
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(UserError, match=f"to {root / ID}: not allowed"):
+            MAKE(force=True)
+    assert _contents(root / ID) == before
+
+
+def test_a_kill_between_the_two_moves_of_a_replacement_is_mended(root):
+    before = _contents(MAKE(steps=300))
+    folder = root / ".iql_jax-making-iql.pointmaze.umaze-v0"
+    folder.mkdir()
+    (root / ID).rename(folder / "old")
+    with pytest.raises(RuntimeError, match="the next making"), open_workspace(ID, "digest"):
+        raise RuntimeError("the next making fails too")
+    assert _contents(root / ID) == before
     assert _hidden(root) == []
 
 

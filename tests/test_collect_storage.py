@@ -116,7 +116,7 @@ class TestStorage:
             with self._new("test/it-v0"):
                 monkeypatch.setattr(os, "replace", fail)
 
-        message = rf"from {data_folders}/.*new to {data_folders}/test/it-v0: Invalid"
+        message = rf"from {data_folders}/.* to {data_folders}/test/it-v0: Invalid"
         with pytest.raises(UserError, match=message):
             begun()
 

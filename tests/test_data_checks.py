@@ -3,6 +3,7 @@
 import copy
 import json
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
@@ -141,11 +142,13 @@ class TestEndings:
         text = "1 episodes end by termination, 2 by truncation, 1 without either"
         assert finding.text == text
 
-    @pytest.mark.parametrize("field", ["terminations", "truncations"])
-    def test_an_end_in_the_middle(self, maze_episodes, field):
+    @pytest.mark.parametrize(
+        ("field", "level"), [("terminations", "note"), ("truncations", "defect")]
+    )
+    def test_an_end_in_the_middle(self, maze_episodes, field, level):
         getattr(maze_episodes, field)[3] = True
         finding = checks.check_endings(maze_episodes)[0]
-        assert finding.level == "defect"
+        assert finding.level == level
         assert finding.text == f"1 {field} before the last step of an episode"
 
 
@@ -244,6 +247,9 @@ class TestWalls:
         assert walls.level == "defect"
         # Three of twelve lie left of x = -1.
         assert "25.0 % of the data's positions lie in walls of the evaluation" in walls.text
+        # The goal is then that of the maze which the data are from, as in loading.
+        goal = next(finding for finding in findings if finding.topic == "evaluation goal")
+        assert goal.text == "1 steps of 1 episodes end at (1.5, 0)"
 
     @pytest.mark.parametrize(
         ("far", "level", "text"),
@@ -257,7 +263,7 @@ class TestWalls:
         positions = np.zeros((40, 2), np.float32)
         positions[:far] = 9.0
         maze_episodes.observations["achieved_goal"] = positions
-        finding = checks.check_walls(maze_episodes, maze, maze)
+        finding = checks.check_evaluation(maze_episodes, maze, maze)[0]
         assert finding.level == level
         assert finding.text.startswith(text)
         if level == "defect":
@@ -329,6 +335,14 @@ class TestEnvironments:
         (finding,) = environment_checks.check_environments(spaces)
         assert finding.level == "defect"
         assert "those of the dataset are [4]" in finding.text
+
+    def test_without_a_time_limit(self):
+        spec = gym.spec("HalfCheetah-v4").to_json()
+        assert environment_checks.check_environments({"env_spec": spec})[0].level == "ok"
+        spec = json.dumps(json.loads(spec) | {"max_episode_steps": None})
+        (finding,) = environment_checks.check_environments({"env_spec": spec})
+        assert finding.level == "defect"
+        assert "HalfCheetah-v4 has no time limit" in finding.text
 
     @pytest.mark.parametrize("space", ['{"type": "Box", "sha', '{"type": "Knob"}'])
     @pytest.mark.parametrize("key", ["observation_space", "action_space"])

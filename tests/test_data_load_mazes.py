@@ -89,6 +89,14 @@ def test_the_environment_says_what_a_mazes_data_mean(corridor):
         load("test/corridor-v0", eval_episodes=0)
 
 
+def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(corridor):
+    stranger = json.loads(maze_spec(CORRIDOR)) | {"entry_point": "lab.mazes:Maze"}
+    change_metadata(corridor, env_spec=json.dumps(stranger), eval_env_spec=maze_spec(CORRIDOR))
+    found = load("test/corridor-v0")
+    assert found.record["choices"]["maze_map"] == CORRIDOR
+    assert found.recipe.maze.goal == (0.5, 0.0)
+
+
 def test_walls_that_are_kept_and_do_no_harm_need_no_word(corridor):
     assert load("test/corridor-v0", maze_walls="evaluation").record["notes"] == []
 

@@ -70,6 +70,12 @@ def test_the_numbers_are_those_of_an_update(dataset):
     np.testing.assert_allclose(found["effective share"], share, rtol=1e-3)
 
 
+def test_the_seed_of_the_runs_own_data_is_refused(dataset):
+    held_out.check_other_seed(dataset, 4)
+    with pytest.raises(UserError, match="--seed 3 is that of the run's own data"):
+        held_out.check_other_seed(dataset, 3)
+
+
 def test_other_data_cannot_be_made_anew(dataset):
     dataset.record["id"], name = "lab/door-v0", dataset.record["id"]
     with pytest.raises(UserError, match="lab/door-v0 cannot be made with another seed"):

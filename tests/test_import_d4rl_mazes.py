@@ -110,6 +110,26 @@ class TestAntMaze:
         assert_equal(dataset.transitions, expected)
         np.testing.assert_allclose(dataset.recipe.maze.goal, [10.7, 10.8], atol=0.1)
         assert 10 < dataset.transitions.rewards.sum() == (dataset.transitions.masks == 0).sum()
+        # Fine-tuning goes on with what the data have: a bootstrap that ends at the goal.
+        assert dataset.terminates
+        assert not load(self.ID, maze_terminate_at_success=False).terminates
+
+    def test_episodes_go_on_behind_the_goal(self, tmp_path):
+        """A terminal is a step that ends at the goal, and no end of an episode."""
+        arrays = ant_maze_arrays()
+        folder = import_arrays(tmp_path, arrays, self.ID)
+        episodes = read_episodes(folder, progress=False)
+        timeouts = np.flatnonzero(arrays["timeouts"])
+        assert episodes.lengths.tolist() == np.diff([-1, *timeouts]).clip(max=49).tolist()
+        kept = d4rl_view(arrays).rows
+        assert np.array_equal(episodes.terminations, arrays["terminals"][kept] != 0)
+        last = np.cumsum(episodes.lengths) - 1
+        assert episodes.terminations.sum() > episodes.terminations[last].sum()
+        assert (episodes.terminations ^ episodes.truncations)[last].all()
+        # Else the best tenth would be the steps at the goal, each an episode of return 1.
+        best = load(self.ID, maze_drop="after_success", top_episodes=0.5)
+        assert best.record["episodes"] == 5
+        assert best.transitions.size > 5
 
     def test_by_default_rewards_are_for_the_evaluations_goal(self, tmp_path, capsys):
         arrays = ant_maze_arrays()

@@ -20,6 +20,7 @@ from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
+from iql_jax.collect.workspace import REPLACED, put_back
 from iql_jax.errors import UserError
 
 BYTES_PER_ARRAY = 4096
@@ -113,7 +114,7 @@ def new_dataset(
         yield storage
         version = importlib.metadata.version("minari")
         storage.update_metadata({"dataset_id": dataset_id, "minari_version": version})
-        _put_in_place(dataset_id, folder / "new", folder / "old")
+        _put_in_place(dataset_id, folder / "new", folder / REPLACED)
 
 
 def add_episodes(storage: MinariStorage, episodes: Sequence[EpisodeBuffer]) -> None:
@@ -175,6 +176,8 @@ def no_room_as_user_error(size: int) -> Iterator[None]:
 def _put_in_place(dataset_id: str, made: pathlib.Path, replaced: pathlib.Path) -> None:
     """Move a finished dataset to its place, and what was there before to ``replaced``.
 
+    Where the first cannot be done, the second is undone.
+
     Raises:
         UserError: if that is not possible, for other reasons than a full disk.
     """
@@ -185,10 +188,14 @@ def _put_in_place(dataset_id: str, made: pathlib.Path, replaced: pathlib.Path) -
             create_namespace(namespace)
         with contextlib.suppress(FileNotFoundError):
             os.replace(final, replaced)
-        os.replace(made, final)
+        try:
+            os.replace(made, final)
+        except OSError:
+            put_back(replaced, final)
+            raise
     except OSError as error:
         if error.errno in _FULL:
             raise
         raise UserError(
-            f"the finished dataset cannot be moved from {made} to {final}: {error.strerror}"
+            f"the finished dataset cannot be moved from {made.parent} to {final}: {error.strerror}"
         ) from error

@@ -206,13 +206,10 @@ def _states(model: SAC) -> dict[str, Any]:
 class Recorder(BaseCallback):
     """Evaluates, prints, keeps the CSV and the controllers, and takes snapshots."""
 
-    def __init__(
-        self, workdir: pathlib.Path, *, evaluate_every: int, snapshot_every: int, seed: int
-    ) -> None:
+    def __init__(self, workdir: pathlib.Path, *, evaluate_every: int, seed: int) -> None:
         super().__init__()
         self._workdir = workdir
         self._evaluate_every = evaluate_every
-        self._snapshot_every = snapshot_every
         self._seed = seed
         self._start_time = time.time()
         self._hours_before = 0.0
@@ -220,7 +217,6 @@ class Recorder(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._next_evaluation = self.num_timesteps + self._evaluate_every
-        self._next_snapshot = self.num_timesteps + self._snapshot_every
         path = self._workdir / "evaluations.csv"
         if path.exists():
             with open(path, newline="") as file:
@@ -233,8 +229,7 @@ class Recorder(BaseCallback):
         if self.num_timesteps >= self._next_evaluation:
             self._next_evaluation += self._evaluate_every
             self._evaluate()
-        if self.num_timesteps >= self._next_snapshot:
-            self._next_snapshot += self._snapshot_every
+            # Together: a resumed training then has the evaluations of its own steps.
             save_snapshot(self.model, self._workdir / "snapshot.npz")
         return True
 
@@ -270,7 +265,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate_every", type=int, default=50_000)
-    parser.add_argument("--snapshot_every", type=int, default=100_000)
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
 
@@ -284,7 +278,6 @@ def main() -> None:
     recorder = Recorder(
         options.workdir,
         evaluate_every=options.evaluate_every,
-        snapshot_every=options.snapshot_every,
         seed=options.seed,
     )
     model.learn(

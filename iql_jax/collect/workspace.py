@@ -22,6 +22,9 @@ class AnotherIsMaking(UserError):
     """Another process is making the dataset."""
 
 
+REPLACED = "old"
+"""The name, in the folder, of a dataset whose place a new one is about to take."""
+
 _PREFIX = ".iql_jax-making-"
 _LOCK = "lock"
 _PARTS = "parts-"
@@ -67,6 +70,7 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
             folder = _folder(root, dataset_id)
             stack.enter_context(_locked(folder))
             workspace = Workspace(folder, folder / f"{_PARTS}{digest}")
+            put_back(folder / REPLACED, get_dataset_path(dataset_id))
             _clear(folder, keep=workspace.parts)
             workspace.parts.mkdir(exist_ok=True)
             _clear_unfinished(workspace.parts)
@@ -90,6 +94,15 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
                 _remove(folder)
             raise
         _remove(folder)
+
+
+def put_back(replaced: pathlib.Path, final: pathlib.Path) -> None:
+    """Move a replaced dataset back to its place, if nothing has come there.
+
+    So it is where a process was killed, or failed, between the two moves.
+    """
+    if replaced.exists() and not final.exists():
+        os.replace(replaced, final)
 
 
 def is_being_made(dataset_id: str) -> bool:

@@ -10,10 +10,9 @@ import numpy.typing as npt
 from iql_jax.data.actions import DiscreteActions, discrete_actions
 from iql_jax.data.environment_checks import check_environments, check_versions
 from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_episodes, read_metadata
-from iql_jax.data.findings import Finding
-from iql_jax.data.maze_task import choose_map, maze_kind, maze_map
+from iql_jax.data.findings import Finding, Level
+from iql_jax.data.maze_task import choose_map, known_maze, maze_map
 from iql_jax.data.rewards import episode_returns
-from iql_jax.environment_specs import parse_spec
 from iql_jax.errors import UserError
 from iql_jax.maze import MazeMap, at_goal
 
@@ -64,8 +63,7 @@ def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding
         check_maze_jumps(episodes, maze),
         check_goals(episodes),
         check_success(episodes),
-        check_walls(episodes, evaluation, maze),
-        check_evaluation_goal(episodes, evaluation),
+        *check_evaluation(episodes, evaluation, maze),
         check_references(metadata),
     ]
 
@@ -118,7 +116,11 @@ def _check_discrete(actions: FloatArray, space: DiscreteActions) -> Finding:
 
 
 def check_endings(episodes: FlatEpisodes) -> list[Finding]:
-    """Count how episodes end, and look for ends in the middle."""
+    """Count how episodes end, and look for ends in the middle.
+
+    Imported mazes have terminations there, at steps that end at the goal: the bootstrap ends, and
+    the episode goes on. A time limit in the middle is a mistake.
+    """
     last = np.cumsum(episodes.lengths) - 1
     flags = {"terminations": episodes.terminations, "truncations": episodes.truncations}
     findings = []
@@ -126,7 +128,8 @@ def check_endings(episodes: FlatEpisodes) -> list[Finding]:
         inside = int(flag.sum() - flag[last].sum())
         if inside:
             text = f"{inside} {name} before the last step of an episode"
-            findings.append(Finding("defect", "endings", text))
+            level: Level = "note" if name == "terminations" else "defect"
+            findings.append(Finding(level, "endings", text))
     terminated, truncated = episodes.terminations[last], episodes.truncations[last]
     neither = int((~terminated & ~truncated).sum())
     text = f"{terminated.sum():,} episodes end by termination, {truncated.sum():,} by truncation"
@@ -166,11 +169,14 @@ def check_jumps(episodes: FlatEpisodes) -> Finding:
         return Finding("ok", "jumps", "not looked for in a single episode")
     bound = float(np.median(resets))
     count = int((changes[within] > bound).sum())
-    if count and changes[within].max() > 10 * np.median(changes[within]):
+    if not count:
+        return Finding("ok", "jumps", "no step changes the observation as much as a reset")
+    if changes[within].max() > 10 * np.median(changes[within]):
         at = _place(episodes, int(np.argmax(changes[within])))
         text = f"{count} steps change the observation more than a reset does; most of all {at}"
         return Finding("note", "jumps", text)
-    return Finding("ok", "jumps", "no step changes the observation as much as a reset")
+    text = f"{count} steps change the observation more than a reset does, none much more than most"
+    return Finding("ok", "jumps", text)
 
 
 def check_maze_jumps(episodes: FlatEpisodes, maze: MazeMap) -> Finding:
@@ -222,17 +228,23 @@ def check_success(episodes: FlatEpisodes) -> Finding:
     return Finding("ok", "success", text)
 
 
-def check_walls(episodes: FlatEpisodes, evaluation: MazeMap, collection: MazeMap) -> Finding:
-    """Look for positions in the data where the evaluation maze has walls, as loading does."""
+def check_evaluation(
+    episodes: FlatEpisodes, evaluation: MazeMap, collection: MazeMap
+) -> list[Finding]:
+    """Look for positions in walls of the evaluation maze, and for arrivals at its goal.
+
+    Where the data lie in its walls, the goal is that of the maze which loading takes instead.
+    """
     positions = episodes.observations["achieved_goal"]
     try:
         chosen, notes = choose_map(evaluation, collection, positions)
     except UserError as error:
-        return Finding("defect", "walls", str(error))
+        return [Finding("defect", "walls", str(error)), check_evaluation_goal(episodes, evaluation)]
+    level: Level = "note" if notes else "ok"
     if chosen is not evaluation:  # Known from Minari's antmaze umaze, whose walls are mirrored.
-        return Finding("defect", "walls", "; ".join(notes))
+        level = "defect"
     text = "; ".join(notes) or "every position is free space in the evaluation maze"
-    return Finding("note" if notes else "ok", "walls", text)
+    return [Finding(level, "walls", text), check_evaluation_goal(episodes, chosen)]
 
 
 def check_evaluation_goal(episodes: FlatEpisodes, evaluation: MazeMap) -> Finding:
@@ -272,13 +284,11 @@ def _arrivals(episodes: FlatEpisodes, goals: npt.NDArray[np.float32]) -> npt.NDA
 
 def _maze(metadata: dict[str, Any], key: str) -> MazeMap | None:
     """The maze of an environment named in the metadata; None if it is none, or not readable."""
-    if not metadata.get(key):
-        return None
     try:
-        spec = parse_spec(metadata[key])
-        return maze_map(spec) if maze_kind(spec) is not None else None
+        spec = known_maze(metadata.get(key))
     except UserError:  # The check of the environments reports it.
         return None
+    return None if spec is None else maze_map(spec)
 
 
 def _place(episodes: FlatEpisodes, transition: int) -> str:

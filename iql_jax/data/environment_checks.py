@@ -54,6 +54,9 @@ def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Findin
             text = f"{name} has {what} {shapes}, but those of the dataset are {expected}"
             return Finding("defect", topic, text)
     limit = json.loads(metadata[key]).get("max_episode_steps")
+    if limit is None:
+        text = f"{name} has no time limit (max_episode_steps): its episodes might never end"
+        return Finding("defect", topic, text)
     return Finding(
         "ok", topic, f"{name} builds and has the dataset's spaces; {limit} steps at most"
     )

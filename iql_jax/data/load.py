@@ -14,7 +14,7 @@ from iql_jax.console import say
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
 from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_metadata
-from iql_jax.data.maze_task import maze_kind, set_up_maze
+from iql_jax.data.maze_task import known_maze, maze_kind, set_up_maze
 from iql_jax.data.requirements import unmet_requirements
 from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
@@ -36,7 +36,7 @@ DATA_KEYS = (
     "maze_drop",
     "maze_walls",
 )
-"""The keys of a config that say which transitions it learns from, and say nothing else."""
+"""The keys of a config that say which transitions it learns from."""
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centred: a
@@ -159,14 +159,17 @@ def load_dataset(config: Config) -> Dataset:
     recipe = None
     if spec is not None:
         recipe = _recipe(config, metadata, steps, normalization, actions)
-    # A maze's episodes end at success, and what that means is the config's choice.
-    terminates = kind is None or config.maze_terminate_at_success
+    # A maze's episodes end at success, and what that means is the config's choice, unless the
+    # stored terminations, which imported data have at the goal, are kept.
+    terminates = (
+        kind is None or config.maze_terminate_at_success or not bool(transitions.masks.all())
+    )
     discrete = actions.discrete is not None
     return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
 
 
 def layout(config: Config) -> Hashable:
-    """What the shapes of a config's transitions follow from: equal where they are equal.
+    """What the shapes of transitions follow from: configs with equal layouts have equal shapes.
 
     Looks at the dataset's metadata alone, but makes or downloads a dataset that is not there.
 
@@ -237,7 +240,7 @@ def _maze_steps(
     entries = episodes.observations
     setup = set_up_maze(
         evaluation,
-        parse_spec(metadata["env_spec"]) if metadata.get("env_spec") else evaluation,
+        known_maze(metadata.get("env_spec")) or evaluation,
         positions=entries["achieved_goal"],
         observation_dim=entries["observation"].shape[1],
         goal=config.maze_goal,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
+from iql_jax.environment_specs import parse_spec
 from iql_jax.environments import MazeTask
 from iql_jax.errors import UserError
 from iql_jax.maze import NOT_THIS_MAZE, MazeMap
@@ -66,6 +67,16 @@ def maze_kind(spec: EnvSpec) -> MazeKind | None:
     return None
 
 
+def known_maze(text: str | None) -> EnvSpec | None:
+    """The specification in a text of the metadata, if it is that of a maze environment.
+
+    Raises:
+        UserError: if the text cannot be read.
+    """
+    spec = parse_spec(text) if text else None
+    return spec if spec is not None and maze_kind(spec) is not None else None
+
+
 def maze_map(spec: EnvSpec) -> MazeMap:
     """The maze of a maze environment's specification."""
     scaling = _KINDS[str(spec.entry_point).partition(":")[2]][1]
@@ -90,8 +101,9 @@ def set_up_maze(
 
     Where the data lie in the evaluation maze's walls, the collecting maze takes its place, unless
     ``walls`` forbids it: with its own marks if it marks one goal, else with those of the evaluation
-    maze, mirrored as its walls are. Where it marks one goal, that is in the middle of its cell
-    whatever ``goal`` is: success is then the same for each way to read the data.
+    maze, mirrored as its walls are. Where it marks one goal, that is in the middle of its cell, so
+    that success is the same for each way to read the data, unless the metadata tell the goal of the
+    stored rewards and ``goal`` asks for those.
 
     Args:
         evaluation: the specification of the evaluation environment.

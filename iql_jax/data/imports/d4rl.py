@@ -78,7 +78,8 @@ def import_d4rl(
     whose = "D4RL's" if time_limit is None else "--time-limit"
     if time_limit is None and found is not None:
         time_limit = found[1].time_limit
-    rows, notes = _rows(file, path, keep_timeouts, time_limit, whose)
+    in_maze = found is not None and found[1].maze is not None
+    rows, notes = _rows(file, path, keep_timeouts, time_limit, whose, in_maze)
     check_rows(rows, str(path))
     if found is None:
         name = "a dataset in D4RL's format"
@@ -123,12 +124,18 @@ def _check_dimensions(file: D4RLFile, name: str, task: D4RLTask, path: pathlib.P
 
 
 def _rows(
-    file: D4RLFile, path: pathlib.Path, keep_timeouts: bool, time_limit: int | None, whose: str
+    file: D4RLFile,
+    path: pathlib.Path,
+    keep_timeouts: bool,
+    time_limit: int | None,
+    whose: str,
+    in_maze: bool,
 ) -> tuple[Rows, list[str]]:
-    """The transitions of a file, and what to say of them, whose time limit it is too."""
+    """The transitions of a file, and the notes on them, which say ``whose`` time limit it was."""
     total = len(file.terminals)
     notes = []
-    ends = file.terminals.copy()
+    # In a maze a terminal is a step that ends at the goal, and the agent walks on.
+    ends = np.zeros_like(file.terminals) if in_maze else file.terminals.copy()
     if keep_timeouts:
         if file.next_observations is None:
             raise UserError(

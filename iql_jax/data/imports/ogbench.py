@@ -268,7 +268,9 @@ def _rows(
             f"{path} has no rewards: add an array 'rewards' to it (and 'masks', 0 where the task "
             "ends), or give --reward zero to clone its behaviour"
         )
-    return Rows(observations, arrays["actions"], rewards, terminals, kept, terminals), note
+    # A mask of 0 ends the bootstrap, not the episode, which goes on behind the reached goal.
+    no_ends = np.zeros_like(kept)
+    return Rows(observations, arrays["actions"], rewards, terminals, kept, no_ends), note
 
 
 def _sparse_rewards(observations: npt.NDArray[Any], frame: MazeFrame) -> npt.NDArray[np.float32]:

@@ -131,13 +131,12 @@ def _episodes(
         steps = slice(start, end + 1)
         ends = np.zeros(end + 1 - start, dtype=np.bool_)
         ends[-1] = True
-        terminated = bool(rows.terminals[end])
         yield EpisodeBuffer(
             observations=cast(Any, target.observations(rows.episode_observations(start, end))),
             actions=cast(Any, rows.actions[steps]),
             rewards=cast(Any, rows.rewards[steps]),
-            terminations=cast(Any, ends & terminated),
-            truncations=cast(Any, ends & (not terminated)),
+            terminations=cast(Any, rows.terminals[steps]),
+            truncations=cast(Any, ends & ~rows.terminals[steps]),
         )
 
 
