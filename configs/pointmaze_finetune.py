@@ -12,5 +12,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.max_steps = 50_000
     config.replay_buffer_size = 1_100_000
     config.eval_interval = 10_000
-    config.eval_episodes = 100
     return config

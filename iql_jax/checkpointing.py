@@ -24,7 +24,7 @@ KEPT = 3
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by update count.
+    """The checkpoints of one run, numbered by its step.
 
     A checkpoint holds a pytree of arrays (``state``) and a JSON object (``progress``). Orbax writes
     it under a temporary name and renames it when complete, so a kill leaves no torn one behind.
@@ -45,7 +45,7 @@ class Checkpoints:
                     read_only=read_only,
                     cleanup_tmp_directories=not read_only,
                     # A save takes a fraction of a second; finishing it before training goes on
-                    # keeps the logs and the checkpoint of one update count together.
+                    # keeps the logs and the checkpoint of one step together.
                     enable_async_checkpointing=False,
                 ),
             )
@@ -57,18 +57,21 @@ class Checkpoints:
         """Let go of the folder."""
         self._manager.close()
 
-    def save(self, update: int, state: Any, progress: dict[str, Any]) -> None:
-        """Save; a checkpoint of the same update count is left as it is.
+    def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
+        """Save; a checkpoint of the same step is left as it is.
+
+        (Its progress may be older: a run that was stopped in its last evaluation makes that again
+        each time it is started.)
 
         Raises:
             UserError: If the disk is full.
         """
-        if update in self._manager.all_steps():
+        if step in self._manager.all_steps():
             return
         try:
             with _quiet():
                 self._manager.save(
-                    update,
+                    step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
                     ),
@@ -77,12 +80,12 @@ class Checkpoints:
             if not is_disk_full(error):
                 raise
             raise UserError(
-                f"no space left to save update {update} in {self._folder}; free some space and run "
+                f"no space left to save step {step} in {self._folder}; free some space and run "
                 "the same command again to go on from the checkpoint before"
             ) from error
 
     def newest(self) -> int | None:
-        """The update count of the newest; None where there is none at all."""
+        """The step of the newest; None where there is none at all."""
         return self._manager.latest_step()
 
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
@@ -97,13 +100,13 @@ class Checkpoints:
             UserError: If there are checkpoints and none can be read; all are left as they are.
         """
         unreadable: dict[int, str] = {}
-        for update in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(self._manager.all_steps(), reverse=True):
             with _quiet():
-                restored = self._try_restore(update, template)
+                restored = self._try_restore(step, template)
                 if isinstance(restored, str):
                     gc.collect()
             if isinstance(restored, str):
-                unreadable[update] = restored
+                unreadable[step] = restored
                 continue
             for damaged, reason in unreadable.items():
                 say(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
@@ -118,12 +121,12 @@ class Checkpoints:
             )
         return None
 
-    def _try_restore(self, update: int, template: State) -> tuple[State, dict[str, Any]] | str:
+    def _try_restore(self, step: int, template: State) -> tuple[State, dict[str, Any]] | str:
         """A checkpoint's contents, or the reason why it cannot be read."""
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         try:
             restored = self._manager.restore(
-                update,
+                step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore()
                 ),
@@ -133,16 +136,28 @@ class Checkpoints:
             return " ".join(str(error).split())[:200]
         return restored.state, restored.progress
 
-    def _set_aside(self, updates: Iterable[int]) -> None:
+    def _set_aside(self, steps: Iterable[int]) -> None:
         hosts.barrier("all have read the checkpoints")
-        for update in updates if hosts.is_writer() else ():
-            name = f"{update}-{uuid.uuid4().hex[:8]}"
+        for step in steps if hosts.is_writer() else ():
+            name = f"{step}-{uuid.uuid4().hex[:8]}"
             aside = self._folder.with_name("damaged_checkpoints") / name
             aside.parent.mkdir(exist_ok=True)
-            (self._folder / str(update)).rename(aside)
+            (self._folder / str(step)).rename(aside)
             say(f"moved it to {aside} and going on from the checkpoint before")
         hosts.barrier("the damaged checkpoints are set aside")
         self._manager.reload()
+
+
+def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] | None:
+    """The newest readable checkpoint of a folder, in which nothing is changed; None without one.
+
+    Raises:
+        UserError: If there are checkpoints and none can be read.
+    """
+    if not folder.is_dir():
+        return None
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        return checkpoints.restore_newest(template)
 
 
 def is_disk_full(error: BaseException) -> bool:

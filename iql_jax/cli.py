@@ -91,8 +91,9 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
         reason = str(error).strip().partition("\n")[0]
         _exit(
             1,
-            f"out of memory{reason and f' ({reason})'}; make --config.population_size, "
-            "--config.replay_buffer_size or --config.batch_size smaller",
+            f"out of memory{reason and f' ({reason})'}; train fewer members at once "
+            "(--config.population_size=N), set a smaller --config.batch_size or, in fine-tuning, a "
+            "smaller --config.replay_buffer_size",
         )
 
 

@@ -222,7 +222,7 @@ def is_of_fine_tuning(key: str) -> bool:
 
 
 def kind_of(settings: Mapping[str, Any]) -> type[Config]:
-    """Of which kind of run these settings are, all of its keys."""
+    """The class of a mapping that has all keys of its kind of run."""
     return FinetuneConfig if "num_pretraining_steps" in settings else Config
 
 
@@ -245,10 +245,12 @@ def base_config() -> ml_collections.ConfigDict:
 
 def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A domain's offline config with the keys of fine-tuning at their defaults."""
-    defaults = {field.name: field.default for field in dataclasses.fields(FinetuneConfig)}
     added = set(FinetuneConfig.__annotations__)
     return ml_collections.ConfigDict(
-        {key: defaults[key] if key in added else offline[key] for key in defaults}
+        {
+            field.name: field.default if field.name in added else offline[field.name]
+            for field in dataclasses.fields(FinetuneConfig)
+        }
     )
 
 

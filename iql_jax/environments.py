@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from iql_jax.environment_specs import make_from_spec
 from iql_jax.errors import NoEnvironment, UserError
-from iql_jax.maze import GOAL_RADIUS, MazeMap
+from iql_jax.maze import MazeMap, at_goal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,8 +240,7 @@ class DatasetLayout(gym.Wrapper):
 
 
 def _at_goal(observation: dict[str, Any]) -> bool:
-    offset = np.asarray(observation["achieved_goal"]) - np.asarray(observation["desired_goal"])
-    return bool(np.linalg.norm(offset) <= GOAL_RADIUS)
+    return bool(at_goal(observation["achieved_goal"], observation["desired_goal"]))
 
 
 def _lookup(observation: Any, key: str) -> Any:

@@ -18,7 +18,7 @@ from iql_jax.errors import UserError
 from iql_jax.evaluation import Act, default_num_envs
 from iql_jax.interrupts import StopRequest
 from iql_jax.run import load_state
-from iql_jax.run_evaluation import RunEvaluation, acting, describe, evaluation_seed
+from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed, policy_of
 from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
@@ -62,7 +62,7 @@ def main(_: list[str]) -> None:
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
         seed = evaluation_seed(settings, step)
-        film(acting(state, seed, sample=_SAMPLE.value), dataset, seed, Path(_VIDEO.value))
+        film(policy_of(state, seed, sample=_SAMPLE.value), dataset, seed, Path(_VIDEO.value))
 
 
 def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:

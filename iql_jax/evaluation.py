@@ -239,7 +239,7 @@ class Evaluator:
 
 
 class _Tally:
-    """The books of one policy's evaluation, by episode.
+    """Running totals of one policy's episodes.
 
     Attributes:
         episodes: how many there will be.
@@ -281,7 +281,7 @@ class _Tally:
         self._keep(episodes, step["observations"][running])
 
     def result(self) -> EvaluationResult:
-        """The finished books."""
+        """The totals of all episodes."""
         reported = (self._successes != NO_SUCCESS_REPORTED).any()
         return EvaluationResult(
             returns=self._returns,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from iql_jax import report
-from iql_jax.checkpointing import Checkpoints
+from iql_jax.checkpointing import read_newest
 from iql_jax.config import FinetuneConfig, defaults, from_record, kind_of
 from iql_jax.console import say
 from iql_jax.data.load import DATA_KEYS, Dataset
@@ -47,11 +47,11 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         state = initial_state(config, run.dataset)
         boundary = config.num_pretraining_steps
         if config.offline_run:
-            state, boundary = _first_state(run, state)
+            state, boundary = _first_state(run, config, state)
         with Online(config, run.dataset, workdir, boundary) as online:
             phases = [online.phase()]
             if not config.offline_run and boundary > 0:
-                phases.insert(0, offline_phase(run, state, boundary))
+                phases.insert(0, offline_phase(run, boundary))
 
             def evaluate(state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
                 assert run.evaluation is not None
@@ -100,33 +100,32 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
     return dataclasses.replace(dataset, transitions=transitions)
 
 
-def _first_state(run: Run, template: IQLState) -> tuple[IQLState, int]:
+def _first_state(run: Run, config: FinetuneConfig, template: IQLState) -> tuple[IQLState, int]:
     """What the online phase of a run begins with where ``offline_run`` is set, and its step.
 
     Of a run that has a checkpoint, which holds all that it needs, the state is a template.
     """
-    folder = run.folder / "checkpoints"
-    if folder.is_dir():
-        with Checkpoints(folder, read_only=True) as checkpoints:
-            restored = checkpoints.restore_newest(template)
-        if restored is not None:
-            progress = Progress(**restored[1])
-            return template, progress.step - progress.extra["counters"]["env_steps"]
-    return _offline_agent(run, Path(run.record["config"]["offline_run"]), template)
+    restored = read_newest(run.folder / "checkpoints", template)
+    if restored is not None:
+        progress = Progress(**restored[1])
+        return template, progress.step - progress.extra["counters"]["env_steps"]
+    return _offline_agent(run, config, template)
 
 
-def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState, int]:
+def _offline_agent(run: Run, config: FinetuneConfig, template: IQLState) -> tuple[IQLState, int]:
     """The agent of a finished offline run under this run's hyperparameters, and its update count.
 
     Raises:
         UserError: If that run is of another kind, or did not come to its end.
     """
+    folder = Path(config.offline_run)
     record = read_record(folder)
     if kind_of(record["config"]) is FinetuneConfig:
         raise UserError(
             f"config.offline_run {folder} is a fine-tuning run; name one of train_offline.py"
         )
-    theirs, ours = {**defaults(), **record["config"]}, run.record["config"]
+    # A key that has come since that run was begun had what is its default now.
+    theirs, ours = {**defaults(), **record["config"]}, config.to_dict()
     changed = [
         f"{key} {theirs[key]!r} -> {ours[key]!r}" for key in _SHARED if theirs[key] != ours[key]
     ]
@@ -149,6 +148,6 @@ def _offline_agent(run: Run, folder: Path, template: IQLState) -> tuple[IQLState
         value=state.value,
         target_critic_params=state.target_critic_params,
         # Of both: runs of several seeds may go on from one.
-        key=jax.random.fold_in(state.key, run.config.seed),
+        key=jax.random.fold_in(state.key, config.seed),
     )
     return state, step

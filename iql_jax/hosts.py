@@ -66,7 +66,7 @@ def barrier(name: str) -> None:
 
 
 def exchange(content: Any) -> list[Any]:
-    """What every process knows, JSON-able, in their order."""
+    """Gather a JSON-able value from every process: one entry each, in the order of processes."""
     if jax.process_count() == 1:
         return [content]
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)

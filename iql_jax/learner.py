@@ -55,8 +55,8 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
         batch: B transitions.
 
     Returns:
-        The state after the update, and metrics: a flat dict of scalars, each a mean over the batch
-        before the network it describes has moved.
+        The state after the update, and metrics: a flat dict of scalars. Losses and values are means
+        over the batch before the network they describe has moved; ``advantage`` is the new V's.
     """
     hp = state.hyperparameters
     objective = OBJECTIVES[state.objective]

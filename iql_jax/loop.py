@@ -62,7 +62,7 @@ class Loop(Generic[State]):
     evaluate: Callable[[State, int, StopRequest], Values] | None
     template: State
     started: float
-    extra: Extra | None = None
+    extra: Extra = dataclasses.field(default_factory=Extra)
     tables: tuple[str, ...] = ()
     unit: str = "update"
     first_step: int = 0
@@ -85,8 +85,7 @@ class Loop(Generic[State]):
             if restored is not None:
                 state, progress = self.unpack(restored[0]), Progress(**restored[1])
                 say(f"resuming {self.folder} at {self.unit} {progress.step:,}")
-            if self.extra is not None:
-                self.extra.restore(progress.extra)
+            self.extra.restore(progress.extra)
             log = (self.open_log or self._run_log)(
                 {
                     "metrics": progress.logged,
@@ -139,9 +138,11 @@ class _Session(Generic[State]):
                 self._evaluate_if_due(state, stop)
                 self._save_if_due(state)
                 stop.check()
-                if self._phase() is None:
+                current = self._phase()
+                self._enter(None if current is None else current[0], state)
+                if current is None:
                     return state
-                state = self._advance(state, stop)
+                state = self._advance(state, *current, stop)
         except Interrupted as interrupted:
             self._save(state)
             raise Interrupted(
@@ -171,15 +172,22 @@ class _Session(Generic[State]):
         done = self._progress.step - begin
         return min(phase.steps - done, *(interval - done % interval for interval in intervals))
 
-    def _advance(self, state: State, stop: StopRequest) -> State:
-        progress, current = self._progress, self._phase()
-        assert current is not None
-        if current[0] is not self._begun:
-            self._begun = current[0]
-            self._begun.begin(state)
-        num_steps = self._next_stretch(*current)
+    def _enter(self, phase: Phase[State] | None, state: State) -> None:
+        """End the phase before, and begin this one, unless it is the one that goes on."""
+        if phase is self._begun:
+            return
+        if self._begun is not None:
+            self._begun.end()
+        self._begun = phase
+        if phase is not None:
+            phase.begin(state)
+
+    def _advance(self, state: State, phase: Phase[State], begin: int, stop: StopRequest) -> State:
+        """Make the steps up to where something may be due, in a phase that began at ``begin``."""
+        progress = self._progress
+        num_steps = self._next_stretch(phase, begin)
         start = time.perf_counter()
-        stretch = current[0].advance(state, num_steps, stop)
+        stretch = phase.advance(state, num_steps, stop)
         means = {
             name: np.asarray(mean, np.float64)
             for name, mean in jax.device_get(stretch.metrics).items()
@@ -191,9 +199,8 @@ class _Session(Generic[State]):
         progress.step += stretch.steps
         progress.updates += stretch.updates
         progress.summed_updates += stretch.updates
-        if self._loop.extra is not None:
-            for table, step, values in self._loop.extra.rows():
-                self._log.write(table, step, values)
+        for table, step, values in self._loop.extra.rows():
+            self._log.write(table, step, values)
         self._stop_if_not_finite(stretch.state, means, stretch.steps)
         self._bar.update(stretch.steps)
         if stretch.failure is not None:
@@ -219,9 +226,7 @@ class _Session(Generic[State]):
         if row:  # There may have been no update yet.
             seconds = progress.training_seconds - progress.training_seconds_logged
             rates = (num_updates / seconds, (progress.step - progress.logged) / seconds)
-            shown: dict[str, float | None] = {"updates_per_second": rates[0]}
-            if self._loop.extra is not None:
-                shown = self._loop.extra.columns(*rates)
+            shown = self._loop.extra.columns(*rates)
             self._log.write("metrics", progress.step, {**row, **shown, **self._clock()})
         progress.logged, progress.metric_sums, progress.summed_updates = progress.step, {}, 0
         progress.training_seconds_logged = progress.training_seconds
@@ -253,8 +258,7 @@ class _Session(Generic[State]):
 
     def _save(self, state: State) -> None:
         self._clock()
-        if self._loop.extra is not None:
-            self._progress.extra = self._loop.extra.save()
+        self._progress.extra = self._loop.extra.save()
         packed = self._loop.pack(state)
         self._checkpoints.save(self._progress.step, packed, self._progress.to_dict())
 
@@ -272,7 +276,7 @@ class _Session(Generic[State]):
         return {"wall_seconds": self._progress.wall_seconds}
 
     def _stop_if_not_finite(self, state: State, means: Means, num_steps: int) -> None:
-        # Of a population, some member has to be left: what becomes of the others is its own affair.
+        # A population goes on while any of its members is finite, and marks the others itself.
         broken = [name for name, mean in means.items() if not np.isfinite(mean).any()]
         if not broken:
             return

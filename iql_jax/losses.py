@@ -1,8 +1,8 @@
-"""The equations of Implicit Q-Learning: arrays in, arrays out, elementwise.
+"""The equations of Implicit Q-Learning: arrays in, arrays out.
 
 Equation numbers are those of Kostrikov et al., "Offline Reinforcement Learning with Implicit
-Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every function returns one number a sample;
-averaging is the caller's. Arrays of unequal shapes are refused: nothing broadcasts silently.
+Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every loss has one number for each sample, and
+``masked_mean`` averages. Arrays of unequal shapes are refused: nothing broadcasts silently.
 """
 
 import chex

@@ -2,7 +2,6 @@
 
 import csv
 import importlib.util
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from iql_jax.errors import UserError
+from iql_jax.files import atomic_path
 
 Row = dict[str, Any]
 Values = Mapping[str, Any]
@@ -77,9 +77,8 @@ class Table:
             self._path.unlink()
             return
         self._columns = columns
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join([lines[0], *kept]))
-        os.replace(partial, self._path)
+        with atomic_path(self._path) as partial:
+            partial.write_text("".join([lines[0], *kept]))
 
 
 class TensorBoard:

@@ -29,7 +29,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
             config=config,
             folder=workdir,
             record=run.record,
-            phases=[offline_phase(run, state, config.max_steps)],
+            phases=[offline_phase(run, config.max_steps)],
             evaluate=run.evaluation,
             template=state,
             started=run.started,

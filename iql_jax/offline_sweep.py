@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from iql_jax import hosts, population_report
+from iql_jax.metrics import Row
 from iql_jax.population_folder import Population, PopulationFolder
 from iql_jax.population_run import train_population
 from iql_jax.run_folder import RunFolder
@@ -22,7 +23,7 @@ def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:
 
 def train_sweep(
     members: Sequence[Member], workdir: Path, limit: int = 0, engine: Engine = in_this_process
-) -> list[population_report.Row]:
+) -> list[Row]:
     """Train every member; in a folder with some of this done, go on with it.
 
     Args:

@@ -30,7 +30,7 @@ from iql_jax.errors import UserError
 from iql_jax.interaction import Counters, Interaction
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState, update
-from iql_jax.phases import Phase, Stretch
+from iql_jax.phases import Extra, Phase, Stretch
 from iql_jax.policy import sample_actions
 from iql_jax.replay_buffer import ReplayBuffer
 from iql_jax.streams import Stream, stream_seed
@@ -57,7 +57,7 @@ class _Begun:
     new: list[Transitions]  # Not learned from yet, those of fewer than ``train_freq`` steps.
 
 
-class Online:
+class Online(Extra):
     """The phase that learns from environments, and what the loop keeps of it.
 
     Args:
@@ -102,7 +102,7 @@ class Online:
             self._config.max_steps, self._advance, stride=self._config.num_envs, begin=self._begin
         )
 
-    # What the loop asks of ``phases.Extra``.
+    # As ``phases.Extra``.
 
     def save(self) -> dict[str, Any]:
         """Write the transitions since the last time; returns how far everything is."""
@@ -239,8 +239,8 @@ class Online:
         return state, sums
 
     def _actor_of(self, state: IQLState) -> TrainState:
-        """What acts until something is learned again; a state itself may, once, before that."""
-        return acting(state.actor) if self._config.train_freq > 1 else state.actor
+        """The actor for the next steps; a copy if it has to outlive the state, which is donated."""
+        return copy_actor(state.actor) if self._config.train_freq > 1 else state.actor
 
     def _act(self, actor: TrainState) -> jax.Array:
         step = np.asarray(self.interaction.counters.env_steps, np.int32)
@@ -263,7 +263,7 @@ class Online:
 
 
 @jax.jit
-def acting(actor: TrainState) -> TrainState:
+def copy_actor(actor: TrainState) -> TrainState:
     """A copy of what it takes to act, for states are donated."""
     return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 

@@ -14,18 +14,18 @@ from iql_jax.types import Array
 State = TypeVar("State")
 
 # Longest stretch of steps without returning to the host: a stop request waits for its end. Part of
-# what a run computes (means in metrics.csv are taken stretch by stretch), hence fixed.
+# what a run computes (means in metrics.csv are taken stretch by stretch), hence no setting.
 MAX_STRETCH = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Stretch(Generic[State]):
-    """What became of some steps.
+    """The outcome of one call of ``Phase.advance``.
 
     Attributes:
         state: The state after them.
         metrics: Means over their updates, scalars or one for each member; empty if there were none.
-        steps: How many there were: fewer than asked for after a stop request or a failure.
+        steps: How many steps there were: fewer than asked for after a stop request or a failure.
         updates: How many updates they made.
         failure: What ended them, if the run cannot go on.
     """
@@ -43,10 +43,11 @@ class Phase(Generic[State]):
 
     Attributes:
         steps: How many it has.
-        begin: Called once before its first step, of the run or of a resumed run.
         advance: Makes a number of steps, or fewer if a stop is requested meanwhile.
-        stride: It makes steps by this number at once; a divisor of all that are asked for.
+        stride: Steps are made in multiples of this; ``advance`` is asked for multiples alone.
         max_stretch: It makes no more steps than this at once.
+        begin: Called once before its first step, of the run or of a resumed run.
+        end: Called once another phase begins, or the run ends, to let go of what it holds.
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Phase(Generic[State]):
     stride: int = 1
     max_stretch: int = MAX_STRETCH
     begin: Callable[[State], None] = lambda state: None
+    end: Callable[[], None] = lambda: None
 
 
 class Log(Protocol):
@@ -66,20 +68,23 @@ class Log(Protocol):
         """Finish all writers."""
 
 
-class Extra(Protocol):
-    """What a run keeps beside its state and the loop's progress."""
+class Extra:
+    """What a run keeps beside its state and the loop's progress: this one, nothing."""
 
     def save(self) -> dict[str, Any]:
         """Called before each checkpoint; returns what goes into it, JSON-able."""
+        return {}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Begin where ``save`` returned this; empty for a new run."""
 
     def rows(self) -> Sequence[tuple[str, int, Values]]:
         """Rows (table, step, values) to log since the last call."""
+        return []
 
     def columns(self, updates: float, steps: float) -> dict[str, float | None]:
         """Columns of metrics.csv beside the means, given updates and steps a second."""
+        return {"updates_per_second": updates}
 
 
 @dataclasses.dataclass
@@ -88,7 +93,7 @@ class Progress:
 
     step: int = 0  # Of all phases.
     updates: int = 0
-    logged: int = 0  # Step of the last row in metrics.csv.
+    logged: int = 0  # Step at which metrics.csv was last due a row; none without an update.
     evaluated: int = 0  # Step of the last row in evaluations.csv.
     metric_sums: dict[str, Any] = dataclasses.field(default_factory=dict)  # Since `logged`.
     summed_updates: int = 0  # In `metric_sums`.

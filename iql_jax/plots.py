@@ -1,6 +1,5 @@
 """Pictures of a run, drawn without pyplot: nothing global, no display needed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter
 
+from iql_jax.files import atomic_path
 from iql_jax.maze import MazeMap
 
 BINS_PER_CELL = 8
@@ -281,9 +281,5 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, at once or not at all."""
     FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with atomic_path(path) as partial:
         figure.savefig(partial, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

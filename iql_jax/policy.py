@@ -1,8 +1,8 @@
 """Acting with the policy."""
 
 import jax
-from flax.training.train_state import TrainState
 
+from iql_jax.train_state import TrainState
 from iql_jax.types import Array
 
 

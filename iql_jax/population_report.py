@@ -2,29 +2,27 @@
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from iql_jax import population_plots
-from iql_jax.metrics import read_table
+from iql_jax.files import atomic_path
+from iql_jax.metrics import Row, read_table
 from iql_jax.population_folder import FAILURE
 from iql_jax.population_scores import settings, swept_keys
 from iql_jax.sweep import Member
-
-Row = dict[str, Any]
 
 
 def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
     """Write the table and draw the pictures of what is finished; returns the table's rows."""
     table = rows(workdir, members)
-    partial = workdir / ".members.csv.partial"
-    with partial.open("w", newline="") as file:
+    with (
+        atomic_path(workdir / "members.csv") as partial,
+        partial.open("w", newline="") as file,
+    ):
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
-    os.replace(partial, workdir / "members.csv")
     key = "score" if any(row["score"] is not None for row in table) else "return_mean"
     found = settings(workdir, members, key)
     if found:

@@ -7,7 +7,7 @@ marked and the others go on.
 
 import contextlib
 import dataclasses
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ import jax
 import numpy as np
 
 from iql_jax import hosts, report
-from iql_jax.checkpointing import Checkpoints
+from iql_jax.checkpointing import Checkpoints, read_newest
 from iql_jax.console import say
 from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import StopRequest
 from iql_jax.learner import IQLState
 from iql_jax.loop import Loop
 from iql_jax.metrics import RunLog, Values
-from iql_jax.phases import MAX_STRETCH, Phase, Progress, Stretch
+from iql_jax.phases import MAX_STRETCH, Extra, Phase, Progress, Stretch
 from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.population_folder import FAILURE, Population
 from iql_jax.run import (
@@ -76,8 +76,8 @@ def _own_evaluation(runs: Sequence[Run]) -> Iterator[PopulationEvaluation | None
         yield evaluation
 
 
-class _Training:
-    """What the loop is given of a population; its ``phases.Extra`` too."""
+class _Training(Extra):
+    """What the loop is given of a population."""
 
     def __init__(
         self, runs: Sequence[Run], evaluation: PopulationEvaluation | None, folder: Path
@@ -99,7 +99,7 @@ class _Training:
             ),
             folder=self._folder,
             record={},
-            phases=[self._phase(template)],
+            phases=[self._phase()],
             evaluate=self._evaluate if self._config.eval_episodes > 0 else None,
             template=template,
             started=self._runs[0].started,
@@ -117,7 +117,7 @@ class _Training:
             return
         self._finish(state, progress)
 
-    # What the loop asks of ``phases.Extra``.
+    # As ``phases.Extra``.
 
     def save(self) -> dict[str, Any]:
         """Whose states these are, and which members have failed."""
@@ -147,28 +147,18 @@ class _Training:
         """The identity of each member's run: not of its settings alone, but of its folder."""
         return {run.folder.name: run.record["run_id"] for run in self._runs}
 
-    def rows(self) -> list[tuple[str, int, Values]]:
-        """None besides the loop's."""
-        return []
-
-    def columns(self, updates: float, steps: float) -> dict[str, float | None]:
-        """The rate of each member."""
-        return {"updates_per_second": updates}
-
     # Training.
 
-    def _phase(self, template: IQLState) -> Phase[IQLState]:
+    def _phase(self) -> Phase[IQLState]:
         in_turn = maps_in_turn()
-        program = partial(
-            update_population_n,
-            batch_size=self._config.batch_size,
-            mesh=self._placement.mesh,
-            in_turn=in_turn,
-        )
         phase = updates_phase(
-            program,
-            template,
-            self._placement.place(Pool.of([run.dataset.transitions for run in self._runs])),
+            partial(
+                update_population_n.lower,
+                batch_size=self._config.batch_size,
+                mesh=self._placement.mesh,
+                in_turn=in_turn,
+            ),
+            lambda: self._placement.place(Pool.of([run.dataset.transitions for run in self._runs])),
             self._config.max_steps,
             self._runs[0].startup,
             max(_MIN_STRETCH, MAX_STRETCH // len(self._runs)) if in_turn else MAX_STRETCH,
@@ -206,26 +196,18 @@ class _Training:
         packed = self._placement.gather(states)
         with Checkpoints(folder / "diagnosis") as diagnosis:
             diagnosis.save(step, self._placement.member(packed, i), {"step": step})
-        with Checkpoints(self._folder / "checkpoints", read_only=True) as checkpoints:
-            good = checkpoints.restore_newest(packed)
+        good = read_newest(self._folder / "checkpoints", packed)
         if good is not None:
             self._save_member(i, good[0], Progress(**good[1]))
 
     def _evaluate(self, states: IQLState, step: int, stop: StopRequest) -> dict[str, Any]:
         """Rows of evaluations.csv, as columns with a number for each member."""
-        own: list[Any] = []
-        failure: str | None = None  # Of an environment of this process: all have to stop for it.
-        if self._evaluation is not None:
+
+        def evaluate(evaluation: PopulationEvaluation) -> list[Any]:
             actors, skipped = self._own(states)
-            try:
-                own = self._evaluation(actors, step, self._own_stop(stop), skipped)
-            except UserError as error:
-                failure = str(error)
-        shared = hosts.exchange((own, failure))
-        for _, failure in shared:
-            if failure is not None:
-                raise UserError(failure)
-        rows = [row for rows_of_host, _ in shared for row in rows_of_host]
+            return list(evaluation(actors, step, self._own_stop(stop), skipped))
+
+        rows = self._of_all_members(evaluate)
         for i, row in enumerate(rows):
             if row is None and i not in self._failures:
                 self._fail(i, states, step, f"actions not finite at update {step:,}")
@@ -233,6 +215,25 @@ class _Training:
         if names is None:
             raise Diverged(f"no member's actions are finite at update {step:,}")
         return {name: [None if row is None else row[name] for row in rows] for name in names}
+
+    def _of_all_members(self, evaluate: Callable[[PopulationEvaluation], list[Any]]) -> list[Any]:
+        """What each process finds of its own members, JSON-able, put together.
+
+        Raises:
+            UserError: On all, if an environment fails on one: the others would wait for it.
+        """
+        own: list[Any] = []
+        failure: str | None = None
+        if self._evaluation is not None:
+            try:
+                own = evaluate(self._evaluation)
+            except UserError as error:
+                failure = str(error)
+        shared = hosts.exchange((own, failure))
+        for _, failure in shared:
+            if failure is not None:
+                raise UserError(failure)
+        return [found for found_there, _ in shared for found in found_there]
 
     def _own(self, states: IQLState) -> tuple[Any, Container[int]]:
         """The actors that this process evaluates, on its first device, and who of them failed."""
@@ -279,21 +280,20 @@ class _Training:
         in_mazes = [report.has_maze(run.dataset) for run in self._runs]
         if self._config.eval_episodes == 0 or not any(in_mazes):
             return None
-        results: list[Any] = []
-        if self._evaluation is not None:
+
+        def find_paths(evaluation: PopulationEvaluation) -> list[Any]:
             actors, skipped = self._own(states)
             shown = report.SHOWN_EPISODES
-            results = self._evaluation.episodes(
-                actors, step, shown, self._own_stop(stop), shown, skipped
-            )
-        runs = [self._runs[i] for i in _own_members(len(self._runs))]
-        own = [
-            [path.tolist() for path in report.shown_paths(run.dataset, result)]
-            if result is not None and report.has_maze(run.dataset)
-            else None
-            for run, result in zip(runs, results, strict=bool(results))
-        ]
-        return [paths for paths_of_host in hosts.exchange(own) for paths in paths_of_host]
+            results = evaluation.episodes(actors, step, shown, self._own_stop(stop), shown, skipped)
+            runs = [self._runs[i] for i in _own_members(len(self._runs))]
+            return [
+                [path.tolist() for path in report.shown_paths(run.dataset, result)]
+                if result is not None and report.has_maze(run.dataset)
+                else None
+                for run, result in zip(runs, results, strict=True)
+            ]
+
+        return self._of_all_members(find_paths)
 
     def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:
         """Save one member's state as a run on its own does."""

@@ -14,6 +14,7 @@ from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted, StopRequest
 from iql_jax.offline_sweep import Engine
 from iql_jax.population_folder import Population
+from iql_jax.population_run import train_population
 
 RETRIES = 10
 POLL_SECONDS = 1.0  # Between looks at whether to stop.
@@ -43,7 +44,7 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
                 ray.init()
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_train)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
         waiting = {task.remote(_absolute(population)): population for population in populations}
         say(f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
         with StopRequest() as stop:
@@ -93,10 +94,3 @@ def _check(task: Any) -> None:
             f"a population's task has failed ({type(error).__name__}: {reason}), after as many as "
             f"{RETRIES} retries; run the same command again to go on from its checkpoint"
         ) from error
-
-
-def _train(population: Population) -> None:
-    """What a worker does; the import of JAX is its own."""
-    from iql_jax.population_run import train_population
-
-    train_population(population)

@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float32]
 
 SHOWN_EPISODES = 8  # Of the policy, in the picture.
 SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
-VALUED_POSITIONS = 200_000  # Observations whose value is drawn.
+VALUED_POSITIONS = 200_000  # Of the data, at most: those whose value is drawn.
 
 
 def finish(
@@ -113,7 +113,7 @@ def draw(
     if policy_paths is None or dataset.recipe is None or dataset.recipe.maze is None:
         return
     observations = dataset.transitions.observations
-    valued = observations[:: max(1, len(observations) // VALUED_POSITIONS)]
+    valued = observations[:: -(-len(observations) // VALUED_POSITIONS)]
     plots.value_map(
         run.folder / "value_map.png",
         maze_map=dataset.recipe.maze.map,

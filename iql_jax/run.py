@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from iql_jax import hosts
-from iql_jax.checkpointing import Checkpoints
+from iql_jax.checkpointing import read_newest
 from iql_jax.compilation import compile_program
 from iql_jax.config import Config
 from iql_jax.console import say
@@ -26,7 +26,7 @@ from iql_jax.phases import MAX_STRETCH, Phase, Stretch
 from iql_jax.population import Pool
 from iql_jax.run_evaluation import RunEvaluation
 from iql_jax.run_folder import Record, RunFolder, read_record
-from iql_jax.types import Transitions
+from iql_jax.types import Array, Metrics, Transitions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,50 +187,55 @@ def load_state(folder: Path, settings: Config, dataset: Dataset) -> tuple[IQLSta
     Raises:
         UserError: If there is none that can be read.
     """
-    checkpoints_folder = folder / "checkpoints"
-    if not checkpoints_folder.is_dir():
-        raise UserError(f"{folder} holds no checkpoint yet; train it first")
-    with Checkpoints(checkpoints_folder, read_only=True) as checkpoints:
-        restored = checkpoints.restore_newest(initial_state(settings, dataset))
+    restored = read_newest(folder / "checkpoints", initial_state(settings, dataset))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")
     state, progress = restored
     return state, progress["step"]
 
 
-def offline_phase(run: Run, state: IQLState, num_updates: int) -> Phase[IQLState]:
-    """A phase whose steps are updates on the dataset, compiled here so that rates exclude it."""
-    transitions = jax.device_put(run.dataset.transitions)
-    program = functools.partial(update_n, batch_size=run.config.batch_size)
-    return updates_phase(program, state, transitions, num_updates, run.startup)
+def offline_phase(run: Run, num_updates: int) -> Phase[IQLState]:
+    """A phase whose steps are updates on the run's dataset."""
+    return updates_phase(
+        functools.partial(update_n.lower, batch_size=run.config.batch_size),
+        lambda: jax.device_put(run.dataset.transitions),
+        num_updates,
+        run.startup,
+    )
 
 
 def updates_phase(
-    program: Any,
-    state: IQLState,
-    data: Transitions | Pool,
+    lower: Callable[..., jax.stages.Lowered],
+    place: Callable[[], Transitions | Pool],
     num_updates: int,
     startup: dict[str, float],
     max_stretch: int = MAX_STRETCH,
 ) -> Phase[IQLState]:
     """A phase whose steps are updates by a program such as ``update_n``.
 
+    Its data are on the device, and its program is compiled, from its first step to its last: a run
+    that goes on in a later phase needs neither.
+
     Args:
-        program: Jitted; takes a state, data and a number of updates.
-        state: The first state.
-        data: What it learns from, on the device.
+        lower: Lowers the program for a state, data and a number of updates.
+        place: Puts on the device what it learns from.
         num_updates: The phase's steps.
         startup: Gets the seconds that compiling took.
         max_stretch: The most updates that are made at once.
     """
-    started = time.perf_counter()
-    jitted = jax.jit(program, donate_argnums=0)
-    compiled = compile_program(jitted.lower(state, data, np.int32(0)))
-    startup["compile_seconds"] = time.perf_counter() - started
-    say(f"compiled the update in {startup['compile_seconds']:.1f} s")
+    begun: list[Callable[[IQLState, Array], tuple[IQLState, Metrics]]] = []
 
-    def advance(state: IQLState, num_updates: int, _: StopRequest) -> Stretch[IQLState]:
-        state, metrics = compiled(state, data, np.int32(num_updates))
-        return Stretch(state, metrics, steps=num_updates, updates=num_updates)
+    def begin(state: IQLState) -> None:
+        data = place()
+        started = time.perf_counter()
+        compiled = compile_program(lower(state, data, np.asarray(0, np.int32)))
+        startup["compile_seconds"] = time.perf_counter() - started
+        say(f"compiled the update in {startup['compile_seconds']:.1f} s")
+        begun.append(lambda state, count: compiled(state, data, count))
 
-    return Phase(num_updates, advance, max_stretch=max_stretch)
+    def advance(state: IQLState, count: int, _: StopRequest) -> Stretch[IQLState]:
+        (program,) = begun
+        state, metrics = program(state, np.asarray(count, np.int32))
+        return Stretch(state, metrics, steps=count, updates=count)
+
+    return Phase(num_updates, advance, max_stretch=max_stretch, begin=begin, end=begun.clear)

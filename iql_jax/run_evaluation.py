@@ -57,8 +57,8 @@ class _Environments:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Close the environments."""
-        self._evaluator.close()
+        """Close the environments; after an error without waiting for what they are doing."""
+        self._evaluator.__exit__(kind, error, traceback)
 
     def _run(
         self,
@@ -114,7 +114,7 @@ class RunEvaluation(_Environments):
         sample: bool = False,
     ) -> EvaluationResult:
         """Run episodes; their seeds follow from the run's seed and the update count."""
-        act = acting(state, evaluation_seed(self._configs[0], update), sample=sample)
+        act = policy_of(state, evaluation_seed(self._configs[0], update), sample=sample)
         (result,) = self._run(act, update, episodes, stop, record)
         assert result is not None
         return result
@@ -186,7 +186,7 @@ class PopulationEvaluation(_Environments):
         ]
 
 
-def acting(state: IQLState, seed: int, *, sample: bool) -> Act:
+def policy_of(state: IQLState, seed: int, *, sample: bool) -> Act:
     """How a state's policy acts: by its mean actions, or drawn from it with keys from the seed."""
     key = jax.random.key(seed)
     steps = itertools.count()
@@ -201,7 +201,7 @@ def acting(state: IQLState, seed: int, *, sample: bool) -> Act:
 
 
 def evaluation_seed(config: Config, update: int) -> int:
-    """The seed of the evaluation at an update count: a function of the run's seed alone."""
+    """The seed of the evaluation at a step: a function of it and the run's seed alone."""
     return int(np.random.SeedSequence((config.seed, update)).generate_state(1)[0])
 
 

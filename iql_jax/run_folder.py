@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import platform
 import uuid
 from importlib import metadata
@@ -15,6 +14,7 @@ import iql_jax
 from iql_jax.config import defaults, kind_of
 from iql_jax.console import say
 from iql_jax.errors import UserError
+from iql_jax.files import atomic_path, partial_path
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
@@ -65,7 +65,8 @@ class LockedFolder:
         holds = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         if self.RECORD in holds:
             self.check_record()
-        elif holds - {".lock"}:
+        # A kill while the record was being written leaves the beginning of it.
+        elif holds - {".lock", partial_path(Path(self.RECORD)).name}:
             raise UserError(self.refusal(holds))
         self._is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -233,6 +234,5 @@ def device_name() -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON at once or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")

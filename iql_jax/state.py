@@ -123,24 +123,17 @@ def create_state(
         key=key,
         step=jnp.zeros((), jnp.int32),
         hyperparameters=Hyperparameters(
-            **{
-                name: jnp.asarray(number, jnp.float32)
-                for name, number in {
-                    "expectile": expectile,
-                    "temperature": temperature,
-                    "max_weight": max_weight,
-                    "discount": discount,
-                    "tau": tau,
-                    "actor_lr": actor_lr,
-                    "value_lr": value_lr,
-                    "critic_lr": critic_lr,
-                    "actor_decay_steps": (
-                        float("inf") if actor_decay_steps is None else actor_decay_steps
-                    ),
-                    "dropout_rate": dropout_rate,
-                }.items()
-            },
-            bc_alpha=jnp.asarray(bc_alpha, jnp.float32) if extraction == "ddpgbc" else None,
+            expectile=_scalar(expectile),
+            temperature=_scalar(temperature),
+            max_weight=_scalar(max_weight),
+            discount=_scalar(discount),
+            tau=_scalar(tau),
+            actor_lr=_scalar(actor_lr),
+            value_lr=_scalar(value_lr),
+            critic_lr=_scalar(critic_lr),
+            actor_decay_steps=_scalar(jnp.inf if actor_decay_steps is None else actor_decay_steps),
+            dropout_rate=_scalar(dropout_rate),
+            bc_alpha=_scalar(bc_alpha) if extraction == "ddpgbc" else None,
         ),
         use_dropout=dropout_rate > 0.0,
         objective=objective,
@@ -148,6 +141,10 @@ def create_state(
         max_actions=max_actions,
         max_over=max_over,
     )
+
+
+def _scalar(number: float) -> jax.Array:
+    return jnp.asarray(number, jnp.float32)
 
 
 @functools.lru_cache

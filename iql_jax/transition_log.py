@@ -5,7 +5,6 @@ are appended to the run's folder just before each checkpoint, as one NumPy file 
 one before. Rewards are the environment's own, before any transform.
 """
 
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from iql_jax.checkpointing import is_disk_full
 from iql_jax.errors import UserError
+from iql_jax.files import atomic_path
 from iql_jax.types import Transitions
 
 _NAME = re.compile(r"(\d{9})-(\d{9})\.npz")
@@ -58,20 +58,17 @@ class TransitionLog:
         transitions = _join(pending)
         end = self._saved + transitions.size
         path = self._folder / f"{self._saved:09d}-{end:09d}.npz"
-        partial = path.with_suffix(".partial")
         try:
             self._folder.mkdir(exist_ok=True)
-            with partial.open("wb") as file:
+            with atomic_path(path) as partial, partial.open("wb") as file:
                 np.savez(file, **{field: getattr(transitions, field) for field in _FIELDS})
         except OSError as error:
-            partial.unlink(missing_ok=True)
             if not is_disk_full(error):
                 raise
             raise UserError(
                 f"no space left to save transitions in {self._folder}; free some space and run the "
                 "same command again to go on from the last checkpoint"
             ) from error
-        os.replace(partial, path)
         self._saved, self._blocks, self._pieces = end, [], []
         return end
 
@@ -80,7 +77,7 @@ class TransitionLog:
         for end, path in self._files():
             if end > saved:
                 path.unlink()
-        for path in self._folder.glob("*.partial"):
+        for path in self._folder.glob(".*.partial.npz"):
             path.unlink()
         self._saved, self._blocks, self._pieces = saved, [], []
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Act, EvaluationResult, episode_seed
+from iql_jax.files import atomic_path
 
 _DEFAULT_FPS = 30
 
@@ -141,8 +142,7 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], No
     """Write frames to a file that appears at ``path`` when all is well."""
     import imageio.v2  # Only films need it, and only here.
 
-    partial = path.with_name(f".{path.stem}.partial.mp4")
-    try:
+    with atomic_path(path) as partial:
         writer: Any = imageio.v2.get_writer(
             partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
         )
@@ -152,9 +152,6 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], No
             # one becomes ffmpeg at once.
             warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
             yield writer.append_data
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _show_whole_maze(env: gym.Env) -> None:

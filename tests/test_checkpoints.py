@@ -148,6 +148,6 @@ def test_a_full_disk_is_one_clear_line(small_disk, capfd):
 
     object.__setattr__(toy.loop, "template", (jnp.zeros(60_000), jnp.zeros((), jnp.int32)))
     toy.advance = advance
-    with pytest.raises(UserError, match=r"no space left to save update \d+"):
+    with pytest.raises(UserError, match=r"no space left to save step \d+"):
         toy.loop.run()
     assert "Traceback" not in "".join(capfd.readouterr())

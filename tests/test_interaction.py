@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training_environments import ACTION_DIM, SEEDS, Diary, Faulty, dataset_of
 
-from iql_jax import environments, interaction, replay_buffer
+from iql_jax import interaction, maze, replay_buffer
 from iql_jax.collect.catalog import make
 from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
@@ -220,7 +220,7 @@ def datasets(tmp_path_factory):
 def test_in_a_maze_the_config_says_whether_success_ends_the_bootstrap(
     datasets, monkeypatch, terminates
 ):
-    monkeypatch.setattr(environments, "GOAL_RADIUS", 100.0)  # The goal is wherever the point is.
+    monkeypatch.setattr(maze, "GOAL_RADIUS", 100.0)  # The goal is wherever the point is.
     dataset = load_dataset(
         Config(
             dataset="iql/pointmaze/umaze-v0",

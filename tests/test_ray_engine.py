@@ -68,7 +68,9 @@ def kill_the_worker_after(checkpoint, killed):
     while not checkpoint.exists():
         time.sleep(0.005)
     for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::_train"):
+        if process.info["cmdline"] and process.info["cmdline"][0].startswith(
+            "ray::train_population"
+        ):
             os.kill(process.pid, signal.SIGKILL)
             killed.append(process.pid)
 

@@ -114,7 +114,7 @@ def test_pending_transitions_are_dropped_as_well(tmp_path):
 
 def test_a_new_run_takes_over_nothing_of_one_killed_before_its_first_checkpoint(tmp_path):
     write(tmp_path, 4, 4)
-    (tmp_path / "000000008-000000012.partial").write_bytes(b"half a file")
+    (tmp_path / ".000000008-000000012.partial.npz").write_bytes(b"half a file")
     log = TransitionLog(tmp_path)
     log.restore(0)
     assert names(tmp_path) == []

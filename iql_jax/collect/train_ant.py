@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from iql_jax.collect.ant_controller import AntController
 from iql_jax.collect.ant_direction_env import AntDirectionConfig, AntDirectionEnv
+from iql_jax.files import atomic_path
 
 NUM_ENVS: Final = 16
 MAZE_ID: Final = "AntMaze_Large-v4"
@@ -157,12 +158,10 @@ def evaluate(controller: AntController, *, env_steps: int, hours: float, seed: i
 
 def save_atomically(path: pathlib.Path, write: Callable[[Any], None]) -> None:
     """Write a file such that at any moment ``path`` is the old or the new version in full."""
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
+    with atomic_path(path) as partial, open(partial, "wb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save_snapshot(model: SAC, path: pathlib.Path) -> None:
