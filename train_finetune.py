@@ -6,8 +6,6 @@ Any key of the config can be overridden: --config.offline_run=runs/ant starts fr
 offline run. The same command on the same folder goes on where it stopped.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -24,8 +22,8 @@ _WORKDIR = flags.DEFINE_string(
 def main(_: list[str]) -> None:
     """Wire the flags to a fine-tuning run."""
     config = cli.read_config(_CONFIG.value, FinetuneConfig)
-    name = f"{config.dataset.replace('/', '-')}/finetune_seed_{config.seed}"
-    train_finetune(config, Path(_WORKDIR.value or f"runs/{name}"))
+    name = f"finetune_seed_{config.seed}"
+    train_finetune(config, cli.workdir(_WORKDIR.value, config.dataset, name))
 
 
 if __name__ == "__main__":

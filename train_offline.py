@@ -44,13 +44,12 @@ def main(_: list[str]) -> None:
     """Wire the flags to an offline run, or to several."""
     _check_flags()
     config = cli.read_config(_CONFIG.value, Config)
-    runs = f"runs/{config.dataset.replace('/', '-')}"
     if _SWEEP.value is None and config.num_seeds == 1:
         if _DISTRIBUTED.value or _ENGINE.value != "local":
             raise UserError(
                 "--distributed and --engine are for populations; give --config.num_seeds or --sweep"
             )
-        train_offline(config, Path(_WORKDIR.value or f"{runs}/seed_{config.seed}"))
+        train_offline(config, cli.workdir(_WORKDIR.value, config.dataset, f"seed_{config.seed}"))
         return
     overrides = [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value))
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
@@ -60,7 +59,8 @@ def main(_: list[str]) -> None:
         engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    train_sweep(members, Path(_WORKDIR.value or f"{runs}/{name}"), config.population_size, engine)
+    workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
+    train_sweep(members, workdir, config.population_size, engine)
 
 
 def _check_flags() -> None:

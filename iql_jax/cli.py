@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -43,6 +44,11 @@ def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings
         what = ("offline runs", "offline") if is_offline else ("fine-tuning", "finetune")
         raise UserError(f"--config is a config of {what[0]}; use train_{what[1]}.py")
     return config.from_mapping(settings, kind)
+
+
+def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
+    """The folder that ``--workdir`` names, or else runs/DATASET/NAME."""
+    return Path(flag_value or f"runs/{dataset.replace('/', '-')}/{name}")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -70,12 +70,7 @@ def default_num_envs(episodes: int, requested: int, policies: int = 1) -> int:
     Returns:
         For each policy, as many as there are episodes, if the cores carry them; otherwise as few as
         need no more rounds, since episodes often have one length.
-
-    Raises:
-        UserError: if a negative number is requested.
     """
-    if requested < 0:
-        raise UserError(f"eval_envs must be 0 (automatic) or positive, not {requested}")
     if requested or not episodes:
         return min(requested, episodes)
     rounds = -(-episodes // max(1, ENVS_PER_CORE * available_cores() // policies))

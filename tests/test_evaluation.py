@@ -362,11 +362,6 @@ def test_default_num_envs(monkeypatch, episodes, requested, cores, expected):
     assert default_num_envs(episodes, requested) == expected
 
 
-def test_default_num_envs_refuses_a_negative_number():
-    with pytest.raises(UserError, match="eval_envs"):
-        default_num_envs(10, -1)
-
-
 def test_episode_seeds_are_distinct_and_fixed():
     seeds = {episode_seed(seed, episode) for seed in range(20) for episode in range(50)}
     assert len(seeds) == 1000

@@ -28,10 +28,10 @@ the data is at rest, and a policy that comes to rest has not been shown how to w
 nine tenths of the failures stood still. How the ant then sets off is made plain besides (see
 ``ant_tasks.CENTRING``).
 
-Episodes in which an ant lies on its back are not kept, about one in a hundred. Their states lead to
-themselves, and there the expectile of Q feeds on its own noise: on umaze, where they were 0.2 % of
-the data, V rose in them without end after 150,000 updates, to 1,500 where no return is above 0, and
-drew all other values with it.
+Episodes in which an ant lies on its back for ``LYING_STEPS`` or more are not kept, about one in a
+hundred. Their states lead to themselves, and there the expectile of Q feeds on its own noise: on
+umaze, where they were 0.2 % of the data, V rose in them without end after 150,000 updates, to 1,500
+where no return is above 0, and drew all other values with it.
 """
 
 import dataclasses
@@ -160,7 +160,10 @@ def plan(
             f"nothing: the ant stays around it for up to {stay} steps, with reward 1 in every step "
             f"within {GOAL_RADIUS} m; then the episode is truncated, or at its time limit of "
             f"{_time_limit(task)} steps. It begins after up to {HELD_STEPS} steps, which are not "
-            "part of it, under random torques that do not change. The procedure is that of "
+            "part of it, under random torques that do not change. Joints are damped, and drawn to "
+            "the middle of their ranges where the ant hardly moves. Episodes with "
+            f"{LYING_STEPS} steps or more on the ant's back are left out, and others collected in "
+            "their place. The procedure is that of "
             f"Minari's D4RL/antmaze/{task}-v1, where ants stay until the time limit and those of "
             "the diverse mazes start in the goals' cells, with another ant controller, with goals "
             "in the middle of their cells, and with an evaluation in the data's own walls."

@@ -14,7 +14,7 @@ from typing import Any
 from iql_jax.errors import UserError
 from iql_jax.interrupts import StopRequest
 
-UNTIL_THE_TIME_LIMIT = 1_000  # Of every maze of the ant, or less.
+UNTIL_THE_TIME_LIMIT = 1_000  # The longest of AntMaze's.
 
 FULL_STEPS = 1_000_000
 """The size of an embedded dataset unless its maker is told otherwise, as of those it stands for."""

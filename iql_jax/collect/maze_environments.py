@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-REQUIREMENTS = ("gymnasium-robotics>=1.3", "mujoco>=3.0")
-"""What a dataset of these environments asks to be installed."""
+REQUIREMENTS = ("gymnasium>=1.0", "gymnasium-robotics>=1.4", "mujoco>=3.0")
+"""What a dataset of Gymnasium-Robotics' environments asks to be installed."""
 
 
 def registered_spec(env_id: str) -> EnvSpec:

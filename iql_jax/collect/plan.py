@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 
 
-class Sized(Protocol):
+class ShardLike(Protocol):
     """A part of a dataset that one worker collects: its content depends on nothing else."""
 
     @property
@@ -19,7 +19,7 @@ class Sized(Protocol):
         """The number of transitions."""
 
 
-Shard = TypeVar("Shard", bound=Sized)
+Shard = TypeVar("Shard", bound=ShardLike)
 Recording = TypeVar("Recording")
 
 

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from iql_jax.collect.maze_environments import REQUIREMENTS
 from iql_jax.data.imports.mazes import (
     LARGE,
     MEDIUM,
@@ -55,7 +56,6 @@ class D4RLTask:
 
 
 _GYMNASIUM = ("gymnasium>=1.0", "mujoco>=2.3")
-_ROBOTICS = ("gymnasium>=1.0", "gymnasium-robotics>=1.4", "mujoco>=3.0")
 
 
 _NOT_THE_SAME = (
@@ -84,7 +84,7 @@ def _adroit(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
         200,
         (f"AdroitHand{name}-v2", f"AdroitHand{name}-v1"),
         "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same",
-        requirements=_ROBOTICS,
+        requirements=REQUIREMENTS,
         second_note=palm_caveat(f"AdroitHand{name}-v1"),
     )
 
@@ -100,7 +100,7 @@ def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit:
         "cell (D4RL: up to 1.5 m from it in x and y), and success within 0.45 m (D4RL: 0.5 m)",
         kwargs={"include_cfrc_ext_in_observation": False},
         maze=functools.partial(ant_maze, drawing, start=(1, 1), goal=goal, origin=(1, 1)),
-        requirements=_ROBOTICS,
+        requirements=REQUIREMENTS,
     )
 
 
@@ -117,7 +117,7 @@ def _point_maze(
         "from it) and success within 0.45 m (D4RL: 0.5 m), which ends the episode: the score is "
         "the success rate, where D4RL's counts the steps at the goal",
         maze=functools.partial(point_maze, drawing, goal=goal),
-        requirements=_ROBOTICS,
+        requirements=REQUIREMENTS,
     )
 
 
@@ -159,7 +159,7 @@ TASKS: dict[str, D4RLTask] = {
         ("AdroitHandPen-v2", "AdroitHandPen-v1"),
         "an episode goes on after the pen is dropped, at 5 less a step, where D4RL's ends: scores "
         "of poor policies are lower than D4RL's",
-        requirements=_ROBOTICS,
+        requirements=REQUIREMENTS,
     ),
     "hammer": _adroit("Hammer", 46, 26),
     "door": _adroit("Door", 39, 28),

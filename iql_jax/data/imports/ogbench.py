@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from iql_jax.collect.maze_environments import REQUIREMENTS
 from iql_jax.console import say
 from iql_jax.data.episodes import BoolArray
 from iql_jax.data.imports.ant_model import FILE_NAME
@@ -222,7 +223,7 @@ def _ant_target(dataset_id: str, maze: tuple[str, int, MazeFrame]) -> tuple[Targ
         layout="ant",
         maze=frame,
         desired_goal=frame.goal,
-        requirements=("gymnasium>=1.0", "gymnasium-robotics>=1.4", "mujoco>=3.0"),
+        requirements=REQUIREMENTS,
     )
     return target, [
         f"to be evaluated on OGBench's task {number} of 5 ('-singletask-taskK' in --id chooses; "
