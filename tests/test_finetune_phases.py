@@ -161,3 +161,20 @@ def test_an_offline_run_from_before_a_key_came_had_its_default(offline, tmp_path
     stop_at(monkeypatch, "evaluations", BOUNDARY, signal.SIGTERM)
     with pytest.raises(Interrupted):
         train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
+    # And so had this one, as long as it has no checkpoint to go on from.
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    del record["config"]["maze_walls"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    stop_at(monkeypatch, "evaluations", BOUNDARY, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_finetune(config_of(offline_run=str(copy)), tmp_path / "run")
+
+
+def test_only_the_phase_that_goes_on_is_compiled(tmp_path, monkeypatch, capsys):
+    stop(monkeypatch, tmp_path, "metrics", BOUNDARY + 20, signal.SIGTERM)
+    assert "compiled the update in" in capsys.readouterr().err
+    stop(monkeypatch, tmp_path, "metrics", BOUNDARY + 60, signal.SIGTERM)
+    said = capsys.readouterr().err
+    assert "resuming" in said
+    assert "compiled the update in" not in said

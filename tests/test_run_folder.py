@@ -1,10 +1,15 @@
+"""The folder of a run: whose it is, who may write to it, and what failures leave of it."""
+
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from iql_jax.config import FinetuneConfig
 from iql_jax.errors import UserError
+from iql_jax.files import partial_path
 from iql_jax.run_folder import RunFolder, check_same_data, read_record, versions
 
 CONFIG = {"seed": 1, "expectile": 0.7, "progress": True, "eval_envs": 0}
@@ -171,3 +176,27 @@ def test_what_fails_before_anything_is_begun_takes_its_claim_back(tmp_path):
     with pytest.raises(UserError, match="no such environment"):
         fail(tmp_path, "checkpoints")
     assert read_record(tmp_path)["config"] == CONFIG
+
+
+def test_a_kill_while_the_record_is_written_leaves_a_folder_that_can_be_used(tmp_path):
+    partial_path(tmp_path / "config.json").write_text('{"run_id": "a')
+    with RunFolder(tmp_path) as folder:
+        folder.claim(CONFIG, DATASET, 10)
+    assert read_record(tmp_path)["config"] == CONFIG
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.json"}
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def fail(self, text):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+
+    def claim():
+        with RunFolder(tmp_path / "run") as folder:
+            folder.claim(CONFIG, DATASET, 10)
+
+    with pytest.raises(OSError, match="No space left"):
+        claim()
+    assert list(tmp_path.iterdir()) == []
