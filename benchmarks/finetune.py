@@ -13,9 +13,9 @@ otherwise it trains offline itself. Finished runs are not repeated and interrupt
 --speed trains nothing to its end. Each repeat times the environment alone, stepped with random
 actions in a plain loop, and then runs ``train_finetune.py`` without evaluations: the updates a
 second of its offline phase are the updates alone, the environment steps a second of its online
-phase are compared with the smaller of the two, for each of --train_freqs in turn. Only what one
-repeat timed is compared, and the medians over the repeats are told: a machine's speed drifts. Run
-it on a quiet machine.
+phase are compared with the smaller of the two, for each of --train_freqs with each of --num_envs in
+turn. Only what one repeat timed is compared, and the medians over the repeats are told: a machine's
+speed drifts. Run it on a quiet machine.
 
 The numbers beside ours (``published.py``) are on D4RL's data, which other ants walked, at 1M
 offline updates and 1M environment steps.
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,9 @@ _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothin
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
 _TRAIN_FREQS = flags.DEFINE_list(
     "train_freqs", ["1", "16"], "The settings of config.train_freq that are timed."
+)
+_NUM_ENVS = flags.DEFINE_list(
+    "num_envs", ["1"], "The settings of config.num_envs that are timed, each with each train_freq."
 )
 _TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
 
@@ -238,28 +241,31 @@ def time_phases(task: Task) -> str:
     """Time everything in turn; the table in markdown."""
     recipe = load_dataset(Config(dataset=task.dataset, progress=False)).recipe
     assert recipe is not None
-    train_freqs = [int(number) for number in _TRAIN_FREQS.value]
+    variants = [
+        {"num_envs": int(num_envs), "train_freq": int(train_freq)}
+        for num_envs in _NUM_ENVS.value
+        for train_freq in _TRAIN_FREQS.value
+    ]
     rates: dict[str, list[float]] = collections.defaultdict(list)
-    rounds = [(repeat, freq) for repeat in range(_REPEATS.value) for freq in train_freqs]
+    rounds = [(repeat, i) for repeat in range(_REPEATS.value) for i in range(len(variants))]
     with tempfile.TemporaryDirectory() as scratch:
         # Both alone are timed beside each, for the machine's speed changes.
-        for repeat, freq in tqdm(rounds, unit="round"):
+        for repeat, i in tqdm(rounds, unit="round"):
             alone = time_environment(recipe)
-            updates, steps = time_run(task, Path(scratch) / f"run{repeat}-{freq}", freq)
+            updates, steps = time_run(task, Path(scratch) / f"run{repeat}-{i}", variants[i])
             rates["updates"].append(updates)
             rates["environment"].append(alone)
-            rates[f"steps {freq}"].append(steps)
-            rates[f"share {freq}"].append(steps / min(updates, alone))
+            rates[f"steps {i}"].append(steps)
+            rates[f"share {i}"].append(steps / min(updates, alone))
     rows = [
         ["updates alone", medians.spread(rates["updates"], ",.0f")],
         ["the environment alone", medians.spread(rates["environment"], ",.0f")],
     ]
-    for freq in train_freqs:
-        name = f"environment steps, one update each, train_freq {freq}"
-        rows.append([name, medians.spread(rates[f"steps {freq}"], ",.0f")])
-        rows.append(
-            ["share of the smaller of the two", medians.spread(rates[f"share {freq}"], ".2f")]
-        )
+    for i, variant in enumerate(variants):
+        settings = ", ".join(f"{key} {number}" for key, number in variant.items())
+        name = f"environment steps, one update each, {settings}"
+        rows.append([name, medians.spread(rates[f"steps {i}"], ",.0f")])
+        rows.append(["share of the smaller of the two", medians.spread(rates[f"share {i}"], ".2f")])
     times = f"{_REPEATS.value}, of both alone {len(rounds)}"
     header = [f"{_TASK.value}, a second", f"median of {times} (lowest to highest)"]
     return f"{reports.markdown(header, rows)}\n"
@@ -282,15 +288,17 @@ def time_environment(recipe: EnvironmentRecipe) -> float:
     return len(actions) / seconds
 
 
-def time_run(task: Task, folder: Path, train_freq: int) -> tuple[float, float]:
+def time_run(task: Task, folder: Path, variant: Mapping[str, int]) -> tuple[float, float]:
     """Updates a second of the offline phase, and environment steps a second of the online one."""
-    interval = max(1, _TIMED.value // 5)
+    num_envs = variant["num_envs"]
+    interval = -(-_TIMED.value // (5 * num_envs)) * num_envs
     settings = {
         "dataset": task.dataset,
-        "num_pretraining_steps": _TIMED.value + interval,
-        "max_steps": _TIMED.value + interval,
-        "train_freq": train_freq,
+        **variant,
+        # The first interval of each phase warms up.
         "log_interval": interval,
+        "num_pretraining_steps": 6 * interval,
+        **dict.fromkeys(("max_steps", "eval_interval", "checkpoint_interval"), 6 * interval),
         "eval_episodes": 0,
     }
     timed = FinetuneRun(folder, task.config, settings, "train_finetune.py")
@@ -300,7 +308,6 @@ def time_run(task: Task, folder: Path, train_freq: int) -> tuple[float, float]:
     if process.returncode != 0:
         sys.exit(f"train_finetune.py failed:\n{process.stderr}")
     rows = read_table(folder / "metrics.csv")
-    # The first interval of each phase warms up.
     updates = [row["updates_per_second"] for row in rows if row["env_steps_per_second"] is None]
     steps = [row["env_steps_per_second"] for row in rows if row["env_steps_per_second"] is not None]
     return statistics.harmonic_mean(updates[1:]), statistics.harmonic_mean(steps[1:])

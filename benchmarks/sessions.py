@@ -29,7 +29,7 @@ def kill_after(command: Sequence[str], seconds: float) -> str:
     """Start the run and kill it; what it said until then."""
     with start(command) as process:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=seconds)
+            process.communicate(timeout=seconds)
         return kill(process)
 
 

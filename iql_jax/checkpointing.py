@@ -160,6 +160,14 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
         return checkpoints.restore_newest(template)
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint of a folder, readable or not; None without one."""
+    if not folder.is_dir():
+        return None
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        return checkpoints.newest()
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error of the system, Orbax or TensorStore means that no space is left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

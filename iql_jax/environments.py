@@ -94,7 +94,7 @@ def make_environment(recipe: EnvironmentRecipe, render_mode: str | None = None) 
         requirements=recipe.requirements,
     )
     try:
-        _check_time_limit(env)
+        check_time_limit(env)
         if recipe.maze is not None:
             env = MazeEpisode(env, recipe.maze)
         check_spaces(recipe, env)
@@ -267,7 +267,12 @@ def _name(env: gym.Env) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
-def _check_time_limit(env: gym.Env) -> None:
+def check_time_limit(env: gym.Env) -> None:
+    """Refuse an environment whose episodes need not end.
+
+    Raises:
+        NoEnvironment: if it has no time limit.
+    """
     layer = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, gym.wrappers.TimeLimit):

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from iql_jax.checkpointing import Checkpoints
+from iql_jax.checkpointing import Checkpoints, newest_step
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.errors import Diverged, UserError
@@ -79,6 +79,10 @@ class Loop(Generic[State]):
             UserError: On a number that is not finite, with the state saved for diagnosis; on a
                 failure that a phase reports, with the state saved.
         """
+        newest = newest_step(self.folder / "checkpoints")
+        current = self.phase_of(self.first_step if newest is None else newest)
+        if current is not None:
+            current[0].prepare(self.template)
         with Checkpoints(self.folder / "checkpoints") as checkpoints:
             state, progress = self.template, Progress(step=self.first_step, logged=self.first_step)
             restored = checkpoints.restore_newest(self.pack(self.template))
@@ -100,6 +104,15 @@ class Loop(Generic[State]):
             finally:
                 session.close()
             return state, progress
+
+    def phase_of(self, done: int) -> tuple[Phase[State], int] | None:
+        """The phase of the step after ``done``, and where it begins; None at the run's end."""
+        begin = self.first_step
+        for phase in self.phases:
+            if done < begin + phase.steps:
+                return phase, begin
+            begin += phase.steps
+        return None
 
     def _run_log(self, last_steps: Mapping[str, int]) -> RunLog:
         return RunLog(self.folder, last_steps, self.config.wandb_project, self.record, self.unit)
@@ -138,10 +151,11 @@ class _Session(Generic[State]):
                 self._evaluate_if_due(state, stop)
                 self._save_if_due(state)
                 stop.check()
-                current = self._phase()
+                current = self._loop.phase_of(self._progress.step)
                 self._enter(None if current is None else current[0], state)
                 if current is None:
                     return state
+                stop.check()  # Compiling takes seconds.
                 state = self._advance(state, *current, stop)
         except Interrupted as interrupted:
             self._save(state)
@@ -151,15 +165,6 @@ class _Session(Generic[State]):
                 f"saved in {self._loop.folder}",
                 resumable=True,
             ) from None
-
-    def _phase(self) -> tuple[Phase[State], int] | None:
-        """The phase of the next step and the step at which it began; None at the run's end."""
-        begin = self._loop.first_step
-        for phase in self._loop.phases:
-            if self._progress.step < begin + phase.steps:
-                return phase, begin
-            begin += phase.steps
-        return None
 
     def _next_stretch(self, phase: Phase[State], begin: int) -> int:
         """How many steps to make before something may be due."""
@@ -180,6 +185,7 @@ class _Session(Generic[State]):
             self._begun.end()
         self._begun = phase
         if phase is not None:
+            phase.prepare(state)
             phase.begin(state)
 
     def _advance(self, state: State, phase: Phase[State], begin: int, stop: StopRequest) -> State:

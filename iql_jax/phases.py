@@ -46,14 +46,18 @@ class Phase(Generic[State]):
         advance: Makes a number of steps, or fewer if a stop is requested meanwhile.
         stride: Steps are made in multiples of this; ``advance`` is asked for multiples alone.
         max_stretch: It makes no more steps than this at once.
+        prepare: Called with a state of the right shapes before ``begin``, once or twice; of the
+            phase that a run starts in before anything is written, so that what fails here leaves a
+            new run's folder as it was.
         begin: Called once before its first step, of the run or of a resumed run.
-        end: Called once another phase begins, or the run ends, to let go of what it holds.
+        end: Called once another phase begins, or the run is complete, to let go of what it holds.
     """
 
     steps: int
     advance: Callable[[State, int, StopRequest], Stretch[State]]
     stride: int = 1
     max_stretch: int = MAX_STRETCH
+    prepare: Callable[[State], None] = lambda state: None
     begin: Callable[[State], None] = lambda state: None
     end: Callable[[], None] = lambda: None
 

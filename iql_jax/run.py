@@ -223,19 +223,21 @@ def updates_phase(
         startup: Gets the seconds that compiling took.
         max_stretch: The most updates that are made at once.
     """
-    begun: list[Callable[[IQLState, Array], tuple[IQLState, Metrics]]] = []
+    ready: list[Callable[[IQLState, Array], tuple[IQLState, Metrics]]] = []
 
-    def begin(state: IQLState) -> None:
+    def prepare(state: IQLState) -> None:
+        if ready:
+            return
         data = place()
         started = time.perf_counter()
         compiled = compile_program(lower(state, data, np.asarray(0, np.int32)))
         startup["compile_seconds"] = time.perf_counter() - started
         say(f"compiled the update in {startup['compile_seconds']:.1f} s")
-        begun.append(lambda state, count: compiled(state, data, count))
+        ready.append(lambda state, count: compiled(state, data, count))
 
     def advance(state: IQLState, count: int, _: StopRequest) -> Stretch[IQLState]:
-        (program,) = begun
+        (program,) = ready
         state, metrics = program(state, np.asarray(count, np.int32))
         return Stretch(state, metrics, steps=count, updates=count)
 
-    return Phase(num_updates, advance, max_stretch=max_stretch, begin=begin, end=begun.clear)
+    return Phase(num_updates, advance, max_stretch=max_stretch, prepare=prepare, end=ready.clear)

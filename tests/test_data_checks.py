@@ -22,8 +22,8 @@ GOAL = (1.5, 0.0)  # The centre of the corridor's marked cell.
 
 def _spec(cells):
     entry_point = "gymnasium_robotics.envs.maze.point_maze:PointMazeEnv"
-    spec = {"id": "PointMaze_UMaze-v3", "entry_point": entry_point, "kwargs": {"maze_map": cells}}
-    return json.dumps(spec)
+    spec = {"id": "PointMaze_UMaze-v3", "entry_point": entry_point, "max_episode_steps": 300}
+    return json.dumps(spec | {"kwargs": {"maze_map": cells}})
 
 
 METADATA = {
@@ -137,17 +137,24 @@ class TestEndings:
     def test_ends_are_counted(self, maze_episodes):
         maze_episodes.terminations[4] = True
         maze_episodes.truncations[8] = False
-        (finding,) = checks.check_endings(maze_episodes)
+        (finding,) = checks.check_endings(maze_episodes, METADATA)
         assert finding.level == "note"
         text = "1 episodes end by termination, 2 by truncation, 1 without either"
         assert finding.text == text
 
     @pytest.mark.parametrize(
-        ("field", "level"), [("terminations", "note"), ("truncations", "defect")]
+        ("field", "imported", "level"),
+        [
+            ("terminations", {}, "defect"),
+            ("truncations", {}, "defect"),
+            ("terminations", {"d4rl": {}}, "note"),
+            ("terminations", {"ogbench": {}}, "note"),
+            ("truncations", {"d4rl": {}}, "defect"),
+        ],
     )
-    def test_an_end_in_the_middle(self, maze_episodes, field, level):
+    def test_an_end_in_the_middle(self, maze_episodes, field, imported, level):
         getattr(maze_episodes, field)[3] = True
-        finding = checks.check_endings(maze_episodes)[0]
+        finding = checks.check_endings(maze_episodes, METADATA | imported)[0]
         assert finding.level == level
         assert finding.text == f"1 {field} before the last step of an episode"
 
@@ -337,12 +344,15 @@ class TestEnvironments:
         assert "those of the dataset are [4]" in finding.text
 
     def test_without_a_time_limit(self):
-        spec = gym.spec("HalfCheetah-v4").to_json()
-        assert environment_checks.check_environments({"env_spec": spec})[0].level == "ok"
-        spec = json.dumps(json.loads(spec) | {"max_episode_steps": None})
-        (finding,) = environment_checks.check_environments({"env_spec": spec})
+        limited = gym.spec("HalfCheetah-v4").to_json()
+        endless = json.dumps(json.loads(limited) | {"max_episode_steps": None})
+        assert environment_checks.check_environments({"env_spec": limited})[0].level == "ok"
+        (finding,) = environment_checks.check_environments({"env_spec": endless})
         assert finding.level == "defect"
         assert "HalfCheetah-v4 has no time limit" in finding.text
+        # Of the one that is only collected in, it does not matter.
+        specs = {"env_spec": endless, "eval_env_spec": limited}
+        assert [f.level for f in environment_checks.check_environments(specs)] == ["ok", "ok"]
 
     @pytest.mark.parametrize("space", ['{"type": "Box", "sha', '{"type": "Knob"}'])
     @pytest.mark.parametrize("key", ["observation_space", "action_space"])

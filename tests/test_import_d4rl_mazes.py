@@ -126,6 +126,11 @@ class TestAntMaze:
         last = np.cumsum(episodes.lengths) - 1
         assert episodes.terminations.sum() > episodes.terminations[last].sum()
         assert (episodes.terminations ^ episodes.truncations)[last].all()
+        # Nobody waits at the goal that rewards refer to: the paper's config keeps everything too.
+        for drop in ("waiting", "waiting_elsewhere"):
+            dataset = load(self.ID, maze_drop=drop)
+            assert dataset.transitions.size == len(kept)
+            assert any("does not tell where agents wait" in n for n in dataset.record["notes"])
         # Else the best tenth would be the steps at the goal, each an episode of return 1.
         best = load(self.ID, maze_drop="after_success", top_episodes=0.5)
         assert best.record["episodes"] == 5

@@ -21,14 +21,22 @@ class TwoPhases(Toy):
         settings = {"log_interval": 400, "eval_interval": 600, "checkpoint_interval": 800}
         super().__init__(folder, settings, fail_at, signal_at)
         self.broken_at = broken_at
-        self.begun, self.kept, self.waiting = [], 0, []
+        self.begun, self.kept, self.waiting, self.order = [], 0, [], []
         phases = [
-            Phase(FIRST, self.stretch, begin=lambda state: self.begun.append(("first", state))),
+            Phase(
+                FIRST,
+                self.stretch,
+                prepare=lambda state: self.order.append("prepare first"),
+                begin=lambda state: self.begun.append(("first", state)),
+                end=lambda: self.order.append("end first"),
+            ),
             Phase(
                 SECOND,
                 self.second,
                 stride=STRIDE,
+                prepare=lambda state: self.order.append("prepare second"),
                 begin=lambda state: self.begun.append(("second", state)),
+                end=lambda: self.order.append("end second"),
             ),
         ]
         for name, value in {
@@ -100,6 +108,28 @@ def test_a_phase_begins_once_with_the_state_that_the_one_before_left(two_phases)
     assert [int(state[1]) for _, state in toy.begun] == [0, FIRST]
 
 
+def test_a_phase_is_prepared_before_and_let_go_after_its_steps(tmp_path, two_phases):
+    assert list(dict.fromkeys(two_phases[3].order)) == [
+        "prepare first", "end first", "prepare second", "end second",
+    ]  # fmt: skip
+    with pytest.raises(Crash):
+        TwoPhases(tmp_path, fail_at=9).loop.run()
+    resumed = TwoPhases(tmp_path)
+    resumed.loop.run()
+    assert list(dict.fromkeys(resumed.order)) == ["prepare second", "end second"]
+
+
+def test_what_fails_in_preparing_leaves_nothing(tmp_path):
+    def fail(state):
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    toy = TwoPhases(tmp_path)
+    object.__setattr__(toy.loop, "phases", [Phase(FIRST, toy.stretch, prepare=fail)])
+    with pytest.raises(RuntimeError, match="EXHAUSTED"):
+        toy.loop.run()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_kept_beside_the_state_is_logged_and_saved(two_phases):
     folder, _, progress, toy = two_phases
     assert progress.extra == {"calls": toy.kept}
@@ -149,4 +179,4 @@ def test_a_finished_run_of_two_phases_begins_none(two_phases):
     folder = two_phases[0]
     again = TwoPhases(folder, fail_at=1)
     again.loop.run()
-    assert again.begun == again.evaluated == []
+    assert again.begun == again.evaluated == again.order == []

@@ -190,7 +190,7 @@ def _put_in_place(dataset_id: str, made: pathlib.Path, replaced: pathlib.Path) -
             os.replace(final, replaced)
         try:
             os.replace(made, final)
-        except OSError:
+        except BaseException:
             put_back(replaced, final)
             raise
     except OSError as error:

@@ -190,6 +190,8 @@ def _sweep(root: pathlib.Path, own: pathlib.Path) -> None:
         if folder == own or not _half_written(folder):
             continue
         with contextlib.suppress(OSError), _locked(folder):
+            dataset_id = folder.name.removeprefix(_PREFIX).replace(".", "/")
+            put_back(folder / REPLACED, root / dataset_id)
             for path in _half_written(folder):
                 _delete(path)
             if not list(folder.glob(f"{_PARTS}*/*{_PART_SUFFIX}")):

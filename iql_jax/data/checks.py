@@ -50,7 +50,7 @@ def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding
     findings = [
         check_structure(episodes, metadata),
         check_actions(episodes, metadata),
-        *check_endings(episodes),
+        *check_endings(episodes, metadata),
         check_rewards(episodes),
     ]
     collection, evaluation = (_maze(metadata, key) for key in ("env_spec", "eval_env_spec"))
@@ -115,20 +115,21 @@ def _check_discrete(actions: FloatArray, space: DiscreteActions) -> Finding:
     return Finding("ok", "actions", f"integers from {space.start} to {last}; {shown}")
 
 
-def check_endings(episodes: FlatEpisodes) -> list[Finding]:
-    """Count how episodes end, and look for ends in the middle.
+def check_endings(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding]:
+    """Count how episodes end, and look for ends in the middle, which are mistakes.
 
-    Imported mazes have terminations there, at steps that end at the goal: the bootstrap ends, and
-    the episode goes on. A time limit in the middle is a mistake.
+    But imported data may have terminations there, at steps that end at the goal: the bootstrap
+    ends, and the episode goes on.
     """
     last = np.cumsum(episodes.lengths) - 1
+    imported = "d4rl" in metadata or "ogbench" in metadata
     flags = {"terminations": episodes.terminations, "truncations": episodes.truncations}
     findings = []
     for name, flag in flags.items():
         inside = int(flag.sum() - flag[last].sum())
         if inside:
             text = f"{inside} {name} before the last step of an episode"
-            level: Level = "note" if name == "terminations" else "defect"
+            level: Level = "note" if imported and name == "terminations" else "defect"
             findings.append(Finding(level, "endings", text))
     terminated, truncated = episodes.terminations[last], episodes.truncations[last]
     neither = int((~terminated & ~truncated).sum())

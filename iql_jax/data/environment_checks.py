@@ -9,6 +9,7 @@ from minari.serialization import deserialize_space
 from iql_jax.data.findings import Finding
 from iql_jax.data.requirements import installed_version, unmet_requirements
 from iql_jax.environment_specs import make_from_spec
+from iql_jax.environments import check_time_limit
 from iql_jax.errors import UserError
 
 _ROLES = {"env_spec": "environment", "eval_env_spec": "evaluation"}
@@ -39,6 +40,10 @@ def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Findin
             "actions": _shapes(env.action_space),
         }
         name = env.spec.id if env.spec is not None else "the environment"
+        if key == ("eval_env_spec" if metadata.get("eval_env_spec") else "env_spec"):
+            check_time_limit(env)
+    except UserError as error:
+        return Finding("defect", topic, str(error))
     finally:
         env.close()
     for what, shapes in found.items():
@@ -54,9 +59,6 @@ def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Findin
             text = f"{name} has {what} {shapes}, but those of the dataset are {expected}"
             return Finding("defect", topic, text)
     limit = json.loads(metadata[key]).get("max_episode_steps")
-    if limit is None:
-        text = f"{name} has no time limit (max_episode_steps): its episodes might never end"
-        return Finding("defect", topic, text)
     return Finding(
         "ok", topic, f"{name} builds and has the dataset's spaces; {limit} steps at most"
     )

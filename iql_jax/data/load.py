@@ -253,6 +253,7 @@ def _maze_steps(
         goal=config.maze_goal,
         terminate_at_success=config.maze_terminate_at_success,
         drop=config.maze_drop,
+        own_goals=metadata.get("rewarded_goal") is None,
     )
     choices = {
         "maze_goal": config.maze_goal,

@@ -71,6 +71,7 @@ def maze_transitions(
     goal: str,
     terminate_at_success: bool,
     drop: str,
+    own_goals: bool = True,
 ) -> Steps:
     """Settle what the steps of a maze dataset mean, and which are kept.
 
@@ -81,6 +82,8 @@ def maze_transitions(
         terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
         drop: which rest of an episode is left out: 'nothing', 'waiting_elsewhere', 'waiting' or
             'after_success'; see the module's docstring.
+        own_goals: whether the goals in the data are those that the agent went to. Those of imported
+            data are not: they are the one goal that the rewards refer to, and nobody waits there.
     """
     row = episodes.step_index()
     step_goals = episodes.observations["desired_goal"][row + 1]
@@ -103,7 +106,10 @@ def maze_transitions(
         ends = ends | success
     if not success.any():
         notes.append("no transition of the data ends at the goal: there is nothing to learn from")
-    keep = _kept(drop, success, _begins_to_wait(episodes, step_goals), episodes)
+    waits = _begins_to_wait(episodes, step_goals) if own_goals else np.zeros_like(success)
+    if not own_goals and drop.startswith("waiting"):
+        notes.append(f"it does not tell where agents wait: maze_drop={drop!r} leaves nothing out")
+    keep = _kept(drop, success, waits, episodes)
     kept = np.flatnonzero(keep)
     if goal == "episode":
         notes += _first_goal_note(episodes)

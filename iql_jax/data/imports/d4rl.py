@@ -2,8 +2,9 @@
 
 What becomes a transition is ``d4rl_view``'s matter, cut into episodes by ``rows``, as IQL's
 official code cuts them: after terminals, and where an observation does not follow from the one
-before. An episode's last observation is the stored next observation where there is one, and else
-the following row's, in which an episode cut at a time limit has its true end.
+before; but in mazes a terminal ends the bootstrap alone, for the agent walks on. An episode's last
+observation is the stored next observation where there is one, and else the following row's, in
+which an episode cut at a time limit has its true end.
 
 Rewards, actions and observations are stored as the file has them, but for positions in mazes, which
 are shifted (``mazes``). ``infos/*`` are left out: no transition depends on them.

@@ -132,6 +132,8 @@ def import_ogbench(
         "code_permalink": _HOME,
         "ogbench": {"file": path.name, "rows": len(rows.kept)},
     }
+    if target.desired_goal is not None:
+        metadata["rewarded_goal"] = list(target.desired_goal)
     return write_dataset(dataset_id, rows, target, metadata, progress=progress, check=check)
 
 
