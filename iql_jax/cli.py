@@ -53,7 +53,7 @@ def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return list(flags.FLAGS(argv))
+        remaining = list(flags.FLAGS(argv))
     except flags.Error as error:
         _exit(2, _one_line(error))
     # A config file is the user's own code: anything may come out of it.
@@ -72,6 +72,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
                 )
             _exit(2, f"unknown config key: {_one_line(error)}")
         _exit(2, f"the config file fails with {type(error).__name__}: {_one_line(error)}")
+    # Flags alone are read: what only looks like one would change nothing, and nobody would know.
+    if len(remaining) > 1:
+        _exit(2, f"unexpected argument {remaining[1]!r}; flags are --name=value, without spaces")
+    return remaining
 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:

@@ -120,10 +120,11 @@ class FinetuneConfig(Config):
     opt_decay_schedule: str = "none"
     init_dataset_size: int = 0  # Transitions of the dataset to use, drawn at random; 0 uses all.
     replay_buffer_size: int = 2_000_000  # The dataset's and the environment's together.
-    offline_ratio: float = -1.0  # Share of a batch that is the dataset's; -1: uniform over all.
+    # Share of a batch that is the dataset's, to the nearest transition; -1: uniform over all.
+    offline_ratio: float = -1.0
     updates_per_step: int = 1  # Updates for each environment step.
     num_envs: int = 1  # Training environments stepped at once.
-    train_freq: int = 1  # Steps of each environment between updates, which are then due for all.
+    train_freq: int = 1  # Steps of each environment before the updates for all of them are made.
     start_steps: int = 0  # Environment steps before the first update of the second phase.
 
     @property
@@ -131,6 +132,11 @@ class FinetuneConfig(Config):
         """The updates of both phases; of an offline run that took the first one's place, none."""
         offline = 0 if self.offline_run else self.num_pretraining_steps
         return offline + max(0, self.max_steps - self.start_steps) * self.updates_per_step
+
+    @property
+    def num_offline(self) -> int | None:
+        """How many of a batch are the dataset's; None where batches are drawn from all alike."""
+        return None if self.offline_ratio == -1 else round(self.offline_ratio * self.batch_size)
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, or that do not go together."""
@@ -140,8 +146,7 @@ class FinetuneConfig(Config):
                 f"config.num_seeds is {self.num_seeds}, but fine-tuning trains one seed at a "
                 "time; run this command once for each --config.seed"
             )
-        keys = ["max_steps", "log_interval", "eval_interval", "checkpoint_interval"]
-        for key in keys:
+        for key in ["max_steps", "eval_interval"]:
             if getattr(self, key) % self.num_envs:
                 raise UserError(
                     f"config.{key} is {getattr(self, key)}, not a multiple of config.num_envs "
@@ -156,6 +161,11 @@ class FinetuneConfig(Config):
             raise UserError(
                 f"config.offline_ratio is {self.offline_ratio}; it must be a share in [0, 1], "
                 "or -1 to draw uniformly from dataset and environment together"
+            )
+        if 0 < self.offline_ratio < 1 and self.num_offline in (0, self.batch_size):
+            raise UserError(
+                f"config.offline_ratio is {self.offline_ratio}, which of config.batch_size "
+                f"({self.batch_size}) comes to {self.num_offline}; say 0 or 1 if that is meant"
             )
 
 
@@ -244,7 +254,11 @@ def base_config() -> ml_collections.ConfigDict:
 
 
 def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A domain's offline config with the keys of fine-tuning at their defaults."""
+    """A domain's offline config with the keys of fine-tuning at their defaults.
+
+    These are all that ``FinetuneConfig`` sets, ``max_steps`` and ``opt_decay_schedule`` among them:
+    what the offline config has for these two is of its own updates.
+    """
     added = set(FinetuneConfig.__annotations__)
     return ml_collections.ConfigDict(
         {

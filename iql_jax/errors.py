@@ -5,8 +5,8 @@ class UserError(Exception):
     """A failure the user can act on.
 
     The message is one line that says what is wrong, where, and what to do. Entry points print it
-    without a traceback and exit with status 1; anything else that escapes is a bug and keeps its
-    traceback.
+    without a traceback and exit with status 1, as they do for the system's own refusals (files,
+    memory); anything else that escapes is a bug and keeps its traceback.
     """
 
 

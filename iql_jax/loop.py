@@ -5,7 +5,8 @@ environment step of an online one. The loop counts steps and knows nothing else:
 evaluate and describe a run are functions it is given. At each boundary it logs, evaluates and
 saves, in that order, each at its own interval within the phase and at the phase's end; a checkpoint
 remembers which of these were done at its step, so that a resumed run does exactly what an
-uninterrupted one would have done.
+uninterrupted one would have done. Where a phase makes several steps at once, intervals that end
+between them are rounded up.
 
 A population of runs is one run to the loop, whose metrics and rows hold a number for each member.
 """
@@ -172,10 +173,12 @@ class _Session(Generic[State]):
             self._config.log_interval,
             self._config.eval_interval,
             self._config.checkpoint_interval,
+            # Rounded down, for it is a bound.
             phase.max_stretch - phase.max_stretch % phase.stride or phase.stride,
         )
         done = self._progress.step - begin
-        return min(phase.steps - done, *(interval - done % interval for interval in intervals))
+        whole = (_in_strides(interval, phase) for interval in intervals)
+        return min(phase.steps - done, *(interval - done % interval for interval in whole))
 
     def _enter(self, phase: Phase[State] | None, state: State) -> None:
         """End the phase before, and begin this one, unless it is the one that goes on."""
@@ -220,6 +223,7 @@ class _Session(Generic[State]):
             if step <= begin + phase.steps:
                 break
             begin += phase.steps
+        interval = _in_strides(interval, phase)
         return step > done and ((step - begin) % interval == 0 or step == begin + phase.steps)
 
     def _log_if_due(self) -> None:
@@ -297,6 +301,11 @@ class _Session(Generic[State]):
             f"{step:,}; the state is saved in {folder} for diagnosis{good}; check the data's "
             "rewards, or lower the learning rates"
         )
+
+
+def _in_strides(interval: int, phase: Phase[Any]) -> int:
+    """The interval, or the first number of whole strides above it."""
+    return -(-interval // phase.stride) * phase.stride
 
 
 def _shown(row: Values) -> dict[str, str]:

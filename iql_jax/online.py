@@ -3,11 +3,12 @@
 Two programs are queued on the device in turn: one that acts, one that stores transitions and
 updates. Acting comes first, so that the host gets its actions and steps the environments while the
 updates run; the device never waits for the host unless the environments are slower than it. The
-price is that the policy acts one step late: it has learned from all transitions but the last.
+price is that the policy acts one step late: it has learned from all transitions but those of the
+last step of each environment.
 
 With ``train_freq`` K, learning is asked for every K steps, with the updates of all of them. A call
 of a program costs as much as a good part of an update on a CPU; the price is that the policy of
-K steps has learned from all transitions but up to the last 2 K - 1.
+K steps has learned from all transitions but those of up to the last 2 K - 1.
 """
 
 import dataclasses
@@ -77,9 +78,6 @@ class Online(Extra):
         self._config = config
         self._dataset = dataset
         self._first_step = first_step
-        self._num_offline: int | None = None
-        if config.offline_ratio >= 0:
-            self._num_offline = round(config.offline_ratio * config.batch_size)
         _check_capacity(config, dataset.transitions.size)
         self._log = TransitionLog(folder / "transitions")
         self._rows: list[tuple[str, int, Mapping[str, float | None]]] = []
@@ -158,7 +156,7 @@ class Online(Extra):
                 "the transitions that they made are kept"
             )
         buffer = self._fill_buffer()
-        batch_size, num_offline = self._config.batch_size, self._num_offline
+        batch_size, num_offline = self._config.batch_size, self._config.num_offline
         sums = no_sums(state, buffer, batch_size, num_offline)
         example = jax.tree.map(lambda x: x[:1], self._dataset.transitions)
         lowered = learn.lower(
@@ -184,7 +182,7 @@ class Online(Extra):
         buffer = replay_buffer.init(
             self._dataset.transitions,
             self._config.replay_buffer_size,
-            keep_dataset=self._num_offline is not None,
+            keep_dataset=self._config.num_offline is not None,
         )
         for made in self._log.read():
             buffer = replay_buffer.extend(buffer, self._learnable(made))
@@ -337,7 +335,7 @@ def _update_once(
 
 def _check_capacity(config: FinetuneConfig, num_dataset: int) -> None:
     at_once = config.train_freq * config.num_envs
-    keeps = config.offline_ratio >= 0
+    keeps = config.num_offline is not None
     needed = num_dataset + at_once if keeps else max(num_dataset, at_once)
     if config.replay_buffer_size < needed:
         raise UserError(

@@ -40,6 +40,10 @@ MISTAKES = {
         ["--config"],
     ),
     "unknown flag": (["train_offline.py", "--confg=x"], ["confg", "config"]),
+    "flag without dashes": (
+        ["train_offline.py", POINTMAZE, "config.seed=3"],
+        ["unexpected argument 'config.seed=3'", "--name=value"],
+    ),
     "unknown key": (
         ["train_offline.py", POINTMAZE, "--config.expectil=0.8"],
         ["unknown config key", "expectile"],

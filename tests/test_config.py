@@ -169,10 +169,10 @@ def test_fine_tuning_has_the_papers_protocol_by_default():
         ({"offline_ratio": 1.01}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": -0.5}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
+        ({"offline_ratio": 0.001}, ["offline_ratio is 0.001", "(256) comes to 0"]),
+        ({"offline_ratio": 0.999}, ["offline_ratio is 0.999", "(256) comes to 256"]),
         ({"max_steps": 1_001}, ["max_steps is 1001", "num_envs (4)"]),
-        ({"log_interval": 1_002}, ["log_interval", "num_envs (4)"]),
         ({"eval_interval": 1_003}, ["eval_interval", "num_envs (4)"]),
-        ({"checkpoint_interval": 1_001}, ["checkpoint_interval", "num_envs (4)"]),
         ({"expectile": 1.5}, ["expectile", "(0, 1)"]),
     ],
 )

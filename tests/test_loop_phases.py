@@ -17,8 +17,12 @@ class TwoPhases(Toy):
     What is kept beside the state is how often the second phase was advanced.
     """
 
-    def __init__(self, folder, fail_at=None, signal_at=None, broken_at=None):
-        settings = {"log_interval": 400, "eval_interval": 600, "checkpoint_interval": 800}
+    def __init__(self, folder, fail_at=None, signal_at=None, broken_at=None, log_interval=400):
+        settings = {
+            "log_interval": log_interval,
+            "eval_interval": 600,
+            "checkpoint_interval": 2 * log_interval,
+        }
         super().__init__(folder, settings, fail_at, signal_at)
         self.broken_at = broken_at
         self.begun, self.kept, self.waiting, self.order = [], 0, [], []
@@ -100,6 +104,15 @@ def test_intervals_are_counted_within_each_phase_and_both_ends_are_kept(two_phas
     assert progress.step == END
     # Half as many updates as steps in the second phase.
     assert progress.updates == int(state[1]) == FIRST + SECOND // 2
+
+
+def test_intervals_are_rounded_up_to_what_a_phase_steps_at_once(tmp_path):
+    TwoPhases(tmp_path, log_interval=401).loop.run()
+    logged = [int(row["step"]) - AT for row in rows(tmp_path, "metrics")]
+    boundary = FIRST
+    assert logged == [401, 802, boundary, *range(boundary + 404, END - AT, 404), FIRST + SECOND]
+    saved = sorted(int(path.name) - AT - FIRST for path in (tmp_path / "checkpoints").iterdir())
+    assert saved == [804, 1_608, SECOND]  # Of 802, rounded up.
 
 
 def test_a_phase_begins_once_with_the_state_that_the_one_before_left(two_phases):
