@@ -143,11 +143,15 @@ def footnote() -> str:
     cloned = (
         f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""
     )
+    others = reports.other_settings(
+        everything, told=("max_steps", "temperature", "top_episodes", "maze_drop")
+    )
     return (
         f"Success (%) at the last evaluation, {reports.episodes(everything)} episodes a seed, on "
         f"the embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 "
-        f"over a run's own updates. {reports.INTERVAL_NOTE} paper: Kostrikov et al. 2021, table 1, "
-        "D4RL's AntMaze-v0. CORL: the last scores of its IQL on D4RL's AntMaze-v2. Both are on "
+        f"over a run's own updates. {others}{reports.INTERVAL_NOTE} "
+        "paper: Kostrikov et al. 2021, table 1, D4RL's AntMaze-v0. "
+        "CORL: the last scores of its IQL on D4RL's AntMaze-v2. Both are on "
         "D4RL's data, collected with another ant, at 1M updates: they say what is usual, not what "
         f"is to be expected here. {reports.NOT_RUN}: not run."
     )

@@ -6,14 +6,16 @@
 Farama-Foundation/Minari issue 296 reports that IQL with the paper's settings and rewards r - 1
 succeeds on D4RL's AntMaze and fails on Minari's. ``iql/antmaze-waiting`` is collected as Minari's
 is: tasks that go on after the goal is reached, each episode with a goal of its own, at which the
-ant waits until the time limit. Here the same transitions are read in every way:
+ant waits until the time limit. Here the same episodes are read in every way:
 
 - rewards: 'stored' (the episode's goal, which the policy does not see), 'episode' (the same, and it
   does) or 'eval' (recomputed for the one evaluation goal, as D4RL's are);
 - at the goal: the bootstrap 'ends' or 'goes on'. Rewards are r - 1, so at the goal the reward is 0
-  for as long as one stays: going on is a sound task as well. Evaluation ends at success in both,
-  and the waiting is kept in both. Where rewards are relabelled, the rest of an episode that waits
-  at another goal than the evaluation's is left out;
+  for as long as one stays: going on is a sound task as well. Evaluation ends at success in both;
+- waiting: the steps that wait at the goal which rewards refer to are kept. Those at another goal,
+  which there are where rewards are relabelled, are left out. How much of a difference between
+  rewards this makes is told by two rows more on mazes where goals differ: relabelled, with all
+  waiting kept, and as stored, with all of it left out;
 - walls: the evaluation maze has the data's walls or, for umaze, those of Minari's metadata, which
   mirror them (see mirrored_umaze.py).
 
@@ -42,6 +44,9 @@ REWARDS = {
     "eval": "relabelled to the evaluation goal",
 }
 
+# The table has columns for these settings.
+_TOLD = ("max_steps", "maze_goal", "maze_terminate_at_success", "maze_drop", "maze_walls")
+
 _FLAGS = bench.define_flags("runs/antmaze_semantics")
 _TOGETHER = bench.define_together()
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze-waiting.")
@@ -61,12 +66,14 @@ class Cell:
         mirrored: whether evaluation is in Minari's mirrored maze.
         goal: the config's maze_goal.
         terminate: the config's maze_terminate_at_success.
+        drop: the config's maze_drop.
     """
 
     task: str
     mirrored: bool
     goal: str
     terminate: bool
+    drop: str = "waiting_elsewhere"
 
     @property
     def shares_training(self) -> bool:
@@ -95,15 +102,36 @@ def has_mirror(task: str) -> bool:
     return task.startswith("umaze")
 
 
+def has_own_goals(task: str) -> bool:
+    """Whether episodes have other goals than the evaluation's."""
+    return task != "umaze"
+
+
 def cells() -> list[Cell]:
     """The rows of the table."""
-    return [
+    grid = [
         Cell(task, mirrored, goal, terminate)
         for task in _TASKS.value
         for mirrored in ((False, True) if has_mirror(task) else (False,))
         for goal in REWARDS
         for terminate in (False, True)
     ]
+    controls = [
+        Cell(task, False, goal, True, drop)
+        for task in _TASKS.value
+        if has_own_goals(task)
+        for goal, drop in (("stored", "waiting"), ("eval", "nothing"))
+    ]
+    return grid + controls
+
+
+def waiting(cell: Cell) -> str:
+    """Which of the waiting is in a cell's data."""
+    if cell.drop == "waiting":
+        return "left out"
+    if cell.drop == "waiting_elsewhere" and cell.goal == "eval" and has_own_goals(cell.task):
+        return "at the evaluation goal"
+    return "all"
 
 
 def run(cell: Cell, seed: int) -> bench.Run:
@@ -111,9 +139,10 @@ def run(cell: Cell, seed: int) -> bench.Run:
     own = cell.mirrored and not cell.shares_training
     maze = f"{cell.task}-mirrored" if own else cell.task
     end = "ends" if cell.terminate else "goes_on"
+    drop = "" if cell.drop == "waiting_elsewhere" else f"-{cell.drop}"
     namespace = "antmaze-mirrored" if own else "antmaze-waiting"
     return bench.Run(
-        folder=Path(_FLAGS.runs.value) / f"{maze}-{cell.goal}-{end}-seed{seed}",
+        folder=Path(_FLAGS.runs.value) / f"{maze}-{cell.goal}-{end}{drop}-seed{seed}",
         config="configs/antmaze.py",
         settings={
             "dataset": f"iql/{namespace}/{cell.task}-v0",
@@ -123,9 +152,7 @@ def run(cell: Cell, seed: int) -> bench.Run:
             "eval_episodes": _EVAL_EPISODES.value,
             "maze_goal": cell.goal,
             "maze_terminate_at_success": cell.terminate,
-            # Of what goes on at the rewarded goal nothing is left out. Waiting elsewhere, which
-            # there is where rewards are relabelled, teaches nothing but to stand still.
-            "maze_drop": "waiting_elsewhere",
+            "maze_drop": cell.drop,
             "maze_walls": "evaluation" if own else "data",
         },
     )
@@ -138,6 +165,7 @@ def report() -> str:
         "evaluation walls",
         "rewards",
         "at the goal",
+        "waiting",
         "success (%), mean ± std",
         "95 % interval",
         "seeds",
@@ -146,15 +174,17 @@ def report() -> str:
         "positions in walls",
         "mean V",
     ]
+    everything = [run(cell, seed) for cell in cells() for seed in range(_FLAGS.seeds.value)]
     return (
         f"{reports.markdown(header, [row(cell) for cell in cells()])}\n\n"
         "Success at the last evaluation, which ends an episode at the goal. Rewards are r - 1 "
-        "throughout. Of relabelled data, episodes that wait at another goal end there. "
+        "throughout. waiting: which steps that wait at a goal are in the training data. "
         "transitions at the goal: the share of the training data with reward 0 instead of -1. "
         "positions in walls: the share of the data's positions that lie in walls of the "
         "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, "
         "mean of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies "
         "with stored rewards are those of the rows above, evaluated there. "
+        f"{reports.other_settings(everything, told=_TOLD)}"
         f"{reports.INTERVAL_NOTE} {reports.NOT_RUN}: not run.\n"
     )
 
@@ -174,6 +204,7 @@ def row(cell: Cell) -> list[str]:
         walls,
         REWARDS[cell.goal],
         "ends" if cell.terminate else "goes on",
+        waiting(cell),
         reports.mean_std(scores),
         reports.interval_text(scores),
         reports.each(scores),

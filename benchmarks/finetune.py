@@ -70,6 +70,9 @@ TASKS = {
     "antmaze-medium-play": Task(ANTMAZE, "iql/antmaze/medium-play-v0", 95.0),
 }
 
+# The report has rows for what these settings come to.
+_TOLD = ("max_steps", "num_pretraining_steps", "offline_run")
+
 _FLAGS = bench.define_flags("runs/finetune_benchmark")
 _TASK = flags.DEFINE_enum("task", "pointmaze-medium", list(TASKS), "What to fine-tune on.")
 _OFFLINE_RUNS = flags.DEFINE_string(
@@ -78,7 +81,9 @@ _OFFLINE_RUNS = flags.DEFINE_string(
 _UPDATES = flags.DEFINE_integer("updates", None, "Offline updates; by default the config's.")
 _STEPS = flags.DEFINE_integer("steps", None, "Environment steps; by default the config's.")
 _EVAL_INTERVAL = flags.DEFINE_integer("eval_interval", None, "By default the config's.")
-_EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", None, "By default the config's.")
+_EVAL_EPISODES = flags.DEFINE_integer(
+    "eval_episodes", None, "By default the config's.", lower_bound=1
+)
 _CHECKPOINT_INTERVAL = flags.DEFINE_integer("checkpoint_interval", None, "By default the config's.")
 _DECAY = flags.DEFINE_enum(
     "opt_decay_schedule", None, ["none", "cosine"], "Of the actor's learning rate; by default none."
@@ -93,12 +98,30 @@ _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve t
 _SPEED = flags.DEFINE_boolean("speed", False, "Time the online phase, and nothing else.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
 _TRAIN_FREQS = flags.DEFINE_list(
-    "train_freqs", ["1", "16"], "The settings of config.train_freq that are timed."
+    "train_freqs", ["1", "16"], "With --speed: the settings of config.train_freq that are timed."
 )
 _NUM_ENVS = flags.DEFINE_list(
-    "num_envs", ["1"], "The settings of config.num_envs that are timed, each with each train_freq."
+    "num_envs",
+    ["1"],
+    "Training environments stepped at once; with --speed all that are timed, each with each "
+    "train_freq.",
 )
 _TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
+
+
+def are_counts(words: Sequence[str]) -> bool:
+    """Whether a flag's list holds positive whole numbers, at least one."""
+    return bool(words) and all(word.isdecimal() and int(word) > 0 for word in words)
+
+
+flags.register_multi_flags_validator(
+    ["num_envs", "speed"],
+    lambda given: are_counts(given["num_envs"]) and (given["speed"] or len(given["num_envs"]) == 1),
+    "--num_envs is one positive number, or with --speed several with commas between them",
+)
+flags.register_validator(
+    "train_freqs", are_counts, "--train_freqs are positive numbers with commas between them"
+)
 
 
 def main(_: list[str]) -> None:
@@ -143,11 +166,17 @@ def run(task: Task, seed: int) -> FinetuneRun:
     }
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if _OFFLINE_RUNS.value:
-        settings["offline_run"] = str(Path(_OFFLINE_RUNS.value.format(seed=seed)).absolute())
+        folder = _OFFLINE_RUNS.value.replace("{seed}", str(seed))
+        settings["offline_run"] = str(Path(folder).absolute())
     return FinetuneRun(
         folder=Path(_FLAGS.runs.value) / f"{_TASK.value}-seed{seed}",
         config=task.config,
-        settings={"dataset": task.dataset, "seed": seed, **settings},
+        settings={
+            "dataset": task.dataset,
+            "seed": seed,
+            "num_envs": int(_NUM_ENVS.value[0]),
+            **settings,
+        },
         script="train_finetune.py",
     )
 
@@ -190,6 +219,7 @@ def report(task: Task, finished: Sequence[bench.Run]) -> str:
     return (
         f"{reports.markdown(header, rows)}\n\n"
         f"Success of {reports.episodes(finished)} evaluation episodes a seed. "
+        f"{reports.other_settings(finished, told=_TOLD)}"
         f"{reports.INTERVAL_NOTE} "
         "Regret: the mean of 1 - success over the evaluations of the second phase (CORL's is over "
         "the training episodes).\n"

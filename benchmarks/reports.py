@@ -1,11 +1,12 @@
 """What finished runs have come to, in tables: their scores, over seeds, with intervals.
 
-What the benchmarks that train share. All is read from the runs' folders: ``summary.json`` and
-``evaluations.csv`` of runs that are finished.
+What the benchmarks that train share. All is read from the runs' folders: ``config.json``,
+``summary.json`` and ``evaluations.csv`` of runs that are finished.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax.population_scores import student_interval
-from runs import Run
+from runs import Run, read_config_file
 
 NOT_RUN = "-"
 """What a table shows where nothing was run."""
@@ -64,6 +65,48 @@ def updates(runs: Sequence[Run]) -> str:
 def episodes(runs: Sequence[Run]) -> str:
     """How many episodes the finished ones' evaluations have, for a footnote."""
     return counts(runs, "eval_episodes", " or ") or "no"
+
+
+# What changes no number of a run, or is told wherever it matters.
+_UNREMARKABLE = frozenset(
+    {
+        "seed",
+        "dataset",
+        "num_seeds",
+        "population_size",
+        "eval_interval",
+        "eval_episodes",
+        "eval_envs",
+        "log_interval",
+        "checkpoint_interval",
+        "progress",
+        "wandb_project",
+    }
+)
+
+
+def other_settings(runs: Sequence[Run], told: Collection[str]) -> str:
+    """In what the finished ones differ from their config files, a sentence for a footnote.
+
+    Empty if in nothing. A folder may hold runs of other settings than those that are asked for.
+
+    Args:
+        runs: Of one config file.
+        told: The keys that the table tells of itself.
+    """
+    finished = [run for run in runs if run.summary() is not None]
+    found: dict[str, list[str]] = {}
+    for run in finished:
+        ran_with = run.record()["config"]
+        for key, setting in json.loads(json.dumps(read_config_file(run.config))).items():
+            if key in _UNREMARKABLE or key in told or ran_with.get(key, setting) == setting:
+                continue
+            found.setdefault(f"{key}={ran_with[key]}", []).append(run.folder.name)
+    said = [
+        setting if len(names) == len(finished) else f"{setting} ({', '.join(names)})"
+        for setting, names in found.items()
+    ]
+    return f"Other settings than {runs[0].config}'s: {'; '.join(said)}. " if said else ""
 
 
 def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:

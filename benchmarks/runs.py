@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from iql_jax.config import Config, defaults, from_mapping
 from iql_jax.data.resolve import resolve
+from iql_jax.errors import UserError
 from iql_jax.metrics import Row, read_table
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import FAILURE
@@ -112,8 +113,7 @@ class Run:
 
     def read_config(self) -> Config:
         """The settings of an offline run, for training in this process."""
-        module = runpy.run_path(str(ROOT / self.config))
-        settings = {**module["get_config"]().to_dict(), **self.settings}
+        settings = {**read_config_file(self.config), **self.settings}
         # A row is written for each of the runs.
         return from_mapping({**settings, "log_interval": _LOG_INTERVAL_TOGETHER})
 
@@ -153,6 +153,13 @@ class Run:
         return done / steps
 
 
+def read_config_file(path: str) -> dict[str, Any]:
+    """The settings of a config file, which is named relative to the repository."""
+    if str(ROOT) not in sys.path:  # Config files import each other, and are in no package.
+        sys.path.append(str(ROOT))
+    return dict(runpy.run_path(str(ROOT / path))["get_config"]().to_dict())
+
+
 def step_of(row: Row) -> int:
     """The step of a table's row, by whatever name its kind of run has for it."""
     return int(next(iter(row.values())))
@@ -163,6 +170,10 @@ def boundary(settings: Mapping[str, Any]) -> int:
     if not settings["offline_run"]:
         return int(settings["num_pretraining_steps"])
     summary = Path(settings["offline_run"]) / "summary.json"
+    if not summary.exists():
+        raise UserError(
+            f"{summary} is missing, which says where fine-tuning from this run began; put it back"
+        )
     return int(json.loads(summary.read_text())["updates"])
 
 

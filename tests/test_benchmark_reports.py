@@ -31,7 +31,16 @@ def test_antmaze_reports_what_was_run(tmp_path):
         ["large-play", "-", "-", "-", "-", "-", "-", "39.6", "42.00 ± 4.53"],
     ]
     assert "cloning at 100 updates" in printed
+    assert "Other settings than" not in printed
     assert matplotlib.image.imread(picture).shape[1] > 400
+
+
+def test_runs_of_other_settings_are_named(tmp_path):
+    write_run(tmp_path / "iql-umaze-seed0", [80.0], expectile=0.7, batch_size=64)
+    write_run(tmp_path / "bc-umaze-seed0", [12.0], temperature=0.0, batch_size=64)
+    printed = command("antmaze", "--only_report", f"--runs={tmp_path}", "--tasks=umaze")
+    others = "batch_size=64; expectile=0.7 (iql-umaze-seed0). "
+    assert f"Other settings than configs/antmaze.py's: {others}" in printed
 
 
 def test_the_semantics_report_what_was_run(tmp_path):
@@ -43,8 +52,8 @@ def test_the_semantics_report_what_was_run(tmp_path):
     arguments = ("--only_report", f"--runs={tmp_path / 'runs'}", "--tasks=umaze")
     table = rows(command("antmaze_semantics", *arguments))
     assert len(table) == 12  # 3 rewards, 2 ends, 2 mazes.
-    run = {tuple(row[:4]): row[4:] for row in table if row[4] != "-"}
-    reading = ("as stored, goal hidden", "ends")
+    run = {tuple(row[:5]): row[5:] for row in table if row[5] != "-"}
+    reading = ("as stored, goal hidden", "ends", "all")
     facts = ["10, 30", "400", "2.50 %"]
     assert run == {
         ("umaze", "the data's", *reading): [

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -31,6 +32,19 @@ def fake(run):
         "(folder / 'summary.json').write_text('{\"score\": 1.0}')"
     )
     return [sys.executable, "-c", script, str(run.folder), str(run.settings.get("fails", False))]
+
+
+def test_a_script_of_the_benchmarks_finds_the_config_files(tmp_path):
+    code = f"""
+        import sys
+        sys.path[0] = {str(ROOT / "benchmarks")!r}  # As for a script there; not ours.
+        import runs
+        run = runs.Run(runs.Path("r"), "configs/antmaze.py", {{"expectile": 0.8}})
+        print(run.read_config().temperature, run.read_config().expectile)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    printed = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert printed.stdout == "10.0 0.8\n"
 
 
 def test_finished_runs_are_skipped_and_a_failure_stops_no_other(tmp_path, monkeypatch, capsys):
