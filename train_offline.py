@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from iql_jax import cli, hosts
 from iql_jax.config import Config
+from iql_jax.console import say
 from iql_jax.errors import UserError
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import Engine, in_this_process, train_sweep
@@ -60,7 +61,15 @@ def main(_: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
-    train_sweep(members, workdir, config.population_size, engine)
+    rows = train_sweep(members, workdir, config.population_size, engine)
+    table = workdir / "members.csv"
+    if failed := [row["member"] for row in rows if row["status"] != "finished"]:
+        raise UserError(
+            f"{len(failed)} of {len(rows)} members have failed ({', '.join(map(str, failed))}); "
+            f"{table} says why, and has the others' scores"
+        )
+    if hosts.is_writer():
+        say(f"{len(rows)} members are finished; {table} has their scores")
 
 
 def _check_flags() -> None:

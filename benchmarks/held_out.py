@@ -18,7 +18,6 @@ Learned from enough data, both columns agree.
 import argparse
 import dataclasses
 import os
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -28,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import reports
-from iql_jax import losses
+from iql_jax import cli, losses
 from iql_jax.collect import catalog
-from iql_jax.config import Config, from_mapping
+from iql_jax.config import Config, from_record
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.errors import UserError
 from iql_jax.learner import target_q_values
@@ -40,8 +39,8 @@ from iql_jax.state import IQLState
 from iql_jax.types import Transitions
 
 
-def main() -> int:
-    """Load, make, compare; 1 on what the user can mend."""
+def main() -> None:
+    """Load, make, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=100_000, help="of the new data (%(default)s)")
@@ -50,19 +49,14 @@ def main() -> int:
     )
     parser.add_argument("--out", default="", help="markdown file to write the table to")
     options = parser.parse_args()
-    try:
-        record = read_record(options.run)
-        config: Config = from_mapping({**record["config"], "progress": False})
-        dataset = load_dataset(config)
-        check_same_data(options.run, record, dataset.record)
-        check_other_seed(dataset, options.seed)
-        state, step = load_state(options.run, config, dataset)
-        others = made_anew(dataset, config, options.steps, options.seed)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    record = read_record(options.run)
+    config = dataclasses.replace(from_record(record["config"]), progress=False)
+    dataset = load_dataset(config, record["dataset"]["id"])
+    check_same_data(options.run, record, dataset.record)
+    check_other_seed(dataset, options.seed)
+    state, step = load_state(options.run, config, dataset)
+    others = made_anew(dataset, config, options.steps, options.seed)
     reports.publish(report(state, step, dataset, others), options.out)
-    return 0
 
 
 def check_other_seed(dataset: Dataset, seed: int) -> None:
@@ -143,4 +137,4 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.guard(main)

@@ -4,8 +4,8 @@ Each takes a checkout, builds its learner at AntMaze size on made-up transitions
 matter), and returns updates a second, warm, batch sampling included. What their modules import but
 their training loops do not use (environments, logging, command lines) is replaced by empty modules
 in memory; where a function has left JAX since, its successor is put in its place. Their
-arithmetic, compilation and data flow are untouched. They need distrax, TensorFlow Probability and
-PyTorch respectively.
+arithmetic, compilation and data flow are untouched. They need what is not among this package's
+requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch.
 """
 
 import sys

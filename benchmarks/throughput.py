@@ -7,8 +7,8 @@ Sizes are AntMaze's: observations 29, actions 8, batch 256, hidden layers 256 x 
 (made up: only their shapes matter), sampling included, evaluation excluded. Every timing is taken
 in a fresh process, warm; all contenders take their turn in each repeat, and medians over the
 repeats are compared. The package's own figures are those of the programs that ``train_offline.py``
-runs. Only jax, flax, optax and absl-py are needed, and what the peers in the folder CHECKOUTS need
-(see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
+runs. Only jax, flax, optax, absl-py and tqdm are needed, and what the peers in the folder CHECKOUTS
+need (see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
 
 One run is compared with a peer within each repeat, for a machine's speed drifts: told are the
 median of those ratios and their range.
@@ -63,7 +63,12 @@ def main(_: Sequence[str]) -> None:
         return
     contenders = ["one run", *(f"population of {size}" for size in _POPULATIONS.value)]
     if _PEERS.value:
-        contenders += [name for name in peers.PEERS if (Path(_PEERS.value) / name).is_dir()]
+        found = [name for name in peers.PEERS if (Path(_PEERS.value) / name).is_dir()]
+        if not found:
+            sys.exit(f"--peers={_PEERS.value} has none of {', '.join(peers.PEERS)}")
+        if missing := set(peers.PEERS) - set(found):
+            print(f"not in {_PEERS.value}: {', '.join(sorted(missing))}", file=sys.stderr)
+        contenders += found
     contenders.append("matrix product")
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     turns = [name for _ in range(_REPEATS.value) for name in contenders]

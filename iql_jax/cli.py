@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
@@ -17,13 +17,15 @@ from iql_jax import config
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
 
+Returned = TypeVar("Returned")
+
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Run an absl program; a failure that the user can mend is one line and status 1 or 2."""
     # Orbax tells of each file it touches at the level of information.
     logging.set_verbosity(logging.WARNING)
     signal.signal(signal.SIGTERM, _terminate)
-    app.run(functools.partial(_guarded, main), flags_parser=_parse_flags)
+    app.run(lambda argv: guard(functools.partial(main, argv)), flags_parser=_parse_flags)
 
 
 def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
@@ -78,9 +80,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return remaining
 
 
-def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def guard(main: Callable[[], Returned]) -> Returned:
+    """Call a program's main function; what the user can mend ends the program with one line."""
     try:
-        main(argv)
+        return main()
     except UserError as error:
         _exit(1, _one_line(error))
     except Interrupted as error:

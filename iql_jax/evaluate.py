@@ -49,7 +49,9 @@ def main(_: list[str]) -> None:
     if episodes == 0:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
     trusted = settings.trust_environment or _TRUST.value
-    dataset = load_dataset(dataclasses.replace(settings, trust_environment=trusted))
+    dataset = load_dataset(
+        dataclasses.replace(settings, trust_environment=trusted), record["dataset"]["id"]
+    )
     check_same_data(folder, record, dataset.record)
     state, step = load_state(folder, settings, dataset)
     num_envs = default_num_envs(episodes, settings.eval_envs)

@@ -42,7 +42,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         UserError: On anything that the user can mend.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    with open_run(config, workdir) as run:
+    with open_run(config, workdir, Path(config.offline_run) if config.offline_run else None) as run:
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
         state = initial_state(config, run.dataset)
         boundary = config.num_pretraining_steps

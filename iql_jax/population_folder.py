@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+from iql_jax.config import Config
 from iql_jax.data.load import layout
 from iql_jax.errors import UserError
 from iql_jax.population import maps_in_turn
@@ -46,6 +47,12 @@ class Population:
             (folder / "summary.json").exists() or (folder / FAILURE).exists()
             for folder in self.folders
         )
+
+
+def _layouts() -> Callable[[Config], Hashable]:
+    """The layout of each config's data, looked up once for members that share them."""
+    cached = functools.cache(layout)
+    return lambda config: cached(config.dataset, config.maze_goal, config.progress)
 
 
 class PopulationFolder(LockedFolder):
@@ -89,7 +96,7 @@ class PopulationFolder(LockedFolder):
                 f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
         # One after the other, members gain nothing from a program that holds the data of all.
-        together = None if maps_in_turn() else functools.cache(layout)
+        together = None if maps_in_turn() else _layouts()
         new = populations(
             [member for member in members if member.name not in known], limit, together
         )

@@ -27,7 +27,7 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
     found = settings(workdir, members, key)
     if found:
         label = {"score": "score", "return_mean": "mean return"}[key]
-        title = f"{_datasets(members)}, {len(members)} members{_left_out(table, members, key)}"
+        title = f"{_datasets(members)}, {_counted(table)}{_left_out(table, members, key)}"
         population_plots.curves(workdir / "learning_curve.png", found, label, title)
         if any(len({str(s.values[key]) for s in found}) > 1 for key in found[0].values):
             population_plots.sweep(workdir / "sweep.png", found, label, title)
@@ -37,6 +37,16 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
 def _datasets(members: Sequence[Member]) -> str:
     datasets = {member.config.dataset for member in members}
     return datasets.pop() if len(datasets) == 1 else f"{len(datasets)} datasets"
+
+
+def _counted(table: Sequence[Row]) -> str:
+    """How many members the pictures show, and what has become of the others."""
+    finished, failed = (
+        sum(row["status"] == status for row in table) for status in ("finished", "failed")
+    )
+    if finished == len(table):
+        return f"{finished} members"
+    return f"{finished} of {len(table)} members" + (f", {failed} failed" if failed else "")
 
 
 def _left_out(table: Sequence[Row], members: Sequence[Member], key: str) -> str:

@@ -25,7 +25,7 @@ from iql_jax.metrics import require_wandb
 from iql_jax.phases import MAX_STRETCH, Phase, Stretch
 from iql_jax.population import Pool
 from iql_jax.run_evaluation import RunEvaluation
-from iql_jax.run_folder import Record, RunFolder, read_record
+from iql_jax.run_folder import Record, RunFolder, begun_on, read_record
 from iql_jax.types import Array, Metrics, Transitions
 
 
@@ -70,14 +70,19 @@ def may_do_without_environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_run(config: Config, workdir: Path) -> Iterator[Run]:
+def open_run(config: Config, workdir: Path, after: Path | None = None) -> Iterator[Run]:
     """Open a new run, or one that was begun in this folder with the same settings and data.
+
+    Args:
+        config: The settings.
+        workdir: The run's folder.
+        after: The folder of a run that a new one goes on from, on the same data.
 
     Raises:
         UserError: On anything that the user can mend.
     """
     with contextlib.ExitStack() as stack:
-        (run,) = stack.enter_context(open_runs([config], [workdir]))
+        (run,) = stack.enter_context(open_runs([config], [workdir], after))
         if config.eval_episodes > 0:
             evaluation = RunEvaluation(config, run.dataset, config.eval_episodes, run.num_envs)
             run = dataclasses.replace(run, evaluation=stack.enter_context(evaluation))
@@ -85,11 +90,18 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[list[Run]]:
+def open_runs(
+    configs: Sequence[Config], folders: Sequence[Path], after: Path | None = None
+) -> Iterator[list[Run]]:
     """Open runs that train together, as yet without evaluation.
 
     Those whose config names the same data share them. Of several hosts, one locks and writes the
     folders, and the others read.
+
+    Args:
+        configs: The settings of each.
+        folders: The folder of each.
+        after: See ``open_run``.
 
     Raises:
         UserError: On anything that the user can mend.
@@ -104,7 +116,11 @@ def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[li
         for folder, settings in zip(mine, configs, strict=False):
             folder.check_settings(settings.to_dict())
         with hosts.writer_first():
-            datasets = _load_datasets(configs)
+            before = [
+                begun_on(settings.dataset, folder, after)
+                for folder, settings in zip(folders, configs, strict=True)
+            ]
+            datasets = _load_datasets(configs, before)
             load_seconds = time.perf_counter() - started
             num_envs = default_num_envs(config.eval_episodes, config.eval_envs, len(configs))
             for folder, settings, dataset in zip(mine, configs, datasets, strict=False):
@@ -117,19 +133,23 @@ def open_runs(configs: Sequence[Config], folders: Sequence[Path]) -> Iterator[li
         ]
 
 
-def _load_datasets(configs: Sequence[Config]) -> list[Dataset]:
+def _load_datasets(configs: Sequence[Config], before: Sequence[str]) -> list[Dataset]:
     """Each config's dataset; those that name the same data get the same one.
+
+    Args:
+        configs: What the runs want.
+        before: The ids of the datasets that they were begun on; empty for new runs.
 
     Raises:
         UserError: If one cannot be loaded, or they have observations or actions of several shapes.
     """
     loaded: dict[tuple[Any, ...], Dataset] = {}
     datasets = []
-    for config in configs:
-        names = tuple(getattr(config, key) for key in DATA_KEYS)
+    for config, begun_on_id in zip(configs, before, strict=True):
+        names = (begun_on_id, *(getattr(config, key) for key in DATA_KEYS))
         if names not in loaded:
             started = time.perf_counter()
-            loaded[names] = dataset = load_dataset(config)
+            loaded[names] = dataset = load_dataset(config, begun_on_id)
             say(
                 f"{dataset.record['id']} ({dataset.record['source']}): "
                 f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"

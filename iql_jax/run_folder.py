@@ -53,6 +53,7 @@ class LockedFolder:
         self.path = path
         self._lock: TextIO | None = None
         self._is_new = False
+        self._had_record = False
 
     def __enter__(self) -> Self:
         """Create the folder where it is new, and lock it.
@@ -63,7 +64,8 @@ class LockedFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir {self.path} is a file; name a folder")
         holds = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        if self.RECORD in holds:
+        self._had_record = self.RECORD in holds
+        if self._had_record:
             self.check_record()
         # A kill while the record was being written leaves the beginning of it.
         elif holds - {".lock", partial_path(Path(self.RECORD)).name}:
@@ -82,16 +84,15 @@ class LockedFolder:
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Release the lock; what fails before anything is begun leaves nothing behind."""
-        if error is not None and {path.name for path in self.path.iterdir()} == {
-            ".lock",
-            self.RECORD,
-        }:
+        holds = {path.name for path in self.path.iterdir()}
+        if error is not None and not self._had_record and holds == {".lock", self.RECORD}:
             (self.path / self.RECORD).unlink()
-        if self._lock is not None:
-            self._lock.close()
-        if self._is_new and [path.name for path in self.path.iterdir()] == [".lock"]:
+            holds.remove(self.RECORD)
+        if self._is_new and holds == {".lock"}:  # While it is locked: another may be waiting.
             (self.path / ".lock").unlink()
             self.path.rmdir()
+        if self._lock is not None:
+            self._lock.close()
 
     def check_record(self) -> None:
         """Refuse a record that is not ours."""
@@ -188,6 +189,23 @@ def read_record(folder: Path) -> Record:
     if not isinstance(record, dict) or not keys <= set(record):
         raise UserError(f"{path} is not the record of a run; name another folder")
     return record
+
+
+def begun_on(dataset_id: str, *folders: Path | None) -> str:
+    """The id of the dataset that a run has had where it asked for this one.
+
+    Args:
+        dataset_id: What was asked for.
+        folders: Where the run may be; the first that holds one tells.
+
+    Returns:
+        The id, or nothing where there is no run, or one that asked for another.
+    """
+    for folder in folders:
+        if folder is not None and (folder / "config.json").exists():
+            dataset = read_record(folder)["dataset"]
+            return str(dataset["id"]) if dataset["requested_id"] == dataset_id else ""
+    return ""
 
 
 def check_same_data(folder: Path, record: Record, dataset: Record) -> None:

@@ -17,6 +17,8 @@ from minari_datasets import box, coded_episodes, write_dataset
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
+from iql_jax.data import resolve
+from iql_jax.data.download import DownloadFailed
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
@@ -138,6 +140,27 @@ def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch)
     assert summary["updates"] == 60
     assert summary["score"] is None
     assert not (folder / "evaluations.csv").exists()
+
+
+def test_a_run_begun_on_a_twin_goes_on_with_it(tmp_path, monkeypatch):
+    def fail(dataset_id, root):
+        raise DownloadFailed("no network today")
+
+    monkeypatch.setattr(resolve, "download", fail)
+    wanted = "D4RL/pointmaze/umaze-v2"
+    config = from_mapping({**SETTINGS, "dataset": wanted, "eval_episodes": 0})
+    begun, new, after = tmp_path / "begun", tmp_path / "new", tmp_path / "after"
+    with open_runs([config], [begun]) as (run,):
+        fingerprint = run.record["dataset"]["fingerprint"]
+    write_dataset(wanted, coded_episodes(), box(4))
+    for folder, id_, before in (
+        (begun, SETTINGS["dataset"], None),
+        (after, SETTINGS["dataset"], begun),
+        (new, wanted, None),
+    ):
+        with open_runs([config], [folder], before) as (run,):
+            assert (run.record["dataset"]["id"], run.dataset.record["id"]) == (id_, id_)
+            assert (run.record["dataset"]["fingerprint"] == fingerprint) == (id_ != wanted)
 
 
 def test_fewer_environments_may_be_asked_for_on_resume(finished):

@@ -300,6 +300,23 @@ def test_a_member_that_diverges_is_marked_and_the_others_go_on(finished, tmp_pat
     assert [row["status"] for row in rows] == ["failed"]
 
 
+def test_a_command_whose_members_diverge_fails_again_and_again(tmp_path):
+    settings = {**CONFIG.to_dict(), "num_seeds": 2, "value_lr": 1e30, "eval_episodes": 0}
+    command = [
+        sys.executable,
+        "train_offline.py",
+        "--config=configs/base.py",
+        f"--workdir={tmp_path / 'runs'}",
+        *(f"--config.{key}={setting}" for key, setting in settings.items()),
+    ]
+    for _ in range(2):
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        (said,) = ended.stderr.splitlines()[-1:]
+        assert "2 of 2 members have failed (seed_3, seed_4); " in said
+        assert "runs/members.csv says why" in said
+
+
 def test_a_folder_of_another_kind_is_refused(finished, tmp_path):
     folder = finished[0]
     with pytest.raises(UserError, match="holds a population of runs"):

@@ -176,6 +176,10 @@ def test_what_fails_before_anything_is_begun_takes_its_claim_back(tmp_path):
     with pytest.raises(UserError, match="no such environment"):
         fail(tmp_path, "checkpoints")
     assert read_record(tmp_path)["config"] == CONFIG
+    (tmp_path / "checkpoints").rmdir()
+    with pytest.raises(UserError, match="no such environment"):
+        fail(tmp_path)
+    assert read_record(tmp_path)["config"] == CONFIG
 
 
 def test_a_kill_while_the_record_is_written_leaves_a_folder_that_can_be_used(tmp_path):

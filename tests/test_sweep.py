@@ -263,6 +263,20 @@ def test_pictures_of_several_datasets_say_so_and_what_they_leave_out(tmp_path, m
     assert len(drawn) == 2
 
 
+def test_pictures_count_the_members_that_they_lack(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(population_plots, "curves", lambda *args: drawn.append(args))
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=4))
+    for member in members[:2]:
+        write_run(tmp_path, member, 10.0)
+    population_report.write(tmp_path, members)
+    (tmp_path / members[2].name).mkdir()
+    (tmp_path / members[2].name / "failure.json").write_text('{"reason": "not finite"}')
+    population_report.write(tmp_path, members)
+    titles = [args[-1] for args in drawn]
+    assert titles == ["toy/toy-v0, 2 of 4 members", "toy/toy-v0, 2 of 4 members, 1 failed"]
+
+
 def test_pictures_of_one_dataset_name_it(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(population_plots, "curves", lambda *args: drawn.append(args))

@@ -23,7 +23,7 @@ from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import plots
+from iql_jax import cli, plots
 from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
 from iql_jax.discrete_umaze import (
@@ -192,4 +192,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guard(main))

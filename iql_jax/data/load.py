@@ -80,7 +80,7 @@ class _Normalization:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
 
-def load_dataset(config: Config) -> Dataset:
+def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     """Load the dataset that a config names, as the config wants it.
 
     Deterministic: the same files and the same config give the same bits.
@@ -88,11 +88,13 @@ def load_dataset(config: Config) -> Dataset:
     Args:
         config: reads dataset, objective, top_episodes, reward_transform, normalize_observations,
             maze_*, trust_environment, eval_episodes and progress.
+        begun_on: the id of the dataset that a run was begun on with this config: another one than
+            the config names where that one's twin stood in for it.
 
     Raises:
         UserError: if the dataset cannot be found or read, or if a choice does not fit it.
     """
-    resolved = resolve(config.dataset, config.progress)
+    resolved = resolve(config.dataset, config.progress, begun_on)
     metadata = read_metadata(resolved.path)
     spec, unreadable = _evaluation_spec(metadata)
     if unreadable is not None and config.eval_episodes > 0:
@@ -168,20 +170,22 @@ def load_dataset(config: Config) -> Dataset:
     return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
 
 
-def layout(config: Config) -> Hashable:
+def layout(dataset_id: str, maze_goal: str, progress: bool) -> Hashable:
     """What the shapes of transitions follow from: configs with equal layouts have equal shapes.
 
     Looks at the dataset's metadata alone, but makes or downloads a dataset that is not there.
 
     Args:
-        config: reads dataset, maze_goal and progress.
+        dataset_id: the config's dataset.
+        maze_goal: the config's.
+        progress: whether to show progress bars.
 
     Raises:
         UserError: if the dataset cannot be found or read.
     """
-    metadata = read_metadata(resolve(config.dataset, config.progress).path)
+    metadata = read_metadata(resolve(dataset_id, progress).path)
     spaces = (metadata.get("observation_space"), metadata.get("action_space"))
-    return *spaces, _evaluation_text(metadata) is None, config.maze_goal == "episode"
+    return *spaces, _evaluation_text(metadata) is None, maze_goal == "episode"
 
 
 def _next_actions(config: Config, actions: FloatArray, lengths: IntArray) -> dict[str, FloatArray]:
