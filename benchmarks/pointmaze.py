@@ -79,7 +79,7 @@ def table() -> str:
     return (
         f"{reports.markdown(header, rows)}\n\n"
         f"Last evaluation, {reports.episodes(shown)} episodes a seed; minutes of the slowest "
-        f"seed's run, evaluation included. "
+        "seed's run, evaluation included. "
         f"{reports.other_settings(shown, told=('max_steps', 'temperature', 'top_episodes'))}"
         f"{reports.INTERVAL_NOTE}\n"
     )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,11 @@ def open_runs(
         for folder, settings in zip(mine, configs, strict=False):
             folder.check_settings(settings.to_dict())
         with hosts.writer_first():
-            before = [
-                begun_on(settings.dataset, folder, after)
+            before = {
+                settings.dataset: dataset_id
                 for folder, settings in zip(folders, configs, strict=True)
-            ]
+                if (dataset_id := begun_on(settings.dataset, folder, after))
+            }
             datasets = _load_datasets(configs, before)
             load_seconds = time.perf_counter() - started
             num_envs = default_num_envs(config.eval_episodes, config.eval_envs, len(configs))
@@ -133,23 +134,23 @@ def open_runs(
         ]
 
 
-def _load_datasets(configs: Sequence[Config], before: Sequence[str]) -> list[Dataset]:
+def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list[Dataset]:
     """Each config's dataset; those that name the same data get the same one.
 
     Args:
         configs: What the runs want.
-        before: The ids of the datasets that they were begun on; empty for new runs.
+        before: What any of them was begun on where it wanted the dataset of this id.
 
     Raises:
         UserError: If one cannot be loaded, or they have observations or actions of several shapes.
     """
     loaded: dict[tuple[Any, ...], Dataset] = {}
     datasets = []
-    for config, begun_on_id in zip(configs, before, strict=True):
-        names = (begun_on_id, *(getattr(config, key) for key in DATA_KEYS))
+    for config in configs:
+        names = tuple(getattr(config, key) for key in DATA_KEYS)
         if names not in loaded:
             started = time.perf_counter()
-            loaded[names] = dataset = load_dataset(config, begun_on_id)
+            loaded[names] = dataset = load_dataset(config, before.get(config.dataset, ""))
             say(
                 f"{dataset.record['id']} ({dataset.record['source']}): "
                 f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
