@@ -203,11 +203,11 @@ def test_a_config_of_fine_tuning_is_none_of_an_offline_run():
     ],
 )
 def test_running_out_of_memory_is_one_line(error, capsys):
-    def main(argv):
+    def main():
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        cli._guarded(main, [])
+        cli.guard(main)
     assert caught.value.code == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -216,8 +216,8 @@ def test_running_out_of_memory_is_one_line(error, capsys):
 
 
 def test_another_error_of_xla_keeps_its_traceback():
-    def main(argv):
+    def main():
         raise RuntimeError("INTERNAL: a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        cli._guarded(main, [])
+        cli.guard(main)
