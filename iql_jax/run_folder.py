@@ -1,12 +1,12 @@
 """The folder of a run: what it holds, whose it is, and who may write to it now."""
 
-import fcntl
+import contextlib
 import json
 import platform
 import uuid
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import jax
 
@@ -15,6 +15,7 @@ from iql_jax.config import defaults, kind_of
 from iql_jax.console import say
 from iql_jax.errors import UserError
 from iql_jax.files import atomic_path, partial_path
+from iql_jax.locks import locked
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
@@ -51,7 +52,7 @@ class LockedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: TextIO | None = None
+        self._lock = contextlib.ExitStack()
         self._is_new = False
         self._had_record = False
 
@@ -71,12 +72,9 @@ class LockedFolder:
         elif holds - {".lock", partial_path(Path(self.RECORD)).name}:
             raise UserError(self.refusal(holds))
         self._is_new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock.enter_context(locked(self.path / ".lock"))
         except BlockingIOError as error:
-            self._lock.close()
             raise UserError(
                 f"another process is training in {self.path}; wait or stop it"
             ) from error
@@ -88,11 +86,11 @@ class LockedFolder:
         if error is not None and not self._had_record and holds == {".lock", self.RECORD}:
             (self.path / self.RECORD).unlink()
             holds.remove(self.RECORD)
-        if self._is_new and holds == {".lock"}:  # While it is locked: another may be waiting.
+        if self._is_new and holds == {".lock"}:  # While it is locked.
             (self.path / ".lock").unlink()
-            self.path.rmdir()
-        if self._lock is not None:
-            self._lock.close()
+            with contextlib.suppress(OSError):  # Another process may have begun to use it.
+                self.path.rmdir()
+        self._lock.close()
 
     def check_record(self) -> None:
         """Refuse a record that is not ours."""

@@ -7,7 +7,6 @@ the parts stay, so that the next one goes on from them; everything else goes.
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from minari.storage import get_dataset_path
 
 from iql_jax.errors import UserError
+from iql_jax.locks import is_locked, locked
 
 
 class AnotherIsMaking(UserError):
@@ -68,7 +68,7 @@ def open_workspace(dataset_id: str, digest: str) -> Iterator[Workspace]:
         try:
             root = get_dataset_path()  # Makes the folder.
             folder = _folder(root, dataset_id)
-            stack.enter_context(_locked(folder))
+            stack.enter_context(locked(folder / _LOCK))
             workspace = Workspace(folder, folder / f"{_PARTS}{digest}")
             put_back(folder / REPLACED, get_dataset_path(dataset_id))
             _clear(folder, keep=workspace.parts)
@@ -107,49 +107,12 @@ def put_back(replaced: pathlib.Path, final: pathlib.Path) -> None:
 
 def is_being_made(dataset_id: str) -> bool:
     """Whether a process is making a dataset now: whether it holds the lock."""
-    try:
-        with open(_folder(get_dataset_path(), dataset_id) / _LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(_folder(get_dataset_path(), dataset_id) / _LOCK)
 
 
 def _folder(root: pathlib.Path, dataset_id: str) -> pathlib.Path:
     # No id has a dot: different ids have different folders.
     return root / f"{_PREFIX}{dataset_id.replace('/', '.')}"
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is missing.
-
-    The system releases the lock of a process that dies, however it dies.
-
-    Raises:
-        BlockingIOError: if another process holds it.
-    """
-    while True:
-        folder.mkdir(exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(open(folder / _LOCK, "a"))
-            except FileNotFoundError:  # Whoever held the lock has just removed the folder.
-                continue
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_open_file(folder / _LOCK, file.fileno()):
-                yield
-                return
-
-
-def _is_open_file(path: pathlib.Path, descriptor: int) -> bool:
-    """Whether a path still leads to the file that was opened under it."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _clear_unfinished(parts: pathlib.Path) -> None:
@@ -189,7 +152,7 @@ def _sweep(root: pathlib.Path, own: pathlib.Path) -> None:
     for folder in root.glob(f"{_PREFIX}*"):
         if folder == own or not _half_written(folder):
             continue
-        with contextlib.suppress(OSError), _locked(folder):
+        with contextlib.suppress(OSError), locked(folder / _LOCK):
             dataset_id = folder.name.removeprefix(_PREFIX).replace(".", "/")
             put_back(folder / REPLACED, root / dataset_id)
             for path in _half_written(folder):
