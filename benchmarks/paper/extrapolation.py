@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import plots
+from iql_jax import cli, plots
 from iql_jax.learner import create_state, update_n
 from iql_jax.types import Transitions
 
@@ -145,4 +145,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guard(main))

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import losses, plots
+from iql_jax import cli, losses, plots
 from iql_jax.networks import ScalarMLP
 from iql_jax.train_state import TrainState
 from iql_jax.types import Transitions
@@ -212,4 +212,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guard(main))

@@ -28,10 +28,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import plots
+from iql_jax import cli, plots
 from iql_jax.config import Config, from_mapping
 from iql_jax.errors import UserError
-from iql_jax.interrupts import Interrupted
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_scores import Setting, settings
 from iql_jax.sweep import Member, members_of
@@ -136,18 +135,11 @@ def draw(axes: Axes, found: Sequence[Setting]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, draw; 1 on what the user can mend, 128 and its number after a signal."""
+    """Train what is not trained yet, draw."""
     options = parse(arguments)
     runs = options.runs or Path("runs/figure3") / options.dataset.replace("/", "-")
-    try:
-        members = members_of(base(options), [{"expectile": tau} for tau in EXPECTILES])
-        found = train(members, runs)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        print(f"{error}; the same command goes on", file=sys.stderr)
-        return 128 + error.signum
+    members = members_of(base(options), [{"expectile": tau} for tau in EXPECTILES])
+    found = train(members, runs)
     figure = Figure(figsize=(5.6, 3.7), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     draw(axes, found)
@@ -160,4 +152,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guard(main))

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 import exhibit
-from iql_jax import plots
+from iql_jax import cli, plots
 from iql_jax.data.actions import next_actions
 from iql_jax.learner import IQLState, create_state, update_n
 from iql_jax.types import Transitions
@@ -179,4 +179,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.guard(main))
