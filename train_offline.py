@@ -56,12 +56,14 @@ def main(_: list[str]) -> None:
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
     members = members_of(config, overrides)
     engine: Engine = in_this_process
+    in_turn = None
     if _ENGINE.value == "ray":
         engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
+        in_turn = _TASK_GPUS.value == 0
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
-    rows = train_sweep(members, workdir, config.population_size, engine)
+    rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
     table = workdir / "members.csv"
     if failed := [row["member"] for row in rows if row["status"] != "finished"]:
         raise UserError(

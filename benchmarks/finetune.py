@@ -45,6 +45,7 @@ from iql_jax import cli
 from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
 from iql_jax.environments import EnvironmentRecipe, make_environment
+from iql_jax.errors import UserError
 from iql_jax.metrics import Row, read_table
 
 
@@ -238,14 +239,25 @@ def elsewhere() -> dict[str, published.Change]:
 
 
 def panel(finished: Sequence[bench.Run]) -> curves.Panel:
-    """The curve of the finished runs."""
+    """The curve of the finished runs.
+
+    Raises:
+        UserError: If they went on from offline runs of several lengths.
+    """
+    boundaries = {run.folder: bench.boundary(run.record()["config"]) for run in finished}
+    if len(set(boundaries.values())) > 1:
+        listed = ", ".join(f"{folder.name}: {updates:,}" for folder, updates in boundaries.items())
+        raise UserError(
+            f"the runs went on from offline runs of several lengths ({listed} updates), so that "
+            "their steps are not the same: give --offline_runs of one length"
+        )
     steps, scores = curves.curve(finished)
     return curves.Panel(
         title=_TASK.value,
         steps=steps,
         scores=scores,
         dotted=[(f"{name} (D4RL's data)", last) for name, (_, last) in elsewhere().items()],
-        boundary=bench.boundary(finished[0].record()["config"]),
+        boundary=boundaries[finished[0].folder],
     )
 
 

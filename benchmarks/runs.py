@@ -147,7 +147,10 @@ class Run:
         settings = self.record()["config"]
         done, steps = step_of(rows[-1]), settings["max_steps"]
         if settings.get("offline_run"):  # Its steps are counted from that run's last on.
-            done -= boundary(settings)
+            try:
+                done -= boundary(settings)
+            except UserError:  # That run may be gone: a look at how far this one is stops none.
+                return 0.0
         else:
             steps += settings.get("num_pretraining_steps", 0)
         return done / steps

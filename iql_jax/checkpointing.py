@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import logging
+import shutil
 import sys
 import uuid
 import warnings
@@ -154,18 +155,48 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
     Raises:
         UserError: If there are checkpoints and none can be read.
     """
-    if not folder.is_dir():
+    if not _is_there(folder):
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.restore_newest(template)
 
 
+def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
+    """Save a state with which something is wrong, in place of what an earlier failure left.
+
+    Args:
+        folder: The run's.
+        step: The run's step.
+        state: The state.
+        progress: A JSON object.
+
+    Returns:
+        Where it is: in a folder of its own, from which no run goes on.
+    """
+    place = folder / "diagnosis"
+    # Orbax saves nothing below the newest step of a folder.
+    if hosts.is_writer() and place.exists():
+        shutil.rmtree(place)
+    hosts.barrier("the earlier failure's state is removed")
+    with Checkpoints(place) as checkpoints:
+        checkpoints.save(step, state, progress)
+    return place
+
+
 def newest_step(folder: Path) -> int | None:
     """The step of the newest checkpoint of a folder, readable or not; None without one."""
-    if not folder.is_dir():
+    if not _is_there(folder):
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.newest()
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder was there when the writer looked; all processes look together.
+
+    Each for itself, one might find what another has made since, and they would go separate ways.
+    """
+    return bool(hosts.exchange(folder.is_dir())[0])
 
 
 def is_disk_full(error: BaseException) -> bool:

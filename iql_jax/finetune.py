@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from iql_jax import report
-from iql_jax.checkpointing import read_newest
+from iql_jax.checkpointing import newest_step, read_newest
 from iql_jax.config import FinetuneConfig, defaults, from_record, kind_of
 from iql_jax.console import say
 from iql_jax.data.load import DATA_KEYS, Dataset
@@ -42,15 +42,18 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         UserError: On anything that the user can mend.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    with open_run(config, workdir, Path(config.offline_run) if config.offline_run else None) as run:
+    offline_run = Path(config.offline_run) if config.offline_run else None
+    if offline_run is not None and newest_step(workdir / "checkpoints") is None:
+        _check_offline_run(offline_run, config)  # Before the data are had: that may take minutes.
+    with open_run(config, workdir, offline_run) as run:
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
         state = initial_state(config, run.dataset)
         boundary = config.num_pretraining_steps
-        if config.offline_run:
-            state, boundary = _first_state(run, config, state)
+        if offline_run is not None:
+            state, boundary = _first_state(run, config, offline_run, state)
         with Online(config, run.dataset, workdir, boundary) as online:
             phases = [online.phase()]
-            if not config.offline_run and boundary > 0:
+            if offline_run is None and boundary > 0:
                 phases.insert(0, offline_phase(run, boundary))
 
             def evaluate(state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
@@ -68,7 +71,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
                 extra=online,
                 tables=("episodes",),
                 unit="step",
-                first_step=boundary if config.offline_run else 0,
+                first_step=0 if offline_run is None else boundary,
             )
             state, progress = loop.run()
             evaluations = read_table(workdir / "evaluations.csv")
@@ -100,25 +103,12 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
     return dataclasses.replace(dataset, transitions=transitions)
 
 
-def _first_state(run: Run, config: FinetuneConfig, template: IQLState) -> tuple[IQLState, int]:
-    """What the online phase of a run begins with where ``offline_run`` is set, and its step.
-
-    Of a run that has a checkpoint, which holds all that it needs, the state is a template.
-    """
-    restored = read_newest(run.folder / "checkpoints", template)
-    if restored is not None:
-        progress = Progress(**restored[1])
-        return template, progress.step - progress.extra["counters"]["env_steps"]
-    return _offline_agent(run, config, template)
-
-
-def _offline_agent(run: Run, config: FinetuneConfig, template: IQLState) -> tuple[IQLState, int]:
-    """The agent of a finished offline run under this run's hyperparameters, and its update count.
+def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
+    """Refuse what is no finished offline run of an agent like this run's.
 
     Raises:
-        UserError: If that run is of another kind, or did not come to its end.
+        UserError: If it is of another kind, has other settings, or did not come to its end.
     """
-    folder = Path(config.offline_run)
     record = read_record(folder)
     if kind_of(record["config"]) is FinetuneConfig:
         raise UserError(
@@ -134,12 +124,37 @@ def _offline_agent(run: Run, config: FinetuneConfig, template: IQLState) -> tupl
             f"config.offline_run {folder} has other settings ({', '.join(changed)}); give this run "
             "the same"
         )
-    check_same_data(folder, record, run.record["dataset"])
     if not (folder / "summary.json").exists():
         raise UserError(
             f"config.offline_run {folder} is not finished; finish it, or let this run train "
             "offline itself (--config.num_pretraining_steps)"
         )
+
+
+def _first_state(
+    run: Run, config: FinetuneConfig, offline_run: Path, template: IQLState
+) -> tuple[IQLState, int]:
+    """What the online phase of a run begins with where ``offline_run`` is set, and its step.
+
+    Of a run that has a checkpoint, which holds all that it needs, the state is a template.
+    """
+    restored = read_newest(run.folder / "checkpoints", template)
+    if restored is not None:
+        progress = Progress(**restored[1])
+        return template, progress.step - progress.extra["counters"]["env_steps"]
+    return _offline_agent(run, config, offline_run, template)
+
+
+def _offline_agent(
+    run: Run, config: FinetuneConfig, folder: Path, template: IQLState
+) -> tuple[IQLState, int]:
+    """The agent of a finished offline run under this run's hyperparameters, and its update count.
+
+    Raises:
+        UserError: If that run was on other data, or has no state that can be read.
+    """
+    record = read_record(folder)
+    check_same_data(folder, record, run.record["dataset"])
     state, step = load_state(folder, from_record(record["config"]), run.dataset)
     say(f"going on from {folder} at step {step:,}")
     state = template.replace(

@@ -51,12 +51,31 @@ def is_writer() -> bool:
 
 @contextlib.contextmanager
 def writer_first() -> Iterator[None]:
-    """A part of the program that the others begin when the writer has finished it."""
+    """A part of the program that the others begin when the writer has finished it.
+
+    All get through, or none: what the user can mend is raised on all processes, for those that got
+    through would wait for the others.
+
+    Raises:
+        UserError: If it is raised on any of them.
+    """
     if not is_writer():
-        barrier("the writer has finished")
-    yield
+        _check_all(None)
+    try:
+        yield
+    except UserError as error:
+        exchange(str(error))
+        raise
+    _check_all(None)
     if is_writer():
-        barrier("the writer has finished")
+        _check_all(None)
+
+
+def _check_all(failure: str | None) -> None:
+    """Raise on all processes what has failed on any."""
+    for found in exchange(failure):
+        if found is not None:
+            raise UserError(found)
 
 
 def barrier(name: str) -> None:

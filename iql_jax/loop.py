@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from iql_jax.checkpointing import Checkpoints, newest_step
+from iql_jax.checkpointing import Checkpoints, newest_step, save_for_diagnosis
 from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.errors import Diverged, UserError
@@ -291,9 +291,9 @@ class _Session(Generic[State]):
         if not broken:
             return
         step = self._progress.step
-        folder = self._loop.folder / "diagnosis"
-        with Checkpoints(folder) as diagnosis:
-            diagnosis.save(step, self._loop.pack(state), self._progress.to_dict())
+        folder = save_for_diagnosis(
+            self._loop.folder, step, self._loop.pack(state), self._progress.to_dict()
+        )
         newest = self._checkpoints.newest()
         good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
         raise Diverged(

@@ -1,5 +1,6 @@
 """Populations from a command to one table: what ``train_offline.py`` does with several members."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +23,11 @@ def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:
 
 
 def train_sweep(
-    members: Sequence[Member], workdir: Path, limit: int = 0, engine: Engine = in_this_process
+    members: Sequence[Member],
+    workdir: Path,
+    limit: int = 0,
+    engine: Engine = in_this_process,
+    in_turn: bool | None = None,
 ) -> list[Row]:
     """Train every member; in a folder with some of this done, go on with it.
 
@@ -31,6 +36,7 @@ def train_sweep(
         workdir: Gets the members' folders and what is told of all of them.
         limit: How many members are trained together at most; 0 for no limit.
         engine: Where the populations are trained.
+        in_turn: Whether members are updated one after the other there; by default as here.
 
     Returns:
         The rows of ``members.csv``.
@@ -43,18 +49,14 @@ def train_sweep(
     for member in members:  # Of a finished one, too, which no run would open again.
         RunFolder(workdir / member.name).check_settings(member.config.to_dict())
     folder = PopulationFolder(workdir)
-    if not hosts.is_writer():
-        hosts.barrier("the populations are planned")
-        for _ in engine(_unsettled(folder.read_plan(members))):
-            pass
-        return population_report.rows(workdir, members)
-    with folder:
-        populations = _unsettled(folder.plan(members, limit))
-        hosts.barrier("the populations are planned")
-        for _ in engine(populations):
-            population_report.write(workdir, members)
-        return population_report.write(workdir, members)
-
-
-def _unsettled(populations: Sequence[Population]) -> list[Population]:
-    return [population for population in populations if not population.is_settled()]
+    tell = population_report.write if hosts.is_writer() else population_report.rows
+    with contextlib.ExitStack() as stack:
+        with hosts.writer_first():
+            if hosts.is_writer():
+                stack.enter_context(folder)
+                folder.plan(members, limit, in_turn)
+            planned = folder.read_plan(members)
+            unsettled = [population for population in planned if not population.is_settled()]
+        for _ in engine(unsettled):
+            tell(workdir, members)
+        return tell(workdir, members)

@@ -41,6 +41,11 @@ class Population:
         """The members' folders."""
         return [self.workdir / member.name for member in self.members]
 
+    @property
+    def begun(self) -> list[Path]:
+        """The folders of all members that were begun, those of other populations too."""
+        return sorted(path.parent for path in self.workdir.glob("*/config.json"))
+
     def is_settled(self) -> bool:
         """Whether every member has come to its end, or has failed."""
         return all(
@@ -69,7 +74,9 @@ class PopulationFolder(LockedFolder):
         kind = "a single run" if "config.json" in holds else "files but no population"
         return f"--workdir {self.path} holds {kind}; name a new or empty folder"
 
-    def plan(self, members: Sequence[Member], limit: int) -> list[Population]:
+    def plan(
+        self, members: Sequence[Member], limit: int, in_turn: bool | None = None
+    ) -> list[Population]:
         """Which members to train together.
 
         Populations that were begun stay what they are, for they go on from checkpoints of their
@@ -78,6 +85,8 @@ class PopulationFolder(LockedFolder):
         Args:
             members: All members.
             limit: See ``sweep.populations``.
+            in_turn: Whether members are updated one after the other where they are trained; by
+                default as this process does it.
 
         Raises:
             UserError: If the folder has members that are not among these.
@@ -96,7 +105,9 @@ class PopulationFolder(LockedFolder):
                 f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
         # One after the other, members gain nothing from a program that holds the data of all.
-        together = None if maps_in_turn() else _layouts()
+        if in_turn is None:
+            in_turn = maps_in_turn()
+        together = None if in_turn else _layouts()
         new = populations(
             [member for member in members if member.name not in known], limit, together
         )

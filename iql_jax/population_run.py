@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from iql_jax import hosts, report
-from iql_jax.checkpointing import Checkpoints, read_newest
+from iql_jax.checkpointing import Checkpoints, read_newest, save_for_diagnosis
 from iql_jax.console import say
 from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import StopRequest
@@ -50,7 +50,7 @@ def train_population(population: Population) -> None:
     configs = [member.config for member in population.members]
     with (
         may_do_without_environment(),
-        open_runs(configs, population.folders) as runs,
+        open_runs(configs, population.folders, population.begun) as runs,
         _own_evaluation(runs) as evaluation,
     ):
         _Training(runs, evaluation, population.folder).train()
@@ -189,22 +189,23 @@ class _Training(Extra):
         """Mark a member, keep its state for diagnosis, and its last good one if there is one."""
         folder = self._runs[i].folder
         self._failures[i] = {"update": step, "reason": reason}
+        packed = self._placement.gather(states)
+        member = self._placement.member(packed, i)
+        place = save_for_diagnosis(folder, step, member, {"step": step})
         say(
             f"member {folder.name} has failed, the others go on: {reason}; its state is saved in "
-            f"{folder / 'diagnosis'}"
+            f"{place}"
         )
-        packed = self._placement.gather(states)
-        with Checkpoints(folder / "diagnosis") as diagnosis:
-            diagnosis.save(step, self._placement.member(packed, i), {"step": step})
         good = read_newest(self._folder / "checkpoints", packed)
         if good is not None:
             self._save_member(i, good[0], Progress(**good[1]))
 
     def _evaluate(self, states: IQLState, step: int, stop: StopRequest) -> dict[str, Any]:
         """Rows of evaluations.csv, as columns with a number for each member."""
+        # By all processes, those that evaluate none too: they gather together.
+        actors, skipped = self._own(states)
 
         def evaluate(evaluation: PopulationEvaluation) -> list[Any]:
-            actors, skipped = self._own(states)
             return list(evaluation(actors, step, self._own_stop(stop), skipped))
 
         rows = self._of_all_members(evaluate)
@@ -281,8 +282,9 @@ class _Training(Extra):
         if self._config.eval_episodes == 0 or not any(in_mazes):
             return None
 
+        actors, skipped = self._own(states)
+
         def find_paths(evaluation: PopulationEvaluation) -> list[Any]:
-            actors, skipped = self._own(states)
             shown = report.SHOWN_EPISODES
             results = evaluation.episodes(actors, step, shown, self._own_stop(stop), shown, skipped)
             runs = [self._runs[i] for i in _own_members(len(self._runs))]

@@ -82,7 +82,8 @@ def open_run(config: Config, workdir: Path, after: Path | None = None) -> Iterat
         UserError: On anything that the user can mend.
     """
     with contextlib.ExitStack() as stack:
-        (run,) = stack.enter_context(open_runs([config], [workdir], after))
+        beside = () if after is None else (after,)
+        (run,) = stack.enter_context(open_runs([config], [workdir], beside))
         if config.eval_episodes > 0:
             evaluation = RunEvaluation(config, run.dataset, config.eval_episodes, run.num_envs)
             run = dataclasses.replace(run, evaluation=stack.enter_context(evaluation))
@@ -91,7 +92,7 @@ def open_run(config: Config, workdir: Path, after: Path | None = None) -> Iterat
 
 @contextlib.contextmanager
 def open_runs(
-    configs: Sequence[Config], folders: Sequence[Path], after: Path | None = None
+    configs: Sequence[Config], folders: Sequence[Path], beside: Sequence[Path] = ()
 ) -> Iterator[list[Run]]:
     """Open runs that train together, as yet without evaluation.
 
@@ -101,7 +102,8 @@ def open_runs(
     Args:
         configs: The settings of each.
         folders: The folder of each.
-        after: See ``open_run``.
+        beside: Folders of runs with which new ones share their data, where they want the same: the
+            run that they go on from, the members of their sweep.
 
     Raises:
         UserError: On anything that the user can mend.
@@ -110,16 +112,16 @@ def open_runs(
     config = configs[0]
     require_wandb(config.wandb_project)
     with contextlib.ExitStack() as stack:
-        mine: list[RunFolder] = []
-        if hosts.is_writer():
-            mine = [stack.enter_context(RunFolder(folder)) for folder in folders]
-        for folder, settings in zip(mine, configs, strict=False):
-            folder.check_settings(settings.to_dict())
         with hosts.writer_first():
+            mine: list[RunFolder] = []
+            if hosts.is_writer():
+                mine = [stack.enter_context(RunFolder(folder)) for folder in folders]
+            for folder, settings in zip(mine, configs, strict=False):
+                folder.check_settings(settings.to_dict())
             before = {
                 settings.dataset: dataset_id
                 for folder, settings in zip(folders, configs, strict=True)
-                if (dataset_id := begun_on(settings.dataset, folder, after))
+                if (dataset_id := begun_on(settings.dataset, [folder, *beside]))
             }
             datasets = _load_datasets(configs, before)
             load_seconds = time.perf_counter() - started

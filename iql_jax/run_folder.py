@@ -4,6 +4,7 @@ import contextlib
 import json
 import platform
 import uuid
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -189,20 +190,21 @@ def read_record(folder: Path) -> Record:
     return record
 
 
-def begun_on(dataset_id: str, *folders: Path | None) -> str:
+def begun_on(dataset_id: str, folders: Iterable[Path]) -> str:
     """The id of the dataset that a run has had where it asked for this one.
 
     Args:
         dataset_id: What was asked for.
-        folders: Where the run may be; the first that holds one tells.
+        folders: Of runs; the first that asked for it tells.
 
     Returns:
-        The id, or nothing where there is no run, or one that asked for another.
+        The id, or nothing where there is no such run.
     """
     for folder in folders:
-        if folder is not None and (folder / "config.json").exists():
+        if (folder / "config.json").exists():
             dataset = read_record(folder)["dataset"]
-            return str(dataset["id"]) if dataset["requested_id"] == dataset_id else ""
+            if dataset["requested_id"] == dataset_id:
+                return str(dataset["id"])
     return ""
 
 

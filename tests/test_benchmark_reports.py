@@ -1,8 +1,10 @@
 """The benchmarks as commands: what they report of finished runs."""
 
 import json
+import subprocess
 
 import matplotlib.image
+import pytest
 from benchmark_runs import command, rows, write_run
 
 import elsewhere
@@ -118,6 +120,26 @@ def test_finetuning_reports_what_was_run(tmp_path):
     ]
     assert "Success of 50 or 52 evaluation episodes a seed." in printed
     assert matplotlib.image.imread(picture).shape[1] > 400
+
+
+def test_finetuning_from_offline_runs_of_several_lengths_has_no_common_steps(tmp_path):
+    for seed, updates in ((0, 400), (1, 600)):
+        offline = tmp_path / f"offline{seed}"
+        write_run(offline, [60.0], updates=updates)
+        write_finetuned(
+            tmp_path / "runs" / f"antmaze-umaze-seed{seed}",
+            {600: 80.0, 700: 90.0},
+            60.0,
+            {"regret": 0.1, "wall_seconds": 60, "env_steps": 100, "eval_episodes": 10},
+            seed=seed,
+            offline_run=str(offline),
+        )
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        command("finetune", "--task=antmaze-umaze", "--only_report", f"--runs={tmp_path / 'runs'}")
+    assert caught.value.stderr.splitlines()[-1].startswith(
+        "the runs went on from offline runs of several lengths (antmaze-umaze-seed0: 400, "
+        "antmaze-umaze-seed1: 600 updates)"
+    )
 
 
 def test_finetuning_that_trained_offline_itself_is_timed_whole(tmp_path):

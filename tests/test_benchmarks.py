@@ -103,6 +103,9 @@ def test_how_far_a_run_is(tmp_path):
     (tmp_path / "run" / "metrics.csv").write_text("update,v\n100,-1.0\n300,-2.0\n35")
     assert a_run(tmp_path / "run").share_done() == 0.75
     assert a_run(tmp_path / "run").summary() is None
+    # Where it began is not to be told once the run that it goes on from is gone.
+    write_run(tmp_path / "online", [1.0], summary=False, offline_run=str(tmp_path / "gone"))
+    assert a_run(tmp_path / "online").share_done() == 0
 
 
 def test_a_command_is_what_anyone_would_type(tmp_path):

@@ -88,6 +88,18 @@ def test_a_twin_stands_in_loudly(root, no_network, maker, capsys):
     assert maker == [TWIN]  # Made once.
 
 
+def test_what_was_begun_on_decides(root, no_network, maker, capsys):
+    """A run begun on the dataset itself gets no twin, one begun on a twin nothing else."""
+    with pytest.raises(UserError, match=f"{WANTED} is not in .* no network today"):
+        resolve.resolve(WANTED, begun_on=WANTED)
+    assert maker == []
+    assert "TWIN" not in capsys.readouterr().err
+    assert find(WANTED).id == TWIN
+    make_small(WANTED)
+    assert find(WANTED).id == WANTED
+    assert resolve.resolve(WANTED, begun_on=TWIN).id == TWIN
+
+
 def test_the_packages_own_datasets_are_never_downloaded(root, no_network, maker):
     assert find(TWIN) == resolve.Resolved(TWIN, TWIN, "embedded", root / TWIN)
     assert (no_network, maker) == ([], [TWIN])

@@ -101,7 +101,13 @@ def test_an_offline_run_of_other_settings_is_refused(offline, tmp_path, changes,
     config = config_of(offline_run=str(offline), **changes)
     with pytest.raises(UserError, match=said):
         train_finetune(config, tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_offline_run_is_refused_before_the_data_are_had(offline, tmp_path):
+    config = config_of(offline_run=str(offline), dataset="iql/pointmaze/umase-v0")
+    with pytest.raises(UserError, match=r"other settings \(dataset "):
+        train_finetune(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toy_loop import Crash, Toy, assert_same_run, rows
 
+from iql_jax.checkpointing import Checkpoints, save_for_diagnosis
 from iql_jax.errors import Diverged, UserError
 from iql_jax.interrupts import Interrupted
 
@@ -152,6 +153,15 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     assert "that of 1,800 is in checkpoints" in str(caught.value)
     assert [path.name for path in (tmp_path / "diagnosis").iterdir()] == ["2000"]
     assert "2000" not in [path.name for path in (tmp_path / "checkpoints").iterdir()]
+
+
+def test_a_later_failure_takes_the_place_of_an_earlier_one(tmp_path):
+    earlier = save_for_diagnosis(tmp_path, 3_000, {"x": np.zeros(2)}, {})
+    assert earlier == save_for_diagnosis(tmp_path, 2_000, {"x": np.ones(2)}, {"step": 2_000})
+    with Checkpoints(earlier) as checkpoints:
+        state, progress = checkpoints.restore_newest({"x": np.zeros(2)})
+    assert state["x"].tolist() == [1, 1]
+    assert progress == {"step": 2_000}
 
 
 def test_a_loss_that_is_not_finite_at_once_has_no_good_state_before_it(tmp_path):

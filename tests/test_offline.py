@@ -153,12 +153,12 @@ def test_a_run_begun_on_a_twin_goes_on_with_it(tmp_path, monkeypatch):
     with open_runs([config], [begun]) as (run,):
         fingerprint = run.record["dataset"]["fingerprint"]
     write_dataset(wanted, coded_episodes(), box(4))
-    for folder, id_, before in (
-        (begun, SETTINGS["dataset"], None),
-        (after, SETTINGS["dataset"], begun),
-        (new, wanted, None),
+    for folder, id_, beside in (
+        (begun, SETTINGS["dataset"], []),
+        (after, SETTINGS["dataset"], [begun]),
+        (new, wanted, []),
     ):
-        with open_runs([config], [folder], before) as (run,):
+        with open_runs([config], [folder], beside) as (run,):
             assert (run.record["dataset"]["id"], run.dataset.record["id"]) == (id_, id_)
             assert (run.record["dataset"]["fingerprint"] == fingerprint) == (id_ != wanted)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,18 +16,23 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax import evaluate, offline_sweep, population_folder, population_run, report
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
+from iql_jax.data import resolve
+from iql_jax.data.download import DownloadFailed
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
+from iql_jax.locks import locked
 from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.run import load_state, open_runs
 from iql_jax.run_evaluation import PopulationEvaluation
+from iql_jax.run_folder import read_record
 from iql_jax.sweep import members_of
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +249,27 @@ def test_in_parts_and_with_a_member_that_came_later(finished, tmp_path, monkeypa
     assert len(trained) == 2  # What is finished is not trained again.
 
 
+def test_a_member_that_came_later_has_the_others_data(tmp_path, monkeypatch):
+    """Even where the dataset that all ask for can be had by then, and its twin was trained on."""
+
+    def fail(dataset_id, root):
+        raise DownloadFailed("no network today")
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.setattr(resolve, "download", fail)
+    make(CONFIG.dataset, steps=1_500, seed=0, progress=False)
+    wanted = "D4RL/pointmaze/umaze-v2"
+    config = dataclasses.replace(CONFIG, dataset=wanted, eval_episodes=0)
+    folder = tmp_path / "runs"
+    train_sweep(members_of(config), folder)
+    write_dataset(wanted, coded_episodes(), box(4))
+    both = members_of(dataclasses.replace(config, num_seeds=2))
+    train_sweep(both, folder)
+    for member in both:
+        record = read_record(folder / member.name)["dataset"]
+        assert (record["id"], record["requested_id"]) == (CONFIG.dataset, wanted)
+
+
 def test_checkpoints_of_runs_that_are_gone_are_not_taken(finished, tmp_path):
     two = members()[:2]
     train_sweep(two, tmp_path)
@@ -334,19 +361,23 @@ def test_finished_members_are_not_taken_for_those_of_other_settings(finished):
         train_sweep(members_of(config, SWEEP), folder)
 
 
-def test_processes_train_a_population_together(finished, tmp_path):
+def start_processes(workdir, num_members):
+    """Two processes with two devices each train the first members; what they return and say."""
     script = f"""
 import sys
-from iql_jax import hosts
+from iql_jax import cli, hosts
 from iql_jax.config import from_mapping
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.sweep import members_of
 from pathlib import Path
 config = from_mapping({dataclasses.asdict(dataclasses.replace(CONFIG, num_seeds=2))!r})
+members = members_of(config, {SWEEP!r})[:{num_members}]
 hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
-train_sweep(members_of(config, {SWEEP!r})[:3], Path({str(tmp_path)!r}))
+cli.guard(lambda: train_sweep(members, Path({str(workdir)!r})))
 """
-    port = str(20_000 + os.getpid() % 20_000)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -363,12 +394,29 @@ train_sweep(members_of(config, {SWEEP!r})[:3], Path({str(tmp_path)!r}))
         for i in range(2)
     ]
     said = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    return [process.returncode for process in processes], said
+
+
+# Of one member, one of the two processes evaluates none.
+@pytest.mark.parametrize("num_members", [3, 1])
+def test_processes_train_a_population_together(finished, tmp_path, num_members):
+    codes, said = start_processes(tmp_path, num_members)
+    assert codes == [0, 0], said
     # One of them writes and speaks.
-    assert "3 members done" in said[0]
+    assert f"{num_members} members done" in said[0]
     assert "done" not in said[1]
-    for i in range(3):
+    for i in range(num_members):
         assert_same_member(tmp_path / NAMES[i], finished[0] / NAMES[i], members()[i].config)
     summary = json.loads((tmp_path / "populations" / "0" / "summary.json").read_text())
     assert summary["processes"] == 2
     assert summary["device"].endswith("x 4")
+
+
+def test_of_processes_none_waits_for_one_that_fails(finished, tmp_path):
+    """Another command holds the folder of a member, which only the writer would open."""
+    (tmp_path / "population.json").write_text('{"populations": []}')
+    with locked(tmp_path / NAMES[0] / ".lock"):
+        codes, said = start_processes(tmp_path, 1)
+    assert codes == [1, 1], said
+    for text in said:
+        assert "another process is training in" in text.splitlines()[-1]

@@ -88,8 +88,8 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     Args:
         config: reads dataset, objective, top_episodes, reward_transform, normalize_observations,
             maze_*, trust_environment, eval_episodes and progress.
-        begun_on: the id of the dataset that a run was begun on with this config: another one than
-            the config names where that one's twin stood in for it.
+        begun_on: the id of the dataset that a run which names the same one was begun on: another
+            one where a twin stood in for it.
 
     Raises:
         UserError: if the dataset cannot be found or read, or if a choice does not fit it.

@@ -1,7 +1,8 @@
 """From a dataset id to a folder: local, else downloaded, else the embedded twin.
 
 A twin is another dataset than the one that was asked for, so it is announced, and it is written
-into the run's record: a run that was begun on it goes on with it, whatever could be had by then.
+into the run's record: a run that was begun on it goes on with it, whatever could be had by then,
+and one that was begun on the dataset itself never goes on with a twin.
 """
 
 import contextlib
@@ -44,14 +45,14 @@ class Resolved:
     path: pathlib.Path
 
 
-def resolve(dataset_id: str, progress: bool = True, stand_in: str = "") -> Resolved:
+def resolve(dataset_id: str, progress: bool = True, begun_on: str = "") -> Resolved:
     """Find a dataset, and get it where it is not here.
 
     Args:
         dataset_id: a Minari id with its version, such as 'D4RL/antmaze/umaze-v1'.
         progress: whether to show progress bars.
-        stand_in: the twin to take in its place, for a run that was begun on it; by default only
-            what cannot be had has one.
+        begun_on: the dataset that a run which asked for this one was begun on, this one or its
+            twin; by default the twin stands in where this one cannot be had.
 
     Raises:
         UserError: if there is no such dataset; names ids like it.
@@ -67,20 +68,22 @@ def resolve(dataset_id: str, progress: bool = True, stand_in: str = "") -> Resol
         )
     if dataset_id in catalog.EMBEDDED:
         return _embedded(dataset_id, dataset_id, root, progress)
-    if stand_in in catalog.EMBEDDED:
-        return _embedded(stand_in, dataset_id, root, progress)
+    if begun_on in catalog.EMBEDDED:
+        return _embedded(begun_on, dataset_id, root, progress)
     if is_complete(dataset_id):
         return Resolved(dataset_id, dataset_id, "local", root / dataset_id)
     if (root / dataset_id / "data").exists():
         raise UserError(f"{root / dataset_id} holds an incomplete dataset; delete it and try again")
     failure = _try_download(dataset_id, root)
     if failure:
-        twin = catalog.twin_of(dataset_id)
+        twin = catalog.twin_of(dataset_id) if begun_on != dataset_id else None
         if twin is None:
             raise UserError(
                 f"dataset {dataset_id} is not in {root} and cannot be downloaded: {failure}"
                 f"{_suggestions(dataset_id, root)}"
             )
+        say(f"{dataset_id} cannot be downloaded: {failure}")
+        say(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
         return _embedded(twin, dataset_id, root, progress)
     if not is_complete(dataset_id):
         raise UserError(f"the download of {dataset_id} ended without it: try again")
@@ -91,17 +94,12 @@ def resolve(dataset_id: str, progress: bool = True, stand_in: str = "") -> Resol
 @functools.cache  # So that all that a process trains is trained on the same data.
 def _try_download(dataset_id: str, root: pathlib.Path) -> str:
     """Download a dataset, once in a process; empty, or why it cannot be."""
-    from iql_jax.collect import catalog
-
     if dataset_id.partition("/")[0] == LOCAL_NAMESPACE or "/" not in dataset_id:
         return "no server has it"
     say(f"{dataset_id} is not in {root}; trying to download it")
     try:
         download(dataset_id, root)
     except DownloadFailed as failure:
-        if twin := catalog.twin_of(dataset_id):
-            say(f"{dataset_id} cannot be downloaded: {failure}")
-            say(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
         return str(failure)
     return ""
 
