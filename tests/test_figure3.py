@@ -10,8 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import figure3
-from iql_jax import offline_sweep, population_plots
-from iql_jax.errors import UserError
+from iql_jax import cli, offline_sweep, population_plots
 from iql_jax.interrupts import Interrupted
 from iql_jax.population_scores import Setting
 
@@ -45,7 +44,12 @@ def write_run(folder, config):
 
 
 def run(folder, *arguments):
-    return figure3.main(["--out", f"{folder / 'out'}", "--runs", f"{folder / 'runs'}", *arguments])
+    """The exit status of the script, 0 where it comes to its end."""
+    words = ["--out", f"{folder / 'out'}", "--runs", f"{folder / 'runs'}", *arguments]
+    try:
+        return cli.guard(lambda: figure3.main(words))
+    except SystemExit as ended:
+        return ended.code
 
 
 def table(folder):
@@ -73,7 +77,7 @@ def test_a_row_for_each_expectile_and_a_population_of_all_seeds(trained, tmp_pat
     assert matplotlib.image.imread(tmp_path / "out" / "figure3.png").std() > 0.05
 
 
-def test_the_same_command_trains_what_is_missing(trained, tmp_path):
+def test_the_same_command_trains_what_is_missing(trained, tmp_path, capsys):
     assert run(tmp_path, "--seeds", "1") == 0
     assert [member.config.seed for member in trained] == [0] * 6
     assert run(tmp_path, "--seeds", "2") == 0
@@ -82,10 +86,11 @@ def test_the_same_command_trains_what_is_missing(trained, tmp_path):
     assert len(trained) == 12
     assert [row["seeds"] for row in table(tmp_path)][:2] == ["50 51", "60 61"]
     # Runs of another budget are no part of this figure.
-    with pytest.raises(UserError) as caught:
-        run(tmp_path, "--seeds", "2", "--updates", "400")
-    assert "expectile_0.5-seed_0 belongs to a run with other settings" in str(caught.value)
-    assert "max_steps 50000 -> 400" in str(caught.value)
+    capsys.readouterr()
+    assert run(tmp_path, "--seeds", "2", "--updates", "400") == 1
+    said = capsys.readouterr().err
+    assert "expectile_0.5-seed_0 belongs to a run with other settings" in said
+    assert "max_steps 50000 -> 400" in said
     assert len(trained) == 12
 
 
@@ -98,22 +103,23 @@ def test_the_papers_own_task():
     assert config.temperature == 10.0
 
 
-def test_a_stop_draws_nothing(tmp_path, monkeypatch):
+def test_a_stop_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def stop(population):
         raise Interrupted(signal.SIGTERM, "stopped at update 10; saved", resumable=True)
 
     monkeypatch.setattr(offline_sweep, "train_population", stop)
-    with pytest.raises(Interrupted, match="stopped at update 10; saved"):
-        run(tmp_path)
+    assert run(tmp_path) == 128 + signal.SIGTERM
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("stopped at update 10; saved; resume with: ")
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes_are_told(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"^config\.num_seeds is 0; it must be at least 1$"):
-        run(tmp_path, "--seeds", "0")
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
+    assert run(tmp_path, "--seeds", "0") == 1
+    assert capsys.readouterr().err == "config.num_seeds is 0; it must be at least 1\n"
     monkeypatch.setattr(offline_sweep, "train_population", lambda population: None)
-    with pytest.raises(UserError, match="no run has come to its end with a score"):
-        run(tmp_path)
+    assert run(tmp_path) == 1
+    assert "no run has come to its end with a score" in capsys.readouterr().err
 
 
 def test_the_last_evaluation_is_drawn_and_every_seed_is_a_dot():
