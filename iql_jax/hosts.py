@@ -53,29 +53,37 @@ def is_writer() -> bool:
 def writer_first() -> Iterator[None]:
     """A part of the program that the others begin when the writer has finished it.
 
-    All get through, or none: what the user can mend is raised on all processes, for those that got
-    through would wait for the others.
-
     Raises:
-        UserError: If it is raised on any of them.
+        UserError: On all, if it is raised on any of them.
     """
     if not is_writer():
-        _check_all(None)
+        _check_others()
+    with all_or_none():
+        yield
+    if is_writer():
+        _check_others()
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A part of the program that all get through, or none: who did would wait for who did not.
+
+    Raises:
+        UserError: On all, if it is raised on any of them.
+    """
     try:
         yield
     except UserError as error:
         exchange(str(error))
         raise
-    _check_all(None)
-    if is_writer():
-        _check_all(None)
+    _check_others()
 
 
-def _check_all(failure: str | None) -> None:
-    """Raise on all processes what has failed on any."""
-    for found in exchange(failure):
-        if found is not None:
-            raise UserError(found)
+def _check_others() -> None:
+    """Raise what has failed on another process; nothing has on this one."""
+    for failure in exchange(None):
+        if failure is not None:
+            raise UserError(failure)
 
 
 def barrier(name: str) -> None:

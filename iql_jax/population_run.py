@@ -223,18 +223,9 @@ class _Training(Extra):
         Raises:
             UserError: On all, if an environment fails on one: the others would wait for it.
         """
-        own: list[Any] = []
-        failure: str | None = None
-        if self._evaluation is not None:
-            try:
-                own = evaluate(self._evaluation)
-            except UserError as error:
-                failure = str(error)
-        shared = hosts.exchange((own, failure))
-        for _, failure in shared:
-            if failure is not None:
-                raise UserError(failure)
-        return [found for found_there, _ in shared for found in found_there]
+        with hosts.all_or_none():
+            own = [] if self._evaluation is None else evaluate(self._evaluation)
+        return [found for found_there in hosts.exchange(own) for found in found_there]
 
     def _own(self, states: IQLState) -> tuple[Any, Container[int]]:
         """The actors that this process evaluates, on its first device, and who of them failed."""
