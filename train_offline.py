@@ -17,7 +17,7 @@ from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.errors import UserError
 from iql_jax.offline import train_offline
-from iql_jax.offline_sweep import Engine, in_this_process, train_sweep
+from iql_jax.offline_sweep import Engine, check_finished, in_this_process, train_sweep
 from iql_jax.ray_engine import ray_engine
 from iql_jax.sweep import members_of, read_sweep
 
@@ -64,14 +64,9 @@ def main(_: list[str]) -> None:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
     rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
-    table = workdir / "members.csv"
-    if failed := [row["member"] for row in rows if row["status"] != "finished"]:
-        raise UserError(
-            f"{len(failed)} of {len(rows)} members have failed ({', '.join(map(str, failed))}); "
-            f"{table} says why, and has the others' scores"
-        )
+    check_finished(rows, workdir)
     if hosts.is_writer():
-        say(f"{len(rows)} members are finished; {table} has their scores")
+        say(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
 
 
 def _check_flags() -> None:

@@ -143,7 +143,7 @@ def footnote() -> str:
     cloned = (
         f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""
     )
-    others = reports.other_settings(everything, told=("max_steps", "temperature", "top_episodes"))
+    others = reports.other_settings(everything, told=("max_steps",), of_method=bench.OF_METHODS)
     return (
         f"Success (%) at the last evaluation, {reports.episodes(everything)} episodes a seed, on "
         f"the embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 "

@@ -44,8 +44,8 @@ REWARDS = {
     "eval": "relabelled to the evaluation goal",
 }
 
-# The table has columns for these settings.
-_TOLD = ("max_steps", "maze_goal", "maze_terminate_at_success", "maze_drop", "maze_walls")
+# The table's rows stand for these settings.
+_OF_ROWS = ("maze_goal", "maze_terminate_at_success", "maze_drop", "maze_walls")
 
 _FLAGS = bench.define_flags("runs/antmaze_semantics")
 _TOGETHER = bench.define_together()
@@ -184,7 +184,7 @@ def report() -> str:
         "evaluation maze. mean V: over the batches since the last but one row of metrics.csv, "
         "mean of the seeds. mirrored: the maze of Minari's metadata (Minari issue 304); policies "
         "with stored rewards are those of the rows above, evaluated there. "
-        f"{reports.other_settings(everything, told=_TOLD)}"
+        f"{reports.other_settings(everything, told=('max_steps',), of_method=_OF_ROWS)}"
         f"{reports.INTERVAL_NOTE} {reports.NOT_RUN}: not run.\n"
     )
 

@@ -161,10 +161,19 @@ def report() -> str:
                     reports.updates(seeds),
                 ]
             )
+    others = [
+        reports.other_settings(
+            [run for run in everything() if run.config == TASKS[task].config],
+            told=("max_steps",),
+            of_method=("extraction", "temperature", "bc_alpha"),
+        )
+        for task in _TASKS.value
+    ]
     return (
         f"{reports.markdown(header, rows)}\n\n"
         f"Success at the last evaluation, {reports.episodes(everything())} episodes a seed. Q and "
-        "V are IQL's in every row, and the rows of a task differ in the actor's loss alone. beta "
+        "V are IQL's in every row, and the rows of a task differ in the actor's loss alone. "
+        f"{''.join(others)}beta "
         "multiplies the advantage; alpha is the weight of the data's log-likelihood beside "
         "Q / mean |Q| (Park et al. 2024, arXiv 2406.09329). Every value that was tried is a row: "
         "the best of several, picked afterwards, looks better than it is. "

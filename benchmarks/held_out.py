@@ -32,7 +32,6 @@ from iql_jax.collect import catalog
 from iql_jax.config import Config, from_record
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.errors import UserError
-from iql_jax.learner import target_q_values
 from iql_jax.run import load_state
 from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.state import IQLState
@@ -121,7 +120,7 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
     )
     q_values = state.critic.apply_fn(state.critic.params, batch.observations, batch.actions)
     targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
-    advantages = target_q_values(state, batch) - values
+    advantages = state.target_q(batch.observations, batch.actions) - values
     weights = losses.advantage_weights(advantages, hp.temperature, hp.max_weight)
     policy = state.actor.apply_fn(state.actor.params, batch.observations)
     log_probs = policy.log_prob(batch.actions)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from iql_jax.learner import IQLState, create_state, target_q_values, update
+from iql_jax.learner import IQLState, create_state, update
 from iql_jax.types import Params, Transitions
 
 FIRST_STEP_TOLERANCE = 1e-5
@@ -127,7 +127,7 @@ def compare(path: Path) -> Iterator[Comparison]:
         jitted_update = jax.jit(update)
         for step in range(1, num_updates + 1):
             batch = stored_batch(data, step - 1)
-            target_q = target_q_values(state, batch)
+            target_q = state.target_q(batch.observations, batch.actions)
             state, metrics = jitted_update(state, batch)
             if step not in stored_steps:
                 continue
@@ -135,8 +135,9 @@ def compare(path: Path) -> Iterator[Comparison]:
             for network, params in network_params(state).items():
                 reference = traverse_util.flatten_dict(stored_params(data, step, network))
                 actual = traverse_util.flatten_dict(params)
-                error = max(relative_error(actual[leaf], reference[leaf]) for leaf in reference)
-                yield Comparison(step, network, error, tolerance)
+                errors = [relative_error(actual[leaf], reference[leaf]) for leaf in reference]
+                # Not Python's max, which passes over a NaN that is not the first.
+                yield Comparison(step, network, float(np.max(errors)), tolerance)
             # The advantage as the actor saw it: target critics before, V after this update.
             values = state.value.apply_fn(state.value.params, batch.observations)
             computed = {**metrics, "adv": target_q - values}

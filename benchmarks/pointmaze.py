@@ -80,7 +80,7 @@ def table() -> str:
         f"{reports.markdown(header, rows)}\n\n"
         f"Last evaluation, {reports.episodes(shown)} episodes a seed; minutes of the slowest "
         "seed's run, evaluation included. "
-        f"{reports.other_settings(shown, told=('max_steps', 'temperature', 'top_episodes'))}"
+        f"{reports.other_settings(shown, told=('max_steps',), of_method=runs.OF_METHODS)}"
         f"{reports.INTERVAL_NOTE}\n"
     )
 

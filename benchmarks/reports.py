@@ -85,21 +85,26 @@ _UNREMARKABLE = frozenset(
 )
 
 
-def other_settings(runs: Sequence[Run], told: Collection[str]) -> str:
+def other_settings(
+    runs: Sequence[Run], told: Collection[str] = (), of_method: Collection[str] = ()
+) -> str:
     """In what the finished ones differ from their config files, a sentence for a footnote.
 
     Empty if in nothing. A folder may hold runs of other settings than those that are asked for.
 
     Args:
         runs: Of one config file.
-        told: The keys that the table tells of itself.
+        told: The keys whose values the table tells.
+        of_method: The keys whose values its rows or columns stand for, as long as they are those
+            that a run overrides.
     """
     finished = [run for run in runs if run.summary() is not None]
     found: dict[str, list[str]] = {}
     for run in finished:
         ran_with = run.record()["config"]
         for key, setting in json.loads(json.dumps(read_config_file(run.config))).items():
-            if key in _UNREMARKABLE or key in told or ran_with.get(key, setting) == setting:
+            expected = run.settings.get(key, setting) if key in of_method else setting
+            if key in _UNREMARKABLE or key in told or ran_with.get(key, setting) == expected:
                 continue
             found.setdefault(f"{key}={ran_with[key]}", []).append(run.folder.name)
     said = [

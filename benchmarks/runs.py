@@ -26,6 +26,7 @@ from iql_jax.errors import UserError
 from iql_jax.metrics import Row, read_table
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import FAILURE
+from iql_jax.run_folder import FREE_ON_RESUME
 from iql_jax.sweep import Member
 
 flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
@@ -36,6 +37,7 @@ _POLL_SECONDS = 0.5
 _SHOW_SECONDS = 10.0  # Between looks at how far the runs are.
 _LOG_LINES = 15  # Of a failed run.
 _LOG_INTERVAL_TOGETHER = 10_000
+_CHANGES_NO_NUMBER = (*FREE_ON_RESUME, "log_interval")
 
 METHODS: dict[str, dict[str, Any]] = {
     "IQL": {},
@@ -43,6 +45,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "10%BC": {"temperature": 0.0, "top_episodes": 0.1},
 }
 """What the literature compares with, as overrides of a config."""
+
+OF_METHODS = sorted({key for settings in METHODS.values() for key in settings})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +115,14 @@ class Run:
             *(f"--config.{key}={setting}" for key, setting in overrides.items()),
         ]
 
+    def wanted(self) -> dict[str, Any]:
+        """All settings that it is to have: its config file's, overridden."""
+        return {**read_config_file(self.config), **self.settings}
+
     def read_config(self) -> Config:
         """The settings of an offline run, for training in this process."""
-        settings = {**read_config_file(self.config), **self.settings}
         # A row is written for each of the runs.
-        return from_mapping({**settings, "log_interval": _LOG_INTERVAL_TOGETHER})
+        return from_mapping({**self.wanted(), "log_interval": _LOG_INTERVAL_TOGETHER})
 
     def summary(self) -> dict[str, Any] | None:
         """What it reports; None until it is finished."""
@@ -133,11 +140,16 @@ class Run:
         return read_table(self.folder / "evaluations.csv")
 
     def is_finished(self) -> bool:
-        """Whether it is finished, and with these settings."""
+        """Whether it is finished, and with all the settings that it is to have."""
         if self.summary() is None:
             return False
         ran_with = {**defaults(), **self.record()["config"]}
-        return all(ran_with.get(key) == setting for key, setting in self.settings.items())
+        wanted = json.loads(json.dumps(self.wanted()))  # As the record has them.
+        return all(
+            ran_with.get(key) == setting
+            for key, setting in wanted.items()
+            if key not in _CHANGES_NO_NUMBER
+        )
 
     def share_done(self) -> float:
         """How much of it is done, in [0, 1], by its last logged step."""
@@ -195,7 +207,7 @@ def run_all(
         command: what to start for a run; its own command unless told otherwise.
 
     Returns:
-        The runs that failed.
+        The runs that failed; the ends of their logs are printed.
 
     Raises:
         UserError: if there is no such dataset, and it cannot be made.
@@ -233,6 +245,7 @@ def run_all(
                 bar.n = done + sum(run.share_done() for run in running)
                 bar.refresh()
                 shown = time.monotonic()
+    _tell(failed)
     return failed
 
 
@@ -248,7 +261,7 @@ def train_together(runs: Sequence[Run]) -> list[Run]:
     which is from then on a population's: it takes more of them, but none may be left out.
 
     Returns:
-        The runs that failed.
+        The runs that failed; why is printed.
 
     Raises:
         UserError: On anything that the user can mend.
@@ -265,11 +278,19 @@ def train_together(runs: Sequence[Run]) -> list[Run]:
         for run, config in zip(runs, configs, strict=True)
     ]
     train_sweep(members, runs[0].folder.parent)
-    return [run for run in runs if not run.is_finished()]
+    failed = [run for run in runs if not run.is_finished()]
+    _tell(failed)
+    return failed
 
 
 def finish(failed: Sequence[Run]) -> None:
-    """End the program: with the logs of the runs that failed and status 1, if any did."""
+    """End the program, with status 1 if any run failed."""
+    if failed:
+        sys.exit(1)
+
+
+def _tell(failed: Sequence[Run]) -> None:
+    """Print why runs failed, before anything else that may go wrong."""
     for run in failed:
         if not run.log.exists():  # It was trained together with others.
             print(f"\n{run.folder} failed: {_failure(run)}", file=sys.stderr)
@@ -277,8 +298,6 @@ def finish(failed: Sequence[Run]) -> None:
         last_lines = run.log.read_text().splitlines()[-_LOG_LINES:]
         print(f"\n{run.folder} failed; the end of {run.log}:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in last_lines), file=sys.stderr)
-    if failed:
-        sys.exit(1)
 
 
 def _failure(run: Run) -> str:

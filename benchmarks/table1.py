@@ -232,6 +232,7 @@ def report(tasks: Sequence[Task]) -> str:
     parts.append(footnote(tasks))
     notes = {task.dataset: scores_of("IQL", task).notes for task in tasks}
     parts += [f"- {dataset}: {'; '.join(said)}." for dataset, said in notes.items() if said]
+    parts += [f"- {task.dataset}: {said.strip()}" for task in tasks if (said := others(task))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -291,6 +292,12 @@ def published_mean(numbers: Sequence[float | None]) -> str:
     return f"{np.mean(known):.1f}" if len(known) == len(numbers) else reports.NOT_RUN
 
 
+def others(task: Task) -> str:
+    """What the runs of a dataset have other settings in than its config file."""
+    runs = [run for method in _METHODS.value for run in population(method, task).members()]
+    return reports.other_settings(runs, told=("max_steps",), of_method=bench.OF_METHODS)
+
+
 def footnote(tasks: Sequence[Task]) -> str:
     """What the numbers of the tables are, and which of them cannot be compared."""
     runs = [run for task in tasks for run in population("IQL", task).members()]
@@ -318,14 +325,20 @@ def finished_panels(tasks: Sequence[Task]) -> list[curves.Panel]:
         if not len(iql.last):
             continue
         updates, scores = curves.curve(population("IQL", task).members())
-        others = {method: scores_of(method, task).last for method in compared()}
+        if not scores.size:  # No step at which all were evaluated.
+            continue
+        compared_with = {method: scores_of(method, task).last for method in compared()}
         elsewhere = published.PAPER.get(task.name or "")
         panels.append(
             curves.Panel(
                 title=task.dataset,
                 steps=updates,
                 scores=scores,
-                dashed=[(f"{name}, last", float(k.mean())) for name, k in others.items() if len(k)],
+                dashed=[
+                    (f"{name}, last", float(last.mean()))
+                    for name, last in compared_with.items()
+                    if len(last)
+                ],
                 dotted=[] if elsewhere is None else [("paper (D4RL's data)", elsewhere)],
                 bounds=iql.bounds,
             )

@@ -61,6 +61,8 @@ def main(_: Sequence[str]) -> None:
     if _ONLY.value:
         print(json.dumps(measure(_ONLY.value)))
         return
+    for path in filter(None, (_JSON.value, _PICTURE.value)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # A path that cannot be fails here.
     contenders = ["one run", *(f"population of {size}" for size in _POPULATIONS.value)]
     if _PEERS.value:
         found = [name for name in peers.PEERS if (Path(_PEERS.value) / name).is_dir()]
@@ -252,11 +254,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.plot(figures["rates"], np.full(len(figures["rates"]), row), "k.", markersize=3)
     limit = result["product_flops"] / FLOP_PER_UPDATE
     axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the package's update")
-    axes.set_yticks(range(len(contenders)), list(contenders))
+    names = [name if name in peers.PEERS else f"iql_jax, {name}" for name in contenders]
+    axes.set_yticks(range(len(contenders)), names)
     axes.invert_yaxis()
     axes.set_xlabel("updates/s")
     axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small", frameon=False)
     figure.savefig(path, dpi=100)
 
 

@@ -50,7 +50,9 @@ def wall_time(folder: Path) -> str:
     spent = {
         "updates": summary["training_seconds"],
         "evaluations": summary["eval_seconds"],
-        "loading and compiling": summary["load_seconds"] + summary["compile_seconds"],
+        # What compiled nothing has no time for it: a run that began with the online phase, or whose
+        # command was given again after its end.
+        "loading and compiling": summary["load_seconds"] + summary.get("compile_seconds", 0.0),
     }
     wall = summary["wall_seconds"]
     spent["imports, logging, saving, pictures"] = wall - sum(spent.values())

@@ -31,14 +31,7 @@ from antmaze_size import device_name, made_up_transitions, new_state
 from iql_jax import cli, networks
 from iql_jax.compilation import compile_program
 from iql_jax.extractions import update_actor
-from iql_jax.learner import (
-    IQLState,
-    cosine_decay,
-    sample_batch,
-    target_q_values,
-    update,
-    update_n,
-)
+from iql_jax.learner import IQLState, cosine_decay, sample_batch, update, update_n
 from iql_jax.objectives import iql_critic, iql_value
 from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Transitions
@@ -155,7 +148,7 @@ def looped(one_update: Update, *, ahead: bool) -> Any:
 def update_in_passes(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     """IQL's update with V after its step in a pass for each of s and s'."""
     hp = state.hyperparameters
-    target_q = target_q_values(state, batch)
+    target_q = state.target_q(batch.observations, batch.actions)
     value, value_metrics = iql_value(state, batch, target_q)
     advantages = target_q - value.apply_fn(value.params, batch.observations)
     rate = cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps)

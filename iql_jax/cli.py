@@ -84,30 +84,41 @@ def guard(main: Callable[[], Returned]) -> Returned:
     """Call a program's main function; what the user can mend ends the program with one line."""
     try:
         return main()
-    except UserError as error:
-        _exit(1, _one_line(error))
-    except Interrupted as error:
-        resume = f"; resume with: {shlex.join([sys.executable, *sys.argv])}"
-        _exit(128 + error.signum, f"{error}{resume if error.resumable else ''}")
-    except KeyboardInterrupt:
-        _exit(128 + signal.SIGINT, "interrupted")
-    except OSError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        told = explain(error, f"resume with: {shlex.join([sys.executable, *sys.argv])}")
+        if told is None:
+            raise
+        _exit(*told)
+
+
+def explain(error: BaseException, resume: str) -> tuple[int, str] | None:
+    """The exit status and the line of what ends a program and the user can mend; None for a bug.
+
+    Args:
+        error: What ended it.
+        resume: What to say of how to go on, where there is something to go on with.
+    """
+    match error:
+        case UserError():
+            return 1, _one_line(error)
+        case Interrupted():
+            return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
+        case KeyboardInterrupt():
+            return 128 + signal.SIGINT, "interrupted"
         # A path that cannot be written, a full disk: the system's own words say it.
-        if error.filename is None and error.strerror is None:
-            raise
-        where = "" if error.filename is None else f": {error.filename}"
-        _exit(1, f"{error.strerror}{where}")
-    except (MemoryError, RuntimeError) as error:
+        case OSError() if error.strerror is not None:
+            return 1, error.strerror + (f": {error.filename}" if error.filename else "")
         # Of the host, or of a device: XLA's error is a RuntimeError that begins with its code.
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        _exit(
-            1,
-            f"out of memory{reason and f' ({reason})'}; train fewer members at once "
-            "(--config.population_size=N), set a smaller --config.batch_size or, in fine-tuning, a "
-            "smaller --config.replay_buffer_size",
-        )
+        case RuntimeError() if "RESOURCE_EXHAUSTED" not in str(error):
+            return None
+        case MemoryError() | RuntimeError():
+            reason = str(error).strip().partition("\n")[0]
+            return 1, (
+                f"out of memory{reason and f' ({reason})'}; train fewer members at once "
+                "(--config.population_size=N), set a smaller --config.batch_size or, in "
+                "fine-tuning, a smaller --config.replay_buffer_size"
+            )
+    return None
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -131,7 +131,7 @@ class FinetuneConfig(Config):
     def num_updates(self) -> int:
         """The updates of both phases; of an offline run that took the first one's place, none."""
         offline = 0 if self.offline_run else self.num_pretraining_steps
-        return offline + max(0, self.max_steps - self.start_steps) * self.updates_per_step
+        return offline + (self.max_steps - self.start_steps) * self.updates_per_step
 
     @property
     def num_offline(self) -> int | None:
@@ -152,6 +152,11 @@ class FinetuneConfig(Config):
                     f"config.{key} is {getattr(self, key)}, not a multiple of config.num_envs "
                     f"({self.num_envs}), by which environment steps are counted"
                 )
+        if self.start_steps >= self.max_steps:
+            raise UserError(
+                f"config.start_steps is {self.start_steps}, and config.max_steps {self.max_steps}: "
+                "no update would follow; start_steps must be the smaller one"
+            )
         if self.objective in NEEDS_NEXT_ACTIONS:
             raise UserError(
                 f"config.objective={self.objective!r} needs the action after each transition, "
@@ -259,13 +264,12 @@ def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.Config
     These are all that ``FinetuneConfig`` sets, ``max_steps`` and ``opt_decay_schedule`` among them:
     what the offline config has for these two is of its own updates.
     """
-    added = set(FinetuneConfig.__annotations__)
-    return ml_collections.ConfigDict(
-        {
-            field.name: field.default if field.name in added else offline[field.name]
-            for field in dataclasses.fields(FinetuneConfig)
-        }
-    )
+    added = {
+        field.name: field.default
+        for field in dataclasses.fields(FinetuneConfig)
+        if field.name in FinetuneConfig.__annotations__
+    }
+    return ml_collections.ConfigDict({**offline.to_dict(), **added})
 
 
 # mypy takes no default for a parameter whose type is a variable, though Config is one of its types.

@@ -1,7 +1,6 @@
 """Evaluate a saved run: ``python -m iql_jax.evaluate --workdir=DIR``.
 
-Without ``--episodes``, ``--sample`` and ``--video`` it repeats, for a finished run, its last
-evaluation to the very episodes.
+Without further flags it repeats, for a finished run, its last evaluation to the very episodes.
 """
 
 import dataclasses
@@ -25,6 +24,9 @@ from iql_jax.video import check_film, configure_headless_rendering, record_episo
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _EPISODES = flags.DEFINE_integer(
     "episodes", None, "How many episodes; by default as many as the run evaluated.", lower_bound=1
+)
+_ENVS = flags.DEFINE_integer(
+    "eval_envs", None, "Environments stepped at once; by default as in the run.", lower_bound=1
 )
 _TRUST = flags.DEFINE_bool(
     "trust_environment", False, "Build an environment that is not known to be safe."
@@ -54,8 +56,8 @@ def main(_: list[str]) -> None:
     )
     check_same_data(folder, record, dataset.record)
     state, step = load_state(folder, settings, dataset)
-    num_envs = default_num_envs(episodes, settings.eval_envs)
-    if episodes == settings.eval_episodes:
+    num_envs = default_num_envs(episodes, _ENVS.value or settings.eval_envs)
+    if episodes == settings.eval_episodes and _ENVS.value is None:
         num_envs = record["num_envs"]
     with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, step, episodes, stop, sample=_SAMPLE.value)

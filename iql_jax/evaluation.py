@@ -80,7 +80,8 @@ def default_num_envs(episodes: int, requested: int, policies: int = 1) -> int:
 class Evaluator:
     """Environments that stay alive between evaluations; a context manager.
 
-    They live in worker processes, one per core, whose start takes some seconds.
+    They live in worker processes, one per core, whose start takes some seconds; where that would be
+    one process alone, in this one.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ Whatever a loss asks of Q, it asks the target critics. Equation numbers are thos
 al. (2021), https://arxiv.org/abs/2110.06169.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,12 +56,7 @@ def ddpgbc(given: Given) -> tuple[jax.Array, Metrics]:
     alpha = state.hyperparameters.bc_alpha
     if alpha is None:
         raise ValueError("bc_alpha is None; make the state with extraction='ddpgbc'")
-
-    def min_q(actions: Array) -> jax.Array:
-        q_values = state.critic.apply_fn(state.target_critic_params, observations, actions)
-        return jnp.min(q_values, axis=0)
-
-    q_values = given.policy.expected_q(min_q)
+    q_values = given.policy.expected_q(functools.partial(state.target_q, observations))
     loss = jnp.mean(losses.ddpgbc_loss(q_values, given.log_probs, alpha))
     return loss, {"policy_q": jnp.mean(q_values)}
 

@@ -21,7 +21,6 @@ __all__ = [
     "cosine_decay",
     "create_state",
     "sample_batch",
-    "target_q_values",
     "update",
     "update_n",
 ]
@@ -35,12 +34,6 @@ def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> Array
     """``learning_rate`` on a half cosine from its full size at step 0 to 0 at ``decay_steps``."""
     progress = jnp.minimum(step / decay_steps, 1.0)
     return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-
-
-def target_q_values(state: IQLState, batch: Transitions) -> jax.Array:
-    """The minimum over the target critics of Q'(s, a) for the data's actions, [B]."""
-    q_values = state.critic.apply_fn(state.target_critic_params, batch.observations, batch.actions)
-    return jnp.min(q_values, axis=0)
 
 
 def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
@@ -62,7 +55,7 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     objective = OBJECTIVES[state.objective]
     key, dropout_key = jax.random.split(state.key) if state.use_dropout else (state.key, None)
 
-    target_q = target_q_values(state, batch)
+    target_q = state.target_q(batch.observations, batch.actions)
     value, value_metrics = objective.update_value(state, batch, target_q)
     # One pass of the new V over both observations is faster than two.
     both = jnp.concatenate([batch.observations, batch.next_observations])

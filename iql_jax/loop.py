@@ -250,8 +250,8 @@ class _Session(Generic[State]):
         start = time.perf_counter()
         try:
             row = self._loop.evaluate(state, progress.step, stop)
-        except Diverged:
-            raise
+        except Diverged as error:
+            self._keep_for_diagnosis(str(error), state)
         except UserError as error:
             self._save_after(error, state)
         seconds = time.perf_counter() - start
@@ -291,14 +291,21 @@ class _Session(Generic[State]):
         if not broken:
             return
         step = self._progress.step
+        between = f"between {self._loop.unit}s {step - num_steps:,} and {step:,}"
+        self._keep_for_diagnosis(f"{', '.join(broken)} not finite {between}", state)
+
+    def _keep_for_diagnosis(self, found: str, state: State) -> NoReturn:
+        """End a run of which something is not finite, with its state saved beside the good ones."""
         folder = save_for_diagnosis(
-            self._loop.folder, step, self._loop.pack(state), self._progress.to_dict()
+            self._loop.folder,
+            self._progress.step,
+            self._loop.pack(state),
+            self._progress.to_dict(),
         )
         newest = self._checkpoints.newest()
         good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
         raise Diverged(
-            f"{', '.join(broken)} not finite between {self._loop.unit}s {step - num_steps:,} and "
-            f"{step:,}; the state is saved in {folder} for diagnosis{good}; check the data's "
+            f"{found}; the state is saved in {folder} for diagnosis{good}; check the data's "
             "rewards, or lower the learning rates"
         )
 

@@ -5,6 +5,7 @@ by which loss. ``learner.update`` calls its two functions in turn. Equation numb
 Kostrikov et al. (2021), https://arxiv.org/abs/2110.06169.
 """
 
+import functools
 from typing import NamedTuple, Protocol
 
 import jax
@@ -138,12 +139,8 @@ def max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
     """The maximum over candidate actions of the target critics' minimum, [B]. Consumes the key."""
     policy = state.actor.apply_fn(state.actor.params, observations)
     candidates = policy.candidates(key, state.max_actions, state.max_over)
-
-    def min_q(actions: jax.Array) -> jax.Array:
-        q_values = state.critic.apply_fn(state.target_critic_params, observations, actions)
-        return jnp.min(q_values, axis=0)
-
-    return jnp.max(jax.vmap(min_q)(candidates), axis=0)
+    q_values = jax.vmap(functools.partial(state.target_q, observations))(candidates)
+    return jnp.max(q_values, axis=0)
 
 
 _Q_LEARNING_STREAM = 0x51
@@ -163,13 +160,10 @@ def _sarsa_critic(
     if batch.next_actions is None:
         raise ValueError(f"the objective {state.objective!r} needs transitions with next actions")
     hp = state.hyperparameters
-    next_q = state.critic.apply_fn(
-        state.target_critic_params, batch.next_observations, batch.next_actions
-    )
     return update_q_sarsa(
         state.critic,
         batch,
-        jnp.min(next_q, axis=0),
+        state.target_q(batch.next_observations, batch.next_actions),
         expectile=expectile,
         discount=hp.discount,
         learning_rate=hp.critic_lr,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from iql_jax import hosts, population_report
+from iql_jax.errors import UserError
 from iql_jax.metrics import Row
 from iql_jax.population_folder import Population, PopulationFolder
 from iql_jax.population_run import train_population
@@ -60,3 +61,16 @@ def train_sweep(
         for _ in engine(unsettled):
             tell(workdir, members)
         return tell(workdir, members)
+
+
+def check_finished(table: Sequence[Row], workdir: Path) -> None:
+    """Say which members have not come to their end, given the rows of ``members.csv``.
+
+    Raises:
+        UserError: If any has not.
+    """
+    if lost := [str(row["member"]) for row in table if row["status"] != "finished"]:
+        raise UserError(
+            f"{len(lost)} of {len(table)} members have failed ({', '.join(lost)}); "
+            f"{workdir / 'members.csv'} says why, and has the others' scores"
+        )

@@ -120,7 +120,7 @@ class Placement:
         """What belongs to the members, [N, ...], as NumPy arrays on every host."""
         whole = NamedSharding(self.mesh, PartitionSpec())
         if jax.process_count() > 1:
-            tree = jax.jit(lambda x: x, out_shardings=whole)(tree)
+            tree = jax.jit(_same, out_shardings=whole)(tree)
         return jax.tree.map(lambda x: np.asarray(x)[: self.num_members], tree)
 
     def member(self, population: IQLState, index: int) -> IQLState:
@@ -128,6 +128,11 @@ class Placement:
         state = jax.tree.map(lambda x: x[index], population)
         whole = NamedSharding(self.mesh, PartitionSpec())
         return state.replace(key=jax.random.wrap_key_data(_put(np.asarray(state.key), whole)))
+
+
+def _same(tree: Tree) -> Tree:
+    """What gathering computes; one function, so that JAX compiles it once."""
+    return tree
 
 
 def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:

@@ -11,7 +11,7 @@ from iql_jax.config import Config
 from iql_jax.data.load import layout
 from iql_jax.errors import UserError
 from iql_jax.population import maps_in_turn
-from iql_jax.run_folder import LockedFolder, write_json
+from iql_jax.run_folder import LockedFolder, begun_on, write_json
 from iql_jax.sweep import Member, populations
 
 FAILURE = "failure.json"
@@ -44,7 +44,7 @@ class Population:
     @property
     def begun(self) -> list[Path]:
         """The folders of all members that were begun, those of other populations too."""
-        return sorted(path.parent for path in self.workdir.glob("*/config.json"))
+        return _begun(self.workdir)
 
     def is_settled(self) -> bool:
         """Whether every member has come to its end, or has failed."""
@@ -54,10 +54,20 @@ class Population:
         )
 
 
-def _layouts() -> Callable[[Config], Hashable]:
-    """The layout of each config's data, looked up once for members that share them."""
+def _layouts(begun: Sequence[Path]) -> Callable[[Config], Hashable]:
+    """The layout of each config's data, looked up once for members that share them.
+
+    New members share the data of those that were begun, in these folders.
+    """
     cached = functools.cache(layout)
-    return lambda config: cached(config.dataset, config.maze_goal, config.progress)
+    return lambda config: cached(
+        config.dataset, config.maze_goal, config.progress, begun_on(config.dataset, begun)
+    )
+
+
+def _begun(workdir: Path) -> list[Path]:
+    """The folders of all members of a sweep that were begun."""
+    return sorted(path.parent for path in workdir.glob("*/config.json"))
 
 
 class PopulationFolder(LockedFolder):
@@ -107,7 +117,7 @@ class PopulationFolder(LockedFolder):
         # One after the other, members gain nothing from a program that holds the data of all.
         if in_turn is None:
             in_turn = maps_in_turn()
-        together = None if in_turn else _layouts()
+        together = None if in_turn else _layouts(_begun(self.path))
         new = populations(
             [member for member in members if member.name not in known], limit, together
         )

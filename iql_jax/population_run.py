@@ -48,11 +48,11 @@ def train_population(population: Population) -> None:
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
     configs = [member.config for member in population.members]
-    with (
-        may_do_without_environment(),
-        open_runs(configs, population.folders, population.begun) as runs,
-        _own_evaluation(runs) as evaluation,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(may_do_without_environment())
+        runs = stack.enter_context(open_runs(configs, population.folders, population.begun))
+        with hosts.all_or_none():
+            evaluation = stack.enter_context(_own_evaluation(runs))
         _Training(runs, evaluation, population.folder).train()
 
 
@@ -242,9 +242,10 @@ class _Training(Extra):
 
     def _open_log(self, last_steps: Mapping[str, int]) -> "_MembersLog":
         runs = self._runs if hosts.is_writer() else []
-        logs = [
-            RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
-        ]
+        with hosts.all_or_none():
+            logs = [
+                RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
+            ]
         return _MembersLog(logs, self._failures)
 
     # The end.

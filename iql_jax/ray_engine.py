@@ -37,6 +37,8 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
         )
 
     def train(populations: Sequence[Population]) -> Iterator[Population]:
+        if not populations:
+            return  # Of a finished sweep; there may be no cluster any more.
         import ray
 
         if not ray.is_initialized():

@@ -84,13 +84,17 @@ def add(buffer: ReplayBuffer, transitions: Transitions, count: Array | int) -> R
     )
 
 
+# There is no room for a second buffer where one is more than half of the device's memory.
+_add_in_place = jax.jit(add, donate_argnames="buffer")
+
+
 def extend(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
-    """The buffer after any number of transitions, in their order."""
+    """The buffer, which is donated, after any number of transitions, in their order."""
     ring = buffer.capacity - int(buffer.ring_start)
     skipped = max(0, transitions.size - ring)  # They would be overwritten at once.
     buffer = buffer.replace(added=buffer.added + skipped)
     new = jax.tree.map(lambda x: x[skipped:], transitions)
-    return jax.jit(add)(buffer, new, new.size)
+    return _add_in_place(buffer, new, new.size)
 
 
 def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:

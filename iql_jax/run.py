@@ -66,7 +66,9 @@ def may_do_without_environment() -> Iterator[None]:
     try:
         yield
     except NoEnvironment as error:
-        raise UserError(f"{error}; --config.eval_episodes=0 trains without it") from error
+        raise UserError(
+            f"{error}; --config.eval_episodes=0 trains without it, in a new folder"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -50,6 +50,11 @@ class IQLState(flax.struct.PyTreeNode):
     max_actions: int = flax.struct.field(pytree_node=False, default=10)
     max_over: str = flax.struct.field(pytree_node=False, default="policy")
 
+    def target_q(self, observations: Array, actions: Array) -> jax.Array:
+        """``min_i Q'_i(s, a)``, the minimum over the target critics, [B]."""
+        q_values = self.critic.apply_fn(self.target_critic_params, observations, actions)
+        return jnp.min(q_values, axis=0)
+
 
 def create_state(
     key: jax.Array,

@@ -10,15 +10,19 @@ import runs as bench
 ROOT = Path(__file__).parent.parent
 
 
-def write_run(folder, scores, updates=400, summary=True, **settings):
-    """A run's folder with evaluations at equal distances, the last at ``updates``."""
+def write_run(folder, scores, updates=400, summary=True, config="antmaze", **settings):
+    """A run's folder with evaluations at equal distances, the last at ``updates``.
+
+    Its settings are those of the config file ``config``, but for ``settings``.
+    """
     folder.mkdir(parents=True)
     at = [updates * (i + 1) // len(scores) for i in range(len(scores))]
     dataset = {
         "transitions": 1000,
         "choices": {"transitions_at_goal": 25, "positions_in_walls": 0.125},
     }
-    record = {"config": {"max_steps": updates, **settings}, "dataset": dataset}
+    file = bench.read_config_file(f"configs/{config}.py")
+    record = {"config": {**file, "max_steps": updates, **settings}, "dataset": dataset}
     (folder / "config.json").write_text(json.dumps(record))
     rows = "".join(f"{u},{s}\n" for u, s in zip(at, scores, strict=True))
     (folder / "evaluations.csv").write_text("update,score\n" + rows)

@@ -13,7 +13,8 @@ import elsewhere
 def test_antmaze_reports_what_was_run(tmp_path):
     for seed, score in enumerate([80.0, 90.0, 100.0]):
         write_run(tmp_path / "runs" / f"iql-umaze-seed{seed}", [score - 50, score])
-    write_run(tmp_path / "runs" / "10bc-umaze-seed0", [12.0], updates=100)
+    best = {"temperature": 0.0, "top_episodes": 0.1}
+    write_run(tmp_path / "runs" / "10bc-umaze-seed0", [12.0], updates=100, **best)
     write_run(tmp_path / "runs" / "iql-large-play-seed0", [99.0], summary=False)
     picture = tmp_path / "pictures" / "curves.png"
     printed = command(
@@ -39,9 +40,11 @@ def test_antmaze_reports_what_was_run(tmp_path):
 
 def test_runs_of_other_settings_are_named(tmp_path):
     write_run(tmp_path / "iql-umaze-seed0", [80.0], expectile=0.7, batch_size=64)
+    write_run(tmp_path / "iql-umaze-seed1", [8.0], temperature=0.0, batch_size=64)
     write_run(tmp_path / "bc-umaze-seed0", [12.0], temperature=0.0, batch_size=64)
     printed = command("antmaze", "--only_report", f"--runs={tmp_path}", "--tasks=umaze")
-    others = "batch_size=64; expectile=0.7 (iql-umaze-seed0). "
+    # Of cloning, no temperature is what its column stands for.
+    others = "batch_size=64; expectile=0.7 (iql-umaze-seed0); temperature=0.0 (iql-umaze-seed1). "
     assert f"Other settings than configs/antmaze.py's: {others}" in printed
 
 
@@ -73,7 +76,8 @@ def test_the_semantics_report_what_was_run(tmp_path):
 
 def write_finetuned(folder, table, offline_score, ended, **settings):
     """A run of ``train_finetune.py``; ``table`` has the scores by step."""
-    write_run(folder, list(table.values()), **{"offline_run": "", **settings})
+    settings = {"config": "antmaze_finetune", "offline_run": "", **settings}
+    write_run(folder, list(table.values()), **settings)
     lines = "".join(f"{step},{score}\n" for step, score in table.items())
     (folder / "evaluations.csv").write_text("step,score\n" + lines)
     summary = {"score": list(table.values())[-1], "offline_score": offline_score, **ended}

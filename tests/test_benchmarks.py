@@ -24,14 +24,16 @@ def fake(run):
     """A command that finishes a run, or fails if the run says so."""
     script = (
         "import sys; from pathlib import Path\n"
-        "folder, fails = Path(sys.argv[1]), sys.argv[2] == 'True'\n"
+        "folder, fails, record = Path(sys.argv[1]), sys.argv[2] == 'True', sys.argv[3]\n"
         "print('log of', folder.name)\n"
         "sys.exit('no luck') if fails else None\n"
         "folder.mkdir()\n"
-        "(folder / 'config.json').write_text('{\"config\": {\"seed\": 5}}')\n"
+        "(folder / 'config.json').write_text(record)\n"
         "(folder / 'summary.json').write_text('{\"score\": 1.0}')"
     )
-    return [sys.executable, "-c", script, str(run.folder), str(run.settings.get("fails", False))]
+    fails = str(run.settings.get("fails", False))
+    record = json.dumps({"config": run.wanted()})
+    return [sys.executable, "-c", script, str(run.folder), fails, record]
 
 
 def test_a_script_of_the_benchmarks_finds_the_config_files(tmp_path):
@@ -50,7 +52,7 @@ def test_a_script_of_the_benchmarks_finds_the_config_files(tmp_path):
 def test_finished_runs_are_skipped_and_a_failure_stops_no_other(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "_POLL_SECONDS", 0.02)
     write_run(tmp_path / "done", [1.0], seed=5)
-    done = a_run(tmp_path / "done", seed=5)
+    done = a_run(tmp_path / "done", seed=5, max_steps=400)
     bad, good = a_run(tmp_path / "bad", fails=True), a_run(tmp_path / "good", seed=5)
     started = []
 
@@ -60,6 +62,9 @@ def test_finished_runs_are_skipped_and_a_failure_stops_no_other(tmp_path, monkey
 
     assert bench.run_all([done, bad, good], 1, command) == [bad]
     assert started == ["bad", "good"]
+    errors = capsys.readouterr().err
+    assert "bad failed" in errors
+    assert "  log of bad\n  no luck" in errors
     assert good.is_finished()
     assert not done.log.exists()
     assert bench.run_all([done, good], 2, command) == []
@@ -67,9 +72,6 @@ def test_finished_runs_are_skipped_and_a_failure_stops_no_other(tmp_path, monkey
     with pytest.raises(SystemExit) as ended:
         bench.finish([bad])
     assert ended.value.code == 1
-    errors = capsys.readouterr().err
-    assert "bad failed" in errors
-    assert "  log of bad\n  no luck" in errors
     bench.finish([])
 
 
@@ -84,7 +86,8 @@ def test_a_dataset_is_made_once_before_the_runs_that_need_it(tmp_path, monkeypat
         happened.append(run.folder.name)
         return fake(run)
 
-    assert bench.run_all([a_run(tmp_path / "done", dataset="a/done-v0"), *new], 2, command) == []
+    done = a_run(tmp_path / "done", dataset="a/done-v0", max_steps=400)
+    assert bench.run_all([done, *new], 2, command) == []
     assert happened == ["a/x-v0", "a/y-v0", "x1", "x2", "y1"]
 
 
@@ -92,8 +95,19 @@ def test_a_run_with_other_settings_is_not_the_one_asked_for(tmp_path):
     write_run(tmp_path / "run", [1.0], updates=400)
     assert a_run(tmp_path / "run", max_steps=400).is_finished()
     assert not a_run(tmp_path / "run", max_steps=500).is_finished()
+    assert not a_run(tmp_path / "run", max_steps=400, top_episodes=0.1).is_finished()
+    # Its config file's settings count as much as what is overridden.
+    assert not a_run(tmp_path / "run").is_finished()
+    write_run(tmp_path / "edited", [1.0], temperature=3.0)
+    assert not a_run(tmp_path / "edited", max_steps=400).is_finished()
+    # Not what changes no number.
+    write_run(tmp_path / "shown", [1.0], progress=False, log_interval=7)
+    assert a_run(tmp_path / "shown", max_steps=400).is_finished()
     # Keys that came after the run have their defaults.
-    assert a_run(tmp_path / "run", max_steps=400, top_episodes=1.0).is_finished()
+    record = a_run(tmp_path / "run").record()
+    del record["config"]["top_episodes"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    assert a_run(tmp_path / "run", max_steps=400).is_finished()
     assert not a_run(tmp_path / "run", max_steps=400, top_episodes=0.1).is_finished()
 
 

@@ -166,6 +166,7 @@ def test_fine_tuning_has_the_papers_protocol_by_default():
         ({"updates_per_step": 0}, ["updates_per_step", "at least 1"]),
         ({"num_envs": 0}, ["num_envs", "at least 1"]),
         ({"start_steps": -1}, ["start_steps", "0 or more"]),
+        ({"start_steps": 8, "max_steps": 8}, ["start_steps is 8", "max_steps 8", "no update"]),
         ({"offline_ratio": 1.01}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": -0.5}, ["offline_ratio", "[0, 1]", "-1"]),
         ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
@@ -238,6 +239,13 @@ def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
     settings = finetune_config(offline)
     assert (settings.max_steps, settings.expectile) == (1_000_000, 0.8)
     assert settings.opt_decay_schedule == "none"
+
+
+def test_a_mistake_in_an_offline_config_is_one_of_fine_tunings_too():
+    offline = base_config()
+    offline.expectil = 0.9
+    with pytest.raises(UserError, match="'expectil'; did you mean 'expectile'"):
+        from_mapping(finetune_config(offline).to_dict(), FinetuneConfig)
 
 
 def test_the_choices_are_those_of_the_learner():

@@ -69,6 +69,22 @@ class TestMake:
         assert "(700 steps, seed 3); --force makes it again" in message
         assert minari.load_dataset(ID).total_steps == 700
 
+    @pytest.mark.parametrize("words", [["make", ID], ["check", ID], ["list"]])
+    def test_a_folder_that_cannot_be_is_one_line(self, capsys, monkeypatch, words):
+        monkeypatch.setenv("MINARI_DATASETS_PATH", "/proc/none")
+        assert main(words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "cannot use the folder of datasets" in line
+        assert "/proc/none" in line
+
+    def test_the_systems_own_refusal_is_one_line(self, capsys, monkeypatch):
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device", "data.hdf5")
+
+        monkeypatch.setattr(catalog, "make", full)
+        assert main(["make", ID]) == 1
+        assert capsys.readouterr().err == "No space left on device: data.hdf5\n"
+
     def test_a_broken_dataset_can_be_made_again(self, capsys):
         (_make_small() / "data" / "metadata.json").write_text("{")
         words = ["make", ID, "--steps", "500", "--no-progress"]

@@ -57,9 +57,13 @@ def test_the_rows_of_a_task_differ_in_the_extraction_alone():
 
 def test_every_alpha_is_reported(tmp_path):
     for seed, score in enumerate([80.0, 90.0, 100.0]):
-        write_run(tmp_path / "runs" / f"awr-10-pointmaze-large-seed{seed}", [score - 50, score])
-    write_run(tmp_path / "runs" / "ddpgbc-0.3-pointmaze-large-seed1", [12.0])
-    write_run(tmp_path / "runs" / "ddpgbc-1-pointmaze-large-seed0", [99.0], summary=False)
+        trained = tmp_path / "runs" / f"awr-10-pointmaze-large-seed{seed}"
+        write_run(trained, [score - 50, score], config="pointmaze", temperature=10.0 - seed)
+    own = {"config": "pointmaze", "extraction": "ddpgbc"}
+    trained = tmp_path / "runs" / "ddpgbc-0.3-pointmaze-large-seed1"
+    write_run(trained, [12.0], bc_alpha=0.3, discount=0.9, **own)
+    trained = tmp_path / "runs" / "ddpgbc-1-pointmaze-large-seed0"
+    write_run(trained, [99.0], summary=False, bc_alpha=1.0, **own)
     printed = command(
         "extraction",
         "--only_report",
@@ -75,3 +79,8 @@ def test_every_alpha_is_reported(tmp_path):
         [task, "DDPG+BC, alpha 0.3", "12.0", "-", "12", "400"],
     ]  # Of alpha 1 nothing is finished.
     assert "100 episodes a seed" in printed
+    # Not bc_alpha and the extraction, which the rows stand for.
+    assert (
+        "Other settings than configs/pointmaze.py's: discount=0.9 (ddpgbc-0.3-pointmaze-large-seed1"
+        "); temperature=8.0 (awr-10-pointmaze-large-seed2); temperature=9.0 ("
+    ) in printed.replace("\n", " ")

@@ -18,12 +18,22 @@ EXPECTILES = ["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def lost():
+    """The names of members that fail."""
+    return set()
+
+
+@pytest.fixture
+def trained(monkeypatch, lost):
     """The members that were trained; their success is 100 times the expectile, plus the seed."""
     members = []
 
     def train_population(population):
         for member, folder in zip(population.members, population.folders, strict=True):
+            if member.name in lost:
+                folder.mkdir()
+                (folder / "failure.json").write_text('{"reason": "v is not finite"}')
+                continue
             write_run(folder, member.config)
             members.append(member)
 
@@ -92,6 +102,16 @@ def test_the_same_command_trains_what_is_missing(trained, tmp_path, capsys):
     assert "expectile_0.5-seed_0 belongs to a run with other settings" in said
     assert "max_steps 50000 -> 400" in said
     assert len(trained) == 12
+
+
+def test_members_that_fail_are_named_each_time(trained, lost, tmp_path, capsys):
+    lost.add("expectile_0.7-seed_1")
+    for _ in range(2):  # What has failed is not trained again.
+        assert run(tmp_path, "--seeds", "2") == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("1 of 12 members have failed (expectile_0.7-seed_1); ")
+        assert len(trained) == 11
+    assert [row["seeds"] for row in table(tmp_path)][1:3] == ["60 61", "70"]
 
 
 def test_the_papers_own_task():

@@ -102,15 +102,17 @@ def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, u
     assert_same_run(tmp_path, state, uninterrupted)
 
 
-def test_a_policy_that_diverged_is_not_saved_by_its_evaluation(tmp_path):
+def test_a_policy_that_diverged_is_saved_for_diagnosis_alone(tmp_path):
     toy = Toy(tmp_path)
 
     def fail(state, update, stop):
         raise Diverged("the action is not finite")
 
     object.__setattr__(toy.loop, "evaluate", fail)
-    with pytest.raises(Diverged, match=r"^the action is not finite$"):
+    said = r"^the action is not finite; the state is saved in .*/diagnosis for diagnosis, and"
+    with pytest.raises(Diverged, match=f"{said} that of 900 is in checkpoints; check"):
         toy.loop.run()
+    assert [path.name for path in (tmp_path / "diagnosis").iterdir()] == ["1200"]
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["900"]
 
 

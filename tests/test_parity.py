@@ -36,8 +36,8 @@ def test_every_array_agrees(path):
     assert [row for row in rows if not row.passed] == []
 
 
-def online_critics(state, batch):
-    return jnp.min(state.critic.apply_fn(state.critic.params, batch.observations, batch.actions), 0)
+def online_critics(state, observations, actions):
+    return jnp.min(state.critic.apply_fn(state.critic.params, observations, actions), 0)
 
 
 def mean_over_critics(q_values, targets):
@@ -63,7 +63,7 @@ def no_masks(rewards, masks, next_values, discount):
 @pytest.mark.parametrize(
     ("module", "name", "deviation", "file"),
     [
-        (learner, "target_q_values", online_critics, "antmaze"),
+        (learner.IQLState, "target_q", online_critics, "antmaze"),
         (losses, "critic_loss", mean_over_critics, "antmaze"),
         (losses, "advantage_weights", clip_at_10, "antmaze"),
         (learner, "update_target", target_stays, "antmaze"),
@@ -89,6 +89,17 @@ def test_the_command_fails_on_a_file_that_differs(tmp_path, capsys):
     np.savez(tmp_path / "changed.npz", **arrays)
     assert parity.main([str(tmp_path / "changed.npz")]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("array", ["actor/mean/bias", "value/hidden_0/kernel"])
+def test_no_array_that_is_not_finite_passes(tmp_path, capsys, array):
+    with np.load(FILES[0]) as data:
+        arrays = dict(data)
+    arrays[f"step_20/{array}"] = np.full_like(arrays[f"step_20/{array}"], np.nan)
+    np.savez(tmp_path / "nan.npz", **arrays)
+    assert parity.main([str(tmp_path / "nan.npz")]) == 1
+    (failed,) = (line for line in capsys.readouterr().out.splitlines() if line.endswith("  FAILED"))
+    assert failed.split()[:3] == ["20", array.partition("/")[0], "nan"]
 
 
 def test_the_command_says_what_it_cannot_read(tmp_path, capsys):

@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -261,6 +263,10 @@ def test_a_member_that_came_later_has_the_others_data(tmp_path, monkeypatch):
     wanted = "D4RL/pointmaze/umaze-v2"
     config = dataclasses.replace(CONFIG, dataset=wanted, eval_episodes=0)
     folder = tmp_path / "runs"
+    # As where members are updated at once, whose data's shapes decide who trains together.
+    monkeypatch.setattr(population_folder, "maps_in_turn", lambda: False)
+    looked_at = []
+    monkeypatch.setattr(population_folder, "layout", lambda *args: looked_at.append(args))
     train_sweep(members_of(config), folder)
     write_dataset(wanted, coded_episodes(), box(4))
     both = members_of(dataclasses.replace(config, num_seeds=2))
@@ -268,6 +274,8 @@ def test_a_member_that_came_later_has_the_others_data(tmp_path, monkeypatch):
     for member in both:
         record = read_record(folder / member.name)["dataset"]
         assert (record["id"], record["requested_id"]) == (CONFIG.dataset, wanted)
+    asked = (wanted, "eval", False)
+    assert looked_at == [(*asked, ""), (*asked, CONFIG.dataset)]
 
 
 def test_checkpoints_of_runs_that_are_gone_are_not_taken(finished, tmp_path):
@@ -361,8 +369,9 @@ def test_finished_members_are_not_taken_for_those_of_other_settings(finished):
         train_sweep(members_of(config, SWEEP), folder)
 
 
-def start_processes(workdir, num_members):
-    """Two processes with two devices each train the first members; what they return and say."""
+def start_processes(workdir, num_members, **changes):
+    """Two processes with two devices each train the first members, of a changed config."""
+    config = dataclasses.replace(CONFIG, num_seeds=2, **changes)
     script = f"""
 import sys
 from iql_jax import cli, hosts
@@ -370,7 +379,7 @@ from iql_jax.config import from_mapping
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.sweep import members_of
 from pathlib import Path
-config = from_mapping({dataclasses.asdict(dataclasses.replace(CONFIG, num_seeds=2))!r})
+config = from_mapping({dataclasses.asdict(config)!r})
 members = members_of(config, {SWEEP!r})[:{num_members}]
 hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
 cli.guard(lambda: train_sweep(members, Path({str(workdir)!r})))
@@ -383,7 +392,7 @@ cli.guard(lambda: train_sweep(members, Path({str(workdir)!r})))
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }
-    processes = [
+    return [
         subprocess.Popen(
             [sys.executable, "-c", script, port, str(i)],
             cwd=ROOT,
@@ -393,6 +402,10 @@ cli.guard(lambda: train_sweep(members, Path({str(workdir)!r})))
         )
         for i in range(2)
     ]
+
+
+def ended(processes):
+    """What processes return and say."""
     said = [process.communicate(timeout=300)[1] for process in processes]
     return [process.returncode for process in processes], said
 
@@ -400,7 +413,7 @@ cli.guard(lambda: train_sweep(members, Path({str(workdir)!r})))
 # Of one member, one of the two processes evaluates none.
 @pytest.mark.parametrize("num_members", [3, 1])
 def test_processes_train_a_population_together(finished, tmp_path, num_members):
-    codes, said = start_processes(tmp_path, num_members)
+    codes, said = ended(start_processes(tmp_path, num_members))
     assert codes == [0, 0], said
     # One of them writes and speaks.
     assert f"{num_members} members done" in said[0]
@@ -416,7 +429,31 @@ def test_of_processes_none_waits_for_one_that_fails(finished, tmp_path):
     """Another command holds the folder of a member, which only the writer would open."""
     (tmp_path / "population.json").write_text('{"populations": []}')
     with locked(tmp_path / NAMES[0] / ".lock"):
-        codes, said = start_processes(tmp_path, 1)
+        codes, said = ended(start_processes(tmp_path, 1))
     assert codes == [1, 1], said
     for text in said:
         assert "another process is training in" in text.splitlines()[-1]
+
+
+def test_of_processes_none_waits_for_one_without_its_environment(tmp_path):
+    """Of one member, the second process evaluates, and the first has nothing to build."""
+    write_dataset("test/nowhere-v0", coded_episodes(), box(4))
+    codes, said = ended(start_processes(tmp_path, 1, dataset="test/nowhere-v0"))
+    assert codes == [1, 1], said
+    for text in said:
+        assert "test/nowhere-v0 names no environment" in text.splitlines()[-1]
+
+
+def test_a_signal_to_one_process_stops_all(tmp_path):
+    processes = start_processes(tmp_path, 2, max_steps=10**6, eval_interval=10**6)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "populations" / "0" / "checkpoints" / "20").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes == [128 + signal.SIGTERM] * 2, said
+    steps = {re.search(r"at update ([\d,]+); saved in", text)[1] for text in said}
+    assert len(steps) == 1
+    newest = max(int(path.name) for path in (tmp_path / "populations/0/checkpoints").iterdir())
+    assert steps == {f"{newest:,}"}

@@ -173,6 +173,12 @@ def test_ctrl_c_can_be_resumed(train_with):
     assert caught.value.resumable
 
 
+def test_nothing_to_train_needs_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "ray", None)  # Importing it fails.
+    assert list(ray_engine(cpus=1, gpus=0)([])) == []
+
+
 def test_without_ray_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'iql_jax\[ray\]'"):

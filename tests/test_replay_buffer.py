@@ -101,7 +101,9 @@ def test_extending_is_adding_one_after_the_other(keep_dataset, sizes):
     for size in sizes:
         indices = range(made, made + size)
         made += size
+        before = buffer.transitions.rewards
         buffer = replay_buffer.extend(buffer, coded(indices))
+        assert before.is_deleted()  # There is never a second buffer.
         for index in indices:
             plain.add(index)
         assert_same(buffer, plain)

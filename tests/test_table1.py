@@ -1,5 +1,6 @@
 """The benchmark of table 1: others' numbers, means over tasks, and what the report shows."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -119,10 +120,13 @@ def test_a_population_is_one_command_and_runs_in_folders_of_their_own(tmp_path):
         "--engine=ray",
         "--task_cpus=2",
     ]
-    write_run(tmp_path / "iql" / "seed_4", [1.0], "a/b-v0", seed=4)
+    file = bench.read_config_file("configs/adroit.py") | {"max_steps": 400}
+    settings = {**file, "dataset": "a/b-v0"}
+    population = dataclasses.replace(population, settings={**population.settings, "max_steps": 400})
+    write_run(tmp_path / "iql" / "seed_4", [1.0], **settings | {"seed": 4})
     assert not population.is_finished()
     assert population.share_done() == 0.5
-    write_run(tmp_path / "iql" / "seed_5", [1.0], "a/b-v0", seed=5)
+    write_run(tmp_path / "iql" / "seed_5", [1.0], **settings | {"seed": 5})
     assert population.is_finished()
     assert [member.settings["seed"] for member in population.members()] == [4, 5]
 

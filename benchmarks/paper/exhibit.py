@@ -36,7 +36,7 @@ def title(axes: Axes, text: str) -> None:
 
 
 def publish(out: Path, name: str, figure: Figure, rows: Sequence[Row]) -> None:
-    """Write NAME.png and NAME.csv, and print the table.
+    """Print the table, and write NAME.png and NAME.csv.
 
     Args:
         out: the folder; made where it is missing.
@@ -44,16 +44,16 @@ def publish(out: Path, name: str, figure: Figure, rows: Sequence[Row]) -> None:
         figure: the picture.
         rows: the table, with the same columns in each.
     """
-    out.mkdir(parents=True, exist_ok=True)
     shown = [{key: _shown(value) for key, value in row.items()} for row in rows]
+    widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
+    for row in [dict(zip(shown[0], shown[0], strict=True)), *shown]:
+        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
+    out.mkdir(parents=True, exist_ok=True)
     with (out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(shown)
     plots.save(figure, out / f"{name}.png")
-    widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
-    for row in [dict(zip(shown[0], shown[0], strict=True)), *shown]:
-        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
     print(f"{out / name}.png, {out / name}.csv")
 
 

@@ -31,7 +31,8 @@ import exhibit
 from iql_jax import cli, plots
 from iql_jax.config import Config, from_mapping
 from iql_jax.errors import UserError
-from iql_jax.offline_sweep import train_sweep
+from iql_jax.metrics import Row
+from iql_jax.offline_sweep import check_finished, train_sweep
 from iql_jax.population_scores import Setting, settings
 from iql_jax.sweep import Member, members_of
 
@@ -84,18 +85,18 @@ def base(options: argparse.Namespace) -> Config:
     return from_mapping({**module.get_config().to_dict(), **changed})
 
 
-def train(members: Sequence[Member], runs: Path) -> list[Setting]:
-    """Train what is not trained yet; the scores of each expectile.
+def train(members: Sequence[Member], runs: Path) -> tuple[list[Setting], list[Row]]:
+    """Train what is not trained yet; the scores of each expectile, and how each member ended.
 
     Raises:
         UserError: If the folder has runs with other settings, or no run comes to its end.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    train_sweep(members, runs)
+    table = train_sweep(members, runs)
     found = settings(runs, members, "score")
     if not found:
         raise UserError(f"no run has come to its end with a score; {runs}/members.csv says more")
-    return found
+    return found, table
 
 
 def row(setting: Setting) -> dict[str, object]:
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     runs = options.runs or Path("runs/figure3") / options.dataset.replace("/", "-")
     members = members_of(base(options), [{"expectile": tau} for tau in EXPECTILES])
-    found = train(members, runs)
+    found, table = train(members, runs)
     figure = Figure(figsize=(5.6, 3.7), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     draw(axes, found)
@@ -148,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     exhibit.title(axes, f"{options.dataset}, {options.updates:,} updates")
     exhibit.publish(options.out, "figure3", figure, [row(setting) for setting in found])
+    check_finished(table, runs)
     return 0
 
 

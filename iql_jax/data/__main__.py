@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from iql_jax import cli
 from iql_jax.collect import catalog
 from iql_jax.data.episodes import read_episodes, read_metadata
 from iql_jax.data.resolve import datasets_root, local_ids
@@ -39,20 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except UserError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        onward = "; the same command goes on from there" if error.resumable else ""
-        print(f"{error}{onward}", file=sys.stderr)
-        return 128 + error.signum
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader, such as `head`, has gone; what Python flushes at exit must go elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (Exception, KeyboardInterrupt) as error:
+        told = cli.explain(error, "the same command goes on from there")
+        if told is None:
+            raise
+        status, line = told
+        print(line, file=sys.stderr)
+        return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,11 +143,12 @@ def _list(options: argparse.Namespace) -> int:
 def _make(options: argparse.Namespace) -> int:
     from iql_jax.collect.storage import is_complete
 
+    root = datasets_root()  # Before all else: it says what to do where there is none.
     if options.id in catalog.EMBEDDED and is_complete(options.id) and not options.force:
-        metadata = read_metadata(datasets_root() / options.id)
+        metadata = read_metadata(root / options.id)
         seed = (metadata.get("collection") or {}).get("seed", "?")
         print(
-            f"{options.id} exists in {datasets_root()} "
+            f"{options.id} exists in {root} "
             f"({_count(metadata.get('total_steps'))} steps, seed {seed}); --force makes it again",
             file=sys.stderr,
         )

@@ -170,7 +170,7 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
 
 
-def layout(dataset_id: str, maze_goal: str, progress: bool) -> Hashable:
+def layout(dataset_id: str, maze_goal: str, progress: bool, begun_on: str = "") -> Hashable:
     """What the shapes of transitions follow from: configs with equal layouts have equal shapes.
 
     Looks at the dataset's metadata alone, but makes or downloads a dataset that is not there.
@@ -179,11 +179,12 @@ def layout(dataset_id: str, maze_goal: str, progress: bool) -> Hashable:
         dataset_id: the config's dataset.
         maze_goal: the config's.
         progress: whether to show progress bars.
+        begun_on: see ``load_dataset``.
 
     Raises:
         UserError: if the dataset cannot be found or read.
     """
-    metadata = read_metadata(resolve(dataset_id, progress).path)
+    metadata = read_metadata(resolve(dataset_id, progress, begun_on).path)
     spaces = (metadata.get("observation_space"), metadata.get("action_space"))
     return *spaces, _evaluation_text(metadata) is None, maze_goal == "episode"
 
