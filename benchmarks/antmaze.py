@@ -60,17 +60,21 @@ def main(_: list[str]) -> None:
     """Run what is missing, then report what is there."""
     failed = []
     if not _FLAGS.only_report.value:
-        everything = [
-            run(method, task, seed)
-            for seed in range(_FLAGS.seeds.value)
-            for method in _METHODS.value
-            for task in _TASKS.value
-        ]
-        failed = bench.train(everything, _FLAGS.jobs.value, _TOGETHER.value)
+        failed = bench.train(everything(), _FLAGS.jobs.value, _TOGETHER.value)
     reports.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
+
+
+def everything() -> list[bench.Run]:
+    """All runs, in the order in which they start: a seed of each before the next seed."""
+    return [
+        run(method, task, seed)
+        for seed in range(_FLAGS.seeds.value)
+        for method in _METHODS.value
+        for task in _TASKS.value
+    ]
 
 
 def run(method: str, task: str, seed: int) -> bench.Run:
@@ -134,7 +138,7 @@ def report() -> str:
 
 def footnote() -> str:
     """What the numbers of the table are, and which of them cannot be compared."""
-    everything = [
+    shown = [
         run for method in bench.METHODS for task in _TASKS.value for run in of_seeds(method, task)
     ]
     cloning = [
@@ -143,9 +147,9 @@ def footnote() -> str:
     cloned = (
         f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""
     )
-    others = reports.other_settings(everything, told=("max_steps",), of_method=bench.OF_METHODS)
+    others = reports.other_settings(shown, told=("max_steps",), of_method=bench.OF_METHODS)
     return (
-        f"Success (%) at the last evaluation, {reports.episodes(everything)} episodes a seed, on "
+        f"Success (%) at the last evaluation, {reports.episodes(shown)} episodes a seed, on "
         f"the embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 "
         f"over a run's own updates. {others}{reports.INTERVAL_NOTE} "
         "paper: Kostrikov et al. 2021, table 1, D4RL's AntMaze-v0. "

@@ -21,6 +21,7 @@ RANGE = "lowest to highest seed (fewer than 3)"
 _COLUMNS = 3
 _PANEL = (3.1, 2.5)  # Inches.
 _ONLY_PANEL = (6.4, 3.2)
+_BELOW = 2.0  # Below a success of 0 %, so that a line there is not the axis.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,11 +112,10 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
 
 
 def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
-    mean = panel.scores.mean(axis=0)
-    what = "mean" if len(panel.scores) > 1 else "one seed"
-    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, {what}")
+    mean, num_seeds = panel.scores.mean(axis=0), len(panel.scores)
+    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean over seeds")
     axes.plot(panel.steps[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
-    if len(panel.scores) > 1:
+    if num_seeds > 1:
         low, high, name = spread(panel.scores, panel.bounds)
         axes.fill_between(
             panel.steps, low, high, color=plots.ACCENT, alpha=0.18, linewidth=0, label=name
@@ -126,7 +126,9 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     for i, (label, score) in enumerate(panel.dotted):
         dots = (0, (1, 1.5)) if i == 0 else (0, (1, 4))
         axes.axhline(score, color=plots.MUTED, linewidth=1.2, linestyle=dots, label=label)
-    axes.set_title(panel.title, loc="left", color=plots.INK, fontsize=10, fontweight="bold")
+    seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
+    title = f"{panel.title} ({seeds})"
+    axes.set_title(title, loc="left", color=plots.INK, fontsize=10, fontweight="bold")
     if panel.boundary is not None:
         plots.mark_boundary(axes, panel.boundary, names=("offline", "online"))
     label = "updates" if panel.boundary is None else "updates, then environment steps"
@@ -135,5 +137,5 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlim(left=0)
     if panel.bounds == reports.SUCCESS:
-        axes.set_ylim(*panel.bounds)
+        axes.set_ylim(panel.bounds[0] - _BELOW, panel.bounds[1])
     plots.tidy(axes)

@@ -131,9 +131,8 @@ def main(_: list[str]) -> None:
     if _SPEED.value:
         reports.publish(time_phases(task), _FLAGS.out.value)
         return
-    seeds = [run(task, seed) for seed in range(_FLAGS.seeds.value)]
-    failed = [] if _FLAGS.only_report.value else bench.run_all(seeds, _FLAGS.jobs.value)
-    if finished := [run for run in seeds if run.summary() is not None]:
+    failed = [] if _FLAGS.only_report.value else bench.run_all(everything(), _FLAGS.jobs.value)
+    if finished := [run for run in everything() if run.summary() is not None]:
         reports.publish(report(task, finished), _FLAGS.out.value)
         if _PICTURE.value:
             curves.draw(Path(_PICTURE.value), [panel(finished)], "IQL")
@@ -151,6 +150,11 @@ class FinetuneRun(bench.Run):
             # The last of them is done once more at the beginning of the second phase.
             before = read_table(Path(settings["offline_run"]) / "evaluations.csv")[:-1]
         return [*before, *super().evaluations()]
+
+
+def everything() -> list[FinetuneRun]:
+    """All runs, in the order in which they start."""
+    return [run(TASKS[_TASK.value], seed) for seed in range(_FLAGS.seeds.value)]
 
 
 def run(task: Task, seed: int) -> FinetuneRun:
@@ -256,7 +260,9 @@ def panel(finished: Sequence[bench.Run]) -> curves.Panel:
         title=_TASK.value,
         steps=steps,
         scores=scores,
-        dotted=[(f"{name} (D4RL's data)", last) for name, (_, last) in elsewhere().items()],
+        dotted=[
+            (f"{name}: {last:g} % (D4RL's data)", last) for name, (_, last) in elsewhere().items()
+        ],
         boundary=boundaries[finished[0].folder],
     )
 

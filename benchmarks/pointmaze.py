@@ -24,16 +24,20 @@ METHODS = ("IQL", "BC")
 
 def main(_: list[str]) -> None:
     """Run what is missing, then print the table."""
-    everything = [
+    failed = [] if _FLAGS.only_report.value else runs.run_all(everything(), _FLAGS.jobs.value)
+    if reports.summaries(everything()):
+        reports.publish(table(), _FLAGS.out.value)
+    runs.finish(failed)
+
+
+def everything() -> list[runs.Run]:
+    """All runs, in the order in which they start."""
+    return [
         run(method, task, seed)
         for method in METHODS
         for seed in range(_FLAGS.seeds.value)
         for task in _TASKS.value
     ]
-    failed = [] if _FLAGS.only_report.value else runs.run_all(everything, _FLAGS.jobs.value)
-    if reports.summaries(everything):
-        reports.publish(table(), _FLAGS.out.value)
-    runs.finish(failed)
 
 
 def run(method: str, task: str, seed: int) -> runs.Run:

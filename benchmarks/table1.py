@@ -105,18 +105,20 @@ class Scores:
 
 def main(_: list[str]) -> None:
     """Run what is missing, then report what is there."""
-    tasks = [task_of(dataset) for dataset in _DATASETS.value or present()]
-    tasks.sort(key=lambda task: list(DOMAINS).index(task.domain))
+    tasks = rows_of_table()
     failed = []
     if not _FLAGS.only_report.value:
-        commands = [command for task in tasks for command in commands_of(task)]
-        # A run of each task before the second of any: an early report has all rows.
-        commands.sort(key=lambda command: command.settings["seed"])
-        failed = bench.run_all(commands, _FLAGS.jobs.value)
+        failed = bench.run_all(everything(), _FLAGS.jobs.value)
     reports.publish(report(tasks), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels(tasks)):
         curves.draw(Path(_PICTURE.value), panels, "IQL")
     bench.finish(failed)
+
+
+def rows_of_table() -> list[Task]:
+    """What is trained on, by domain."""
+    tasks = [task_of(dataset) for dataset in _DATASETS.value or present()]
+    return sorted(tasks, key=lambda task: list(DOMAINS).index(task.domain))
 
 
 def present() -> list[str]:
@@ -178,6 +180,12 @@ def population(method: str, task: Task) -> Population:
             f"--task_gpus={_TASK_GPUS.value:g}",
         ),
     )
+
+
+def everything() -> list[bench.Run]:
+    """All that is started: a run of each task before the second of any, for early reports."""
+    commands = [command for task in rows_of_table() for command in commands_of(task)]
+    return sorted(commands, key=lambda command: command.settings["seed"])
 
 
 def commands_of(task: Task) -> list[bench.Run]:

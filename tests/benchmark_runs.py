@@ -1,6 +1,7 @@
 """Folders of runs, as benchmarks find them; and the benchmarks as commands."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,31 @@ def write_run(folder, scores, updates=400, summary=True, config="antmaze", **set
 
 def a_run(folder, **settings):
     return bench.Run(folder=folder, config="configs/antmaze.py", settings=settings)
+
+
+SCHEDULE = """
+import importlib, json, sys
+from absl import flags
+benchmark = importlib.import_module(sys.argv[1])
+flags.FLAGS(sys.argv[1:])
+print(json.dumps([
+    [str(run.folder), run.config, dict(run.settings), run.script]
+    for run in benchmark.everything()
+]))
+"""
+
+
+def schedule(name, *arguments):
+    """The runs that a benchmark would start."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
+    printed = subprocess.run(
+        [sys.executable, "-c", SCHEDULE, name, *arguments],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [bench.Run(Path(folder), *rest) for folder, *rest in json.loads(printed)]
 
 
 def command(name, *arguments):

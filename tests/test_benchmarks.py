@@ -207,7 +207,8 @@ def test_a_panel_draws_mean_spread_and_lines(tmp_path, monkeypatch):
     assert len(two.collections) == 1
     assert [line.get_ydata()[0] for line in two.lines[2:]] == [5, 80]
     texts = [text.get_text() for text in saved[0].legends[0].get_texts()]
-    assert texts == ["IQL, one seed", "IQL, mean", curves.RANGE, "BC", "paper"]
+    assert texts == ["IQL, mean over seeds", curves.RANGE, "BC", "paper"]
+    assert [axes.get_title(loc="left") for axes in (one, two)] == ["one (1 seed)", "two (2 seeds)"]
 
 
 # The speed of things.

@@ -1,39 +1,16 @@
 """The benchmark of extractions: what it would run, and what it reports."""
 
-import json
-import os
-import subprocess
-import sys
-
-from benchmark_runs import ROOT, command, rows, write_run
+from benchmark_runs import command, rows, schedule, write_run
 
 from iql_jax.config import from_mapping
-
-SCHEDULE = """
-import json, sys
-from absl import flags
-import extraction
-flags.FLAGS(sys.argv)
-print(json.dumps([[r.folder.name, r.config, dict(r.settings)] for r in extraction.everything()]))
-"""
-
-
-def schedule(*arguments):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
-    printed = subprocess.run(
-        [sys.executable, "-c", SCHEDULE, *arguments],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return json.loads(printed)
 
 
 def test_the_rows_of_a_task_differ_in_the_extraction_alone():
     runs = schedule(
-        "--bc_alphas=1,0.03", "--seeds=2", "--pointmaze_updates=500", "--antmaze_updates=700"
+        *["extraction", "--bc_alphas=1,0.03", "--seeds=2"],
+        *["--pointmaze_updates=500", "--antmaze_updates=700"],
     )
+    runs = [[run.folder.name, run.config, run.settings] for run in runs]
     assert [name for name, *_ in runs[:6]] == [
         *["awr-10-pointmaze-large-seed0", "awr-10-antmaze-medium-play-seed0"],
         *["ddpgbc-0.03-pointmaze-large-seed0", "ddpgbc-0.03-antmaze-medium-play-seed0"],

@@ -1,7 +1,9 @@
 import importlib.util
+import struct
 import sys
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from iql_jax.errors import UserError
 from iql_jax.metrics import RunLog, Table, TensorBoard, read_table, require_wandb
@@ -61,10 +63,36 @@ def test_log_writes_both_tables_and_tensorboard(tmp_path):
     assert len(read_table(tmp_path / "metrics.csv")) == 1
     assert len(read_table(tmp_path / "evaluations.csv")) == 1
     (events,) = (tmp_path / "tb").iterdir()
-    content = events.read_bytes()
-    assert b"metrics/loss" in content
-    assert b"evaluations/return_mean" in content
-    assert b"evaluations/score" not in content
+    assert points(events) == [(5, "metrics/loss", 1.0), (5, "evaluations/return_mean", 2.0)]
+
+
+def read_events(path):
+    """The events of TensorBoard's file: of each the length, its checksum, itself, its checksum."""
+    content, events = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def points(path):
+    return [
+        (event.step, value.tag, value.simple_value)
+        for event in read_events(path)
+        for value in event.summary.value
+    ]
+
+
+def test_a_resumed_run_has_tensorboard_forget_what_comes_again(tmp_path):
+    for last_step in (0, 20):
+        board = TensorBoard(tmp_path / "tb", last_step)
+        board.write(last_step + 10, {"loss": 0.5})
+        board.close()
+    first, second = sorted((tmp_path / "tb").iterdir(), key=lambda path: points(path)[0][0])
+    assert [points(path) for path in (first, second)] == [[(10, "loss", 0.5)], [(30, "loss", 0.5)]]
+    (start,) = (e for e in read_events(second) if e.HasField("session_log"))
+    assert (start.session_log.status, start.step) == (SessionLog.START, 21)
 
 
 def test_tensorboard_raises_where_it_cannot_write(tmp_path):

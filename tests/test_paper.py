@@ -79,11 +79,11 @@ def assert_fits_the_plane(rows, within, the_last_within):
     assert last < the_last_within  # The expectile 0.99, which takes longest.
 
 
-def test_figure_1_fits_the_plane():
+def test_the_table_that_is_shown_of_figure_1_fits_the_plane():
     assert_fits_the_plane(table("figure1")[1], within=0.05, the_last_within=0.1)
 
 
-def test_figure_2_iql_is_near_the_optimum_and_one_step_is_not():
+def test_the_table_that_is_shown_of_figure_2_has_iql_near_the_optimum_and_one_step_far():
     rows, _ = table("figure2")
     error = {name: float(row["mean_error_percent"]) for name, row in rows.items()}
     success = {name: float(row["success"]) for name, row in rows.items()}
@@ -115,7 +115,7 @@ def test_the_gambles_data_have_the_true_proportions():
     np.testing.assert_array_equal(data.next_action_masks, first)
 
 
-def test_only_expectile_sarsa_falls_for_luck():
+def test_in_the_table_that_is_shown_only_expectile_sarsa_falls_for_luck():
     for row in table("lucky_sample")[1]:
         for name in ("q_gamble", "v"):
             assert float(row[f"learned_{name}"]) == pytest.approx(
@@ -131,7 +131,7 @@ def test_the_optimal_value_of_the_line_by_hand():
     assert extrapolation.optimal_mean(np.array([0.15])) == pytest.approx(0.95 + 19, abs=1e-3)
 
 
-def test_q_learning_leaves_the_ground_and_iql_does_not():
+def test_in_the_table_that_is_shown_q_learning_leaves_the_ground_and_iql_does_not():
     rows, _ = table("extrapolation")
     times = {name: float(row["times_optimal"]) for name, row in rows.items()}
     assert 0.5 < times["IQL"] < 1.05

@@ -27,12 +27,13 @@ from iql_jax.data import resolve
 from iql_jax.data.download import DownloadFailed
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
-from iql_jax.interrupts import Interrupted
+from iql_jax.interrupts import Interrupted, StopRequest
 from iql_jax.locks import locked
 from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import train_sweep
-from iql_jax.run import load_state, open_runs
+from iql_jax.population import stack
+from iql_jax.run import initial_state, load_state, open_runs
 from iql_jax.run_evaluation import PopulationEvaluation
 from iql_jax.run_folder import read_record
 from iql_jax.sweep import members_of
@@ -317,6 +318,34 @@ def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, m
     with pytest.raises(UserError, match="the hinge broke; update 30 is saved in"):
         train_sweep(members()[:2], tmp_path)
     assert [row["status"] for row in train_sweep(members()[:2], tmp_path)] == ["finished"] * 2
+
+
+def test_a_policy_whose_actions_are_not_finite_has_no_result(datasets):
+    configs = [member.config for member in members()[:2]]
+    data = [load_dataset(config) for config in configs]
+    actors = stack([initial_state(*pair) for pair in zip(configs, data, strict=True)]).actor
+    spoilt = jax.tree.map(
+        lambda x: np.concatenate([x[:1], np.full_like(x[1:], np.nan)]), actors.params
+    )
+    with StopRequest() as stop, PopulationEvaluation(configs, data, 2, 2) as evaluation:
+        good, _ = evaluation(actors, 30, stop)
+        found = evaluation(actors.replace(params=spoilt), 30, stop)
+    assert found == [good, None]
+
+
+def test_a_member_without_a_result_has_failed_and_gets_no_score(finished, tmp_path, monkeypatch):
+    evaluate_members = PopulationEvaluation.__call__
+
+    def spoil(self, actors, step, request, skipped=()):
+        first, second = evaluate_members(self, actors, step, request, skipped)
+        return [first, None] if step == 30 else [first, second]
+
+    monkeypatch.setattr(PopulationEvaluation, "__call__", spoil)
+    good, bad = train_sweep(members()[:2], tmp_path)
+    assert (good["status"], bad["status"]) == ("finished", "failed")
+    assert bad["failure"] == "actions not finite at update 30"
+    assert not (tmp_path / NAMES[1] / "evaluations.csv").exists()
+    assert_same_member(tmp_path / NAMES[0], finished[0] / NAMES[0])
 
 
 def test_a_member_that_diverges_is_marked_and_the_others_go_on(finished, tmp_path, capsys):
