@@ -113,7 +113,9 @@ def draw(path: Path, panels: Sequence[Panel], method: str) -> None:
 
 def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     mean, num_seeds = panel.scores.mean(axis=0), len(panel.scores)
-    axes.plot(panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean over seeds")
+    axes.plot(
+        panel.steps, mean, color=plots.ACCENT, linewidth=2, label=f"{method}, mean over seeds"
+    )
     axes.plot(panel.steps[-1:], mean[-1:], "o", color=plots.ACCENT, markersize=5)
     if num_seeds > 1:
         low, high, name = spread(panel.scores, panel.bounds)

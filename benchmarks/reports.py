@@ -101,10 +101,10 @@ def other_settings(
     finished = [run for run in runs if run.summary() is not None]
     found: dict[str, list[str]] = {}
     for run in finished:
-        ran_with = run.record()["config"]
+        ran_with = run.ran_with()
         for key, setting in json.loads(json.dumps(read_config_file(run.config))).items():
             expected = run.settings.get(key, setting) if key in of_method else setting
-            if key in _UNREMARKABLE or key in told or ran_with.get(key, setting) == expected:
+            if key in _UNREMARKABLE or key in told or ran_with[key] == expected:
                 continue
             found.setdefault(f"{key}={ran_with[key]}", []).append(run.folder.name)
     said = [

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from iql_jax.config import Config, defaults, from_mapping
+from iql_jax.config import Config, defaults, from_mapping, kind_of
 from iql_jax.data.resolve import resolve
 from iql_jax.errors import UserError
 from iql_jax.metrics import Row, read_table
@@ -139,11 +139,16 @@ class Run:
         """The rows of its ``evaluations.csv``."""
         return read_table(self.folder / "evaluations.csv")
 
+    def ran_with(self) -> dict[str, Any]:
+        """All settings that it was begun with; keys that have come since have their defaults."""
+        settings = self.record()["config"]
+        return {**defaults(kind_of(settings)), **settings}
+
     def is_finished(self) -> bool:
         """Whether it is finished, and with all the settings that it is to have."""
         if self.summary() is None:
             return False
-        ran_with = {**defaults(), **self.record()["config"]}
+        ran_with = self.ran_with()
         wanted = json.loads(json.dumps(self.wanted()))  # As the record has them.
         return all(
             ran_with.get(key) == setting

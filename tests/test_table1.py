@@ -145,8 +145,11 @@ def write_run(folder, scores, dataset, used=None, kind="normalized", **settings)
     """A finished run's folder, as far as tables read it; evaluations at equal distances."""
     folder.mkdir(parents=True)
     at = [400 * (i + 1) // len(scores) for i in range(len(scores))]
+    configs = {"antmaze": "antmaze", "halfcheetah": "locomotion"}
+    config = next((configs[name] for name in configs if name in str(folder)), "adroit")
+    file = bench.read_config_file(f"configs/{config}.py")
     record = {
-        "config": {"max_steps": 400, "dataset": dataset, **settings},
+        "config": {**file, "max_steps": 400, "dataset": dataset, **settings},
         "dataset": {
             "id": used or dataset,
             "choices": {"score": {"kind": kind}},
@@ -183,7 +186,7 @@ def test_the_table_of_what_is_here(tmp_path):
     door, umaze, play = "dapg/door/human-v0", "iql/antmaze/umaze-v0", "iql/antmaze/medium-play-v0"
     for seed, last in enumerate([-1.0, 2.0, 5.0]):
         write_run(folder / "iql-dapg-door-human-v0" / f"seed_{seed}", [last + 4, last], door)
-    write_run(folder / "bc-dapg-door-human-v0" / "seed_0", [0.5], door)
+    write_run(folder / "bc-dapg-door-human-v0" / "seed_0", [0.5], door, temperature=0.0, tau=0.1)
     for seed, last in enumerate([80.0, 90.0]):
         success = {"dataset": umaze, "kind": "success"}
         write_run(folder / "iql-iql-antmaze-umaze-v0" / f"seed_{seed}", [last], **success)
@@ -218,6 +221,9 @@ def test_the_table_of_what_is_here(tmp_path):
     # Of -1, 2, 5, 30, 80, 90 the first and the last are left out.
     assert table["all"][1:4] == ["3", "39.0", "29.2"]
     assert "\n- dapg/door/human-v0: a caveat; another.\n" in done.stdout
+    # Not BC's temperature, which its column stands for.
+    others = "Other settings than configs/adroit.py's: tau=0.1 (seed_0)."
+    assert f"\n- dapg/door/human-v0: {others}\n" in done.stdout
     assert next(iter(table)) == "iql/halfcheetah/gaits-v0"
     assert matplotlib.image.imread(picture).shape[1] > 400
 
