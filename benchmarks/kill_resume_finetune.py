@@ -35,11 +35,12 @@ from tqdm import tqdm
 
 import sessions
 from iql_jax import cli
-from iql_jax.checkpointing import Checkpoints
+from iql_jax.checkpointing import read_newest
 from iql_jax.config import from_record
 from iql_jax.data.load import load_dataset
 from iql_jax.metrics import Row, read_table
 from iql_jax.run import initial_state
+from iql_jax.run_folder import read_record
 from iql_jax.transition_log import TransitionLog
 from iql_jax.types import Transitions
 
@@ -133,9 +134,9 @@ def saved_progress(folder: Path) -> dict[str, Any] | None:
     """The progress of the newest checkpoint; None before the first."""
     if not (folder / "checkpoints").is_dir():
         return None
-    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        settings = from_record(json.loads((folder / "config.json").read_text())["config"])
-        restored = checkpoints.restore_newest(initial_state(settings, load_dataset(settings)))
+    settings = from_record(read_record(folder)["config"])
+    template = initial_state(settings, load_dataset(settings))
+    restored = read_newest(folder / "checkpoints", template)
     return None if restored is None else restored[1]
 
 

@@ -1,6 +1,5 @@
 """Small fine-tuning runs on a real environment: their settings, fixtures and comparisons."""
 
-import csv
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 from minari_datasets import change_metadata
+from tables import untimed_rows
 
 from iql_jax import interaction, metrics, report
 from iql_jax.checkpointing import Checkpoints
@@ -19,7 +19,7 @@ from iql_jax.config import Config, FinetuneConfig, from_mapping
 from iql_jax.data.load import load_dataset
 from iql_jax.finetune import train_finetune
 from iql_jax.interrupts import Interrupted
-from iql_jax.metrics import TIMED, read_table
+from iql_jax.metrics import read_table
 from iql_jax.offline import train_offline
 from iql_jax.online import Online
 from iql_jax.run import initial_state
@@ -151,11 +151,6 @@ def arrays(state):
 def assert_same_state(first, second):
     for ours, theirs in zip(arrays(first), arrays(second), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def untimed_rows(path):
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
 def assert_same_run(folder, expected):

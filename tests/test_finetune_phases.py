@@ -16,7 +16,6 @@ from finetune_runs import (
     steps,
     stop,
     stop_at,
-    untimed_rows,
 )
 
 from iql_jax.errors import UserError

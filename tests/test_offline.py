@@ -1,6 +1,5 @@
 """A whole offline run, small, on a real environment: what it writes, resumes and reports."""
 
-import csv
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from minari_datasets import box, coded_episodes, write_dataset
+from tables import untimed_rows
 
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.collect.catalog import make
@@ -22,7 +22,6 @@ from iql_jax.data.download import DownloadFailed
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
-from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.run import initial_state, open_runs
 from iql_jax.run_evaluation import RunEvaluation
@@ -65,11 +64,6 @@ def final_state(folder):
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore_newest(initial_state(config, load_dataset(config)))
     return state
-
-
-def untimed_rows(path):
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
 def test_the_folder_holds_all_that_the_readme_promises(finished):

@@ -19,6 +19,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from minari_datasets import box, coded_episodes, write_dataset
+from tables import untimed_rows
 
 from iql_jax import evaluate, offline_sweep, population_folder, population_run, report
 from iql_jax.collect.catalog import make
@@ -29,7 +30,6 @@ from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted, StopRequest
 from iql_jax.locks import locked
-from iql_jax.metrics import TIMED
 from iql_jax.offline import train_offline
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population import stack
@@ -87,10 +87,7 @@ def finished(tmp_path_factory, datasets):
 
 
 def numbers(path):
-    with path.open(newline="") as file:
-        return [
-            {k: float(v) for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)
-        ]
+    return [{name: float(cell) for name, cell in row.items()} for row in untimed_rows(path)]
 
 
 def leaves(folder, config):

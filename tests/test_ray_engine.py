@@ -1,6 +1,5 @@
 """Populations as tasks of a local Ray, one of whose workers is killed."""
 
-import csv
 import dataclasses
 import os
 import signal
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from minari_datasets import box, coded_episodes, write_dataset
+from tables import untimed_rows
 
 from iql_jax.config import from_mapping
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
-from iql_jax.metrics import TIMED
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import Population
 from iql_jax.ray_engine import ray_engine
@@ -56,11 +55,6 @@ def local_ray(dataset):
     ray.shutdown()
 
 
-def numbers(path):
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
-
-
 def kill_the_worker_after(checkpoint, killed):
     """Kill, by SIGKILL, the process that trains, when a checkpoint is there."""
     import psutil
@@ -89,7 +83,7 @@ def test_a_killed_worker_leaves_no_trace(local_ray, tmp_path):
     assert rows == train_sweep(members, tmp_path / "here")
     for member in members:
         ours, expected = (
-            numbers(tmp_path / k / member.name / "metrics.csv") for k in ("ray", "here")
+            untimed_rows(tmp_path / k / member.name / "metrics.csv") for k in ("ray", "here")
         )
         assert ours == expected
         assert len(ours) == 6

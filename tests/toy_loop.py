@@ -1,6 +1,5 @@
 """A training loop on a toy state that records what was asked of it."""
 
-import csv
 import itertools
 import os
 import signal
@@ -8,10 +7,10 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tables import untimed_rows
 
 from iql_jax.config import from_mapping
 from iql_jax.loop import Loop
-from iql_jax.metrics import TIMED
 from iql_jax.phases import Phase, Stretch
 
 CONFIG = {
@@ -81,11 +80,7 @@ class Toy:
 
 
 def rows(folder, table):
-    with (folder / f"{table}.csv").open(newline="") as file:
-        return [
-            {name: cell for name, cell in row.items() if name not in TIMED}
-            for row in csv.DictReader(file)
-        ]
+    return untimed_rows(folder / f"{table}.csv")
 
 
 @pytest.fixture(scope="module")
