@@ -17,6 +17,7 @@ from finetune_runs import (
     stop,
     stop_at,
 )
+from tables import untimed_rows
 
 from iql_jax.errors import UserError
 from iql_jax.finetune import train_finetune

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -266,3 +267,24 @@ def test_a_command_stopped_before_its_first_update_leaves_nothing_behind(tmp_pat
     assert not (tmp_path / "run").exists()
     # Finished parts of the dataset stay, for the same command to go on from.
     assert all(path.name.startswith(".") for path in (tmp_path / "datasets").iterdir())
+
+
+def readme_python(number):
+    """A Python example of the README."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[number]
+
+
+def test_the_readmes_policy_acts(finished):
+    folder, _ = finished
+    found = {}
+    exec(readme_python(0).replace("runs/pointmaze", str(folder)), found)
+    assert found["step"] == found["settings"].max_steps
+    assert found["environment"].action_space.contains(np.asarray(found["action"]))
+    found["environment"].close()
+
+
+def test_the_readmes_learner_learns():
+    found = {}
+    exec(readme_python(1).replace("1000, batch", "2, batch"), found)
+    assert int(found["state"].step) == 3
+    assert np.isfinite(found["metrics"]["critic_loss"])
