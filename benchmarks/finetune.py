@@ -260,9 +260,7 @@ def panel(finished: Sequence[bench.Run]) -> curves.Panel:
         title=_TASK.value,
         steps=steps,
         scores=scores,
-        dotted=[
-            (f"{name}: {last:g} % (D4RL's data)", last) for name, (_, last) in elsewhere().items()
-        ],
+        dotted=[(f"{name}: {last:g} % (D4RL)", last) for name, (_, last) in elsewhere().items()],
         boundary=boundaries[finished[0].folder],
     )
 
