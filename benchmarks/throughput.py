@@ -23,7 +23,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+import commands
 import medians
 import peers
 from antmaze_size import device_name, made_up_transitions, new_state
@@ -88,10 +88,8 @@ def in_fresh_process(name: str) -> Figures:
     """Time one contender with nothing else in its process."""
     command = [sys.executable, "-W", "ignore", __file__, f"--only={name}"]
     command += [f"--peers={_PEERS.value}", f"--updates={_UPDATES.value}"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode != 0:
-        sys.exit(f"timing {name} failed:\n{process.stderr}")
-    figures: Figures = json.loads(process.stdout.splitlines()[-1])
+    printed = commands.output_of(command, f"timing {name}")
+    figures: Figures = json.loads(printed.splitlines()[-1])
     return figures
 
 
@@ -209,7 +207,7 @@ def commit(checkout: Path) -> str | None:
     if not (checkout / ".git").exists():  # git would answer for a repository around it.
         return None
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return commands.output_of(command, "git").strip()
 
 
 def table(result: dict[str, Any]) -> str:

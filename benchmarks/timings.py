@@ -14,7 +14,6 @@ spent on.
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
+import commands
 import reports
 import runs as bench
 from iql_jax import cli
@@ -102,11 +102,7 @@ def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:
         "--config.progress=False",
     ]
     began = time.perf_counter()
-    process = subprocess.run(
-        command, cwd=bench.ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if process.returncode != 0:
-        sys.exit(f"train_offline.py failed:\n{process.stderr}")
+    commands.output_of(command, "train_offline.py", bench.ROOT, environment)
     return time.perf_counter() - began
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from benchmark_runs import ROOT, a_run, rows, write_run
 
+import commands
 import curves
 import medians
 import runs as bench
@@ -255,6 +256,52 @@ def test_the_limit_is_for_our_update_and_peers_are_named(tmp_path):
     assert shown["one run"][:4] == ["25", "20 to 30", "15", "56%"]
     assert shown["unifloral"][:4] == ["18", "15 to 20", "", ""]
     assert table.endswith("One run is 1.50 (1.00 to 2.00) x unifloral.")
+
+
+FINETUNE_SPEED = """
+import sys
+from pathlib import Path
+from absl import flags
+import commands
+import finetune_speed
+flags.FLAGS(["", "--timed=100"])
+ROWS = {"updates": [1, 20, 30], "steps": [1, 12, 6]}
+
+
+def write_metrics(command, name, folder):
+    given = dict(word.removeprefix("--config.").split("=") for word in command if "=" in word)
+    print(given["num_envs"], given["log_interval"], given["num_pretraining_steps"])
+    lines = ["step,updates_per_second,env_steps_per_second"]
+    lines += [f"0,{rate}," for rate in ROWS["updates"]]
+    lines += [f"0,{rate},{rate}" for rate in ROWS["steps"]]
+    (Path(sys.argv[1]) / "metrics.csv").write_text("\\n".join(lines))
+
+
+commands.output_of = write_metrics
+task = finetune_speed.TASKS["antmaze-umaze"]
+print(*finetune_speed.time_run(task, Path(sys.argv[1]), {"num_envs": 8, "train_freq": 1}))
+"""
+
+
+def test_an_online_phase_is_timed_without_the_first_rows_of_its_phases(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
+    printed = subprocess.run(
+        [sys.executable, "-c", FINETUNE_SPEED, str(tmp_path)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    # A fifth of 100 steps, rounded up to a multiple of 8; six of them in each phase.
+    assert printed[0] == "8 24 144"
+    assert [float(rate) for rate in printed[1].split()] == pytest.approx([24, 8])
+
+
+def test_a_command_that_fails_ends_the_benchmark(capsys):
+    assert commands.output_of([sys.executable, "-c", "print('done')"], "it") == "done\n"
+    failing = [sys.executable, "-c", "import sys; sys.exit('why')"]
+    with pytest.raises(SystemExit, match=r"^it failed:\nwhy\n$"):
+        commands.output_of(failing, "it")
 
 
 def test_the_wall_time_of_a_run_is_told_apart(tmp_path):
