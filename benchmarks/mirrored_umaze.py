@@ -16,7 +16,7 @@ from typing import Any
 
 from minari.namespace import create_namespace, list_local_namespaces
 
-from iql_jax.data.episodes import read_metadata
+from iql_jax.data.metadata import read_metadata
 from iql_jax.data.resolve import datasets_root, resolve
 
 NAMESPACE = "iql/antmaze-mirrored"

@@ -55,7 +55,10 @@ class MazeMap:
         Raises:
             UserError: if the rows are ragged, empty, or hold anything else.
         """
-        rows = tuple(tuple(row) for row in cells)
+        try:
+            rows = tuple(tuple(row) for row in cells)
+        except TypeError as error:  # A dataset's metadata may hold anything.
+            raise UserError(f"the maze map must be rows of cells, not {cells!r}") from error
         if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
             raise UserError("the maze map must have rows of one length, and at least one cell")
         for row in rows:

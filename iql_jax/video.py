@@ -85,7 +85,7 @@ def record_episode(
         The result of that one episode, with its trajectory.
 
     Raises:
-        UserError: if rendering fails, or see ``check_film``.
+        UserError: if rendering or writing fails, or see ``check_film``.
     """
     check_film(path)
     with contextlib.closing(make_env("rgb_array")) as env:
@@ -139,9 +139,15 @@ def _frame(env: gym.Env) -> npt.NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], None]]:
-    """Write frames to a file that appears at ``path`` when all is well."""
-    import imageio.v2  # Only films need it, and only here.
+    """Write frames to a file that appears at ``path`` when all is well.
 
+    Raises:
+        UserError: if ffmpeg fails, as on a full disk.
+    """
+    import imageio.v2  # Only films need it, and only here.
+    import imageio_ffmpeg
+
+    count = 0
     with atomic_path(path) as partial:
         writer: Any = imageio.v2.get_writer(
             partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
@@ -151,7 +157,29 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], No
             # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads, but this
             # one becomes ffmpeg at once.
             warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
-            yield writer.append_data
+
+            def append(frame: npt.NDArray[np.uint8]) -> None:
+                nonlocal count
+                try:
+                    writer.append_data(frame)
+                except OSError as error:
+                    raise _unwritten(path, str(error)) from error
+                count += 1
+
+            yield append
+        # imageio does not tell when ffmpeg failed.
+        try:
+            written, _ = imageio_ffmpeg.count_frames_and_secs(str(partial))
+        except RuntimeError as error:
+            raise _unwritten(path, str(error)) from error
+        if written != count:
+            raise _unwritten(path, f"{written} of {count} frames arrived")
+
+
+def _unwritten(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"the film {path} cannot be written ({reason.strip().splitlines()[0]}); is the disk full?"
+    )
 
 
 def _show_whole_maze(env: gym.Env) -> None:

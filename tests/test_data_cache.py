@@ -184,6 +184,16 @@ def test_going_on_without_a_cache(folder, cached, capsys):
     assert "going on without" in capsys.readouterr().err
 
 
+def test_others_may_read_a_copy(folder, cached):
+    before = os.umask(0o022)
+    try:
+        load(folder)
+    finally:
+        os.umask(before)
+    (file,) = cached.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 def test_an_interrupted_write_leaves_nothing(folder, cached, monkeypatch):
     def interrupted(stream, **arrays):
         stream.write(b"half")

@@ -27,6 +27,7 @@ def _spec(cells):
 
 
 METADATA = {
+    "dataset_id": "test/corridor-v0",
     "total_steps": 9,
     "action_space": json.dumps({"type": "Box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}),
     "env_spec": _spec(CORRIDOR),
@@ -126,7 +127,8 @@ class TestActions:
         assert "11 % of the actions lie outside" in finding.text  # 1 of 9.
 
     def test_the_bounds_are_those_of_the_space(self, maze_episodes):
-        narrow = {"action_space": json.dumps({"type": "Box", "low": [-2, -2], "high": [2, 0.5]})}
+        space = {"type": "Box", "low": [-2, -2], "high": [2, 0.5]}
+        narrow = METADATA | {"action_space": json.dumps(space)}
         maze_episodes.actions[:, 0] = 2.0
         assert checks.check_actions(maze_episodes, narrow).level == "defect"
         maze_episodes.actions[:, 1] = 0.5
@@ -172,6 +174,11 @@ class TestRewards:
 
     def test_a_constant_reward(self, maze_episodes):
         maze_episodes.rewards[:] = -1
+        assert checks.check_rewards(maze_episodes).level == "defect"
+        # Where episodes terminate, the longer has the higher return; of zeros it has none.
+        maze_episodes.terminations[4] = True
+        assert checks.check_rewards(maze_episodes).level == "ok"
+        maze_episodes.rewards[:] = 0
         assert checks.check_rewards(maze_episodes).level == "defect"
 
 
@@ -227,7 +234,7 @@ class TestGoals:
 
     def test_arrivals_at_the_evaluation_goal(self, maze_episodes):
         maze = MazeMap.from_lists(CORRIDOR, 1.0)
-        finding = checks.check_evaluation_goal(maze_episodes, maze)
+        finding = checks.check_evaluation_goal(maze_episodes, maze, dense=False)
         assert finding.text == "1 steps of 1 episodes end at (1.5, 0)"
 
     def test_an_evaluation_goal_that_the_data_never_reach(self, maze_episodes):
@@ -235,14 +242,36 @@ class TestGoals:
         cells[1][1], cells[1][4] = "g", 0
         # The first episode starts at this goal; only ends of steps count.
         maze_episodes.observations["achieved_goal"][1:, 0] = 0.0
-        finding = checks.check_evaluation_goal(maze_episodes, MazeMap.from_lists(cells, 1.0))
+        maze = MazeMap.from_lists(cells, 1.0)
+        finding = checks.check_evaluation_goal(maze_episodes, maze, dense=False)
         assert finding.level == "defect"
+        assert "nothing to learn from" in finding.text
+        finding = checks.check_evaluation_goal(maze_episodes, maze, dense=True)
+        assert finding.level == "note"
+        assert "nothing to learn from" not in finding.text
 
     def test_several_evaluation_goals(self, maze_episodes):
         cells = [["g" if cell == 0 else cell for cell in row] for row in CORRIDOR]
-        finding = checks.check_evaluation_goal(maze_episodes, MazeMap.from_lists(cells, 1.0))
+        maze = MazeMap.from_lists(cells, 1.0)
+        finding = checks.check_evaluation_goal(maze_episodes, maze, dense=False)
         assert finding.level == "note"
         assert "marks 4 goals" in finding.text
+
+    @pytest.mark.parametrize("reward_type", ["sparse", "dense"])
+    def test_the_kind_of_rewards_is_that_of_the_evaluation(self, maze_episodes, reward_type):
+        spec = json.loads(_spec([row[::-1] for row in CORRIDOR]))
+        spec["kwargs"]["reward_type"] = reward_type
+        maze_episodes.observations["achieved_goal"][:, 0] += 10.0
+        metadata = METADATA | {"eval_env_spec": json.dumps(spec)}
+        level = _levels(checks.check_data(maze_episodes, metadata))["evaluation goal"]
+        assert level == {"sparse": "defect", "dense": "note"}[reward_type]
+
+    @pytest.mark.parametrize("cells", [5, [1, 1], [[1, 2]], []])
+    def test_a_broken_map_is_a_finding_and_others_remain(self, maze_episodes, cells):
+        metadata = METADATA | {key: _spec(cells) for key in ("env_spec", "eval_env_spec")}
+        assert "rewards" in _levels(checks.check_data(maze_episodes, metadata))
+        with pytest.raises(UserError, match="the maze map"):
+            MazeMap.from_lists(cells, 1.0)
 
 
 class TestWalls:
@@ -270,7 +299,7 @@ class TestWalls:
         positions = np.zeros((40, 2), np.float32)
         positions[:far] = 9.0
         maze_episodes.observations["achieved_goal"] = positions
-        finding = checks.check_evaluation(maze_episodes, maze, maze)[0]
+        finding = checks.check_evaluation(maze_episodes, maze, maze, dense=False)[0]
         assert finding.level == level
         assert finding.text.startswith(text)
         if level == "defect":
@@ -300,6 +329,11 @@ class TestReferences:
 
 
 class TestVersions:
+    @pytest.mark.parametrize("versions", ["x", 3, [1]])
+    def test_a_broken_record_is_none(self, versions):
+        (finding,) = environment_checks.check_versions({"collection": {"versions": versions}})
+        assert finding.level == "ok"
+
     def test_no_requirement_no_record(self):
         (finding,) = environment_checks.check_versions({})
         assert finding.level == "ok"

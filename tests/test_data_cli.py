@@ -26,6 +26,16 @@ def _make_small(steps=600):
 
 
 class TestList:
+    @pytest.mark.skipif(sys.platform != "linux", reason="asks a shell for a pipe's statuses")
+    def test_a_reader_that_leaves_is_no_failure(self):
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+        script = f"{sys.executable} -m iql_jax.data list | true; exit ${{PIPESTATUS[0]}}"
+        ended = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0
+        assert "BrokenPipe" not in ended.stderr
+
     def test_an_empty_folder_shows_what_can_be_made(self, capsys):
         assert main(["list"]) == 0
         lines = capsys.readouterr().out.splitlines()

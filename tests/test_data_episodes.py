@@ -106,6 +106,18 @@ def test_more_than_ten_episodes_stay_in_order():
 
 
 @pytest.mark.parametrize("data_format", ["arrow", "parquet"])
+def test_long_episodes_in_arrow_formats_are_not_cut_in_silence(data_format):
+    # Minari takes 32,768 rows, the most that a batch of Arrow's has, for an episode.
+    pytest.importorskip("pyarrow")
+    episodes = coded_episodes([32_767, 4])
+    read(write_dataset("test/fits-v0", episodes, box(4), data_format=data_format))
+    episodes = coded_episodes([32_768, 4])
+    folder = write_dataset("test/long-v0", episodes, box(4), data_format=data_format)
+    with pytest.raises(UserError, match=r"episode 0 has 32768 steps, of which .* as hdf5"):
+        read(folder)
+
+
+@pytest.mark.parametrize("data_format", ["arrow", "parquet"])
 def test_arrow_formats(data_format):
     pytest.importorskip("pyarrow")
     assert_coded(
@@ -251,6 +263,36 @@ def test_actions_that_are_neither_vectors_nor_of_a_discrete_space(folder, file):
         read(folder)
     change_metadata(folder, action_space='{"type": "MultiDiscrete", "nvec": [2, 2]}')
     with pytest.raises(UserError, match="MultiDiscrete actions; only Box and Discrete"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        '{"type": "Box", "shape": null, "low": [-1], "high": [1]}',
+        '{"type": "Box", "shape": ["a"], "low": [-1], "high": [1]}',
+        '{"type": "Box", "shape": [4], "low": [-1], "high": [1]}',
+        '{"type": "Box", "shape": [1], "low": ["x"], "high": [1]}',
+        '{"type": "Box", "shape": [1]}',
+        '{"type": "Discrete"}',
+        "[3]",
+        "{",
+    ],
+)
+def test_a_broken_action_space(folder, space):
+    change_metadata(folder, action_space=space)
+    with pytest.raises(UserError, match=r"test/.* has an action space that cannot be read"):
+        read(folder)
+
+
+@pytest.mark.parametrize("field", ["rewards", "terminations", "truncations"])
+def test_several_numbers_a_step_are_refused(folder, file, field):
+    with h5py.File(file, "a") as content:
+        for e in range(len(LENGTHS)):
+            one = content[f"episode_{e}/{field}"][:]
+            del content[f"episode_{e}/{field}"]
+            content[f"episode_{e}/{field}"] = np.stack([one, one], axis=1)
+    with pytest.raises(UserError, match=f"episode 0: {field} have 2 columns, not one"):
         read(folder)
 
 

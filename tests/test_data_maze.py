@@ -210,6 +210,13 @@ def test_data_that_never_reach_the_goal_are_said_to_be_of_no_use():
     np.testing.assert_array_equal(found.masks, [1])
 
 
+def test_dense_rewards_teach_without_arrivals():
+    dense = spec(WITH_GOAL, reward_type="dense")
+    found = transitions(point_episodes([[-1.5, -0.5]], [[0.5, 0.5]]), evaluation=dense)
+    assert not found.notes
+    np.testing.assert_allclose(found.rewards, np.exp(-1), rtol=1e-6)
+
+
 def test_the_ants_position_comes_first():
     rows = np.arange(3)
     episodes = FlatEpisodes(

@@ -1,6 +1,7 @@
 """From an id to a folder, and what the user is told on the way."""
 
 import contextlib
+import http.client
 import importlib.util
 import os
 import time
@@ -86,6 +87,16 @@ def test_a_twin_stands_in_loudly(root, no_network, maker, capsys):
     assert f"USING ITS EMBEDDED TWIN {TWIN} INSTEAD" in said
     find(WANTED)
     assert maker == [TWIN]  # Made once.
+
+
+def test_what_another_process_has_downloaded_by_then_needs_no_twin(root, maker, monkeypatch):
+    def lose(dataset_id, root):
+        make_small(dataset_id)
+        raise download.DownloadFailed("the folder has just filled")
+
+    monkeypatch.setattr(resolve, "download", lose)
+    found = find(WANTED)
+    assert (found.id, found.path, maker) == (WANTED, root / WANTED, [])
 
 
 def test_what_was_begun_on_decides(root, no_network, maker, capsys):
@@ -285,9 +296,17 @@ def hangs(*args, **kwargs):
     raise OSError("too late")
 
 
+def speaks_no_http(*args, **kwargs):
+    raise http.client.BadStatusLine("SSH-2.0")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(unreachable, "cannot be reached"), (hangs, r"did not answer within 0\.2")],
+    [
+        (unreachable, "cannot be reached"),
+        (hangs, r"did not answer within 0\.2"),
+        (speaks_no_http, r"cannot be reached \(SSH-2\.0"),
+    ],
 )
 def test_without_a_network_it_ends_soon_and_quietly(
     root, online, monkeypatch, capfd, answer, reason

@@ -1,5 +1,7 @@
 """Discrete actions from the dataset to the environment, in the discrete u-maze; exact solutions."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,10 @@ from iql_jax import discrete_umaze as umaze
 from iql_jax.collect import catalog
 from iql_jax.collect.discrete_umaze import policies, reference_scores, trajectories
 from iql_jax.config import Config, FinetuneConfig
-from iql_jax.data.actions import DiscreteActions
+from iql_jax.data import checks
+from iql_jax.data.actions import one_hot
 from iql_jax.data.load import load_dataset
+from iql_jax.data.metadata import DiscreteActions
 from iql_jax.errors import UserError
 from iql_jax.finetune import train_finetune
 from iql_jax.finite_mdp import FiniteMDP, greedy
@@ -171,9 +175,20 @@ def test_fine_tuning_acts_with_integers(folders, tmp_path):
         assert set(np.unique(made["actions"])) == {0.0, 1.0}
 
 
+def test_the_check_counts_choices():
+    metadata = {"dataset_id": "a/b-v0", "action_space": '{"type": "Discrete", "n": 3, "start": 1}'}
+    episodes = types.SimpleNamespace(actions=np.float32([[1], [3], [3]]))
+    finding = checks.check_actions(episodes, metadata)
+    assert (finding.level, finding.text) == ("ok", "integers from 1 to 3; 1: 1, 3: 2")
+    episodes.actions[0] = 0
+    finding = checks.check_actions(episodes, metadata)
+    assert finding.level == "defect"
+    assert finding.text.startswith("some lie outside the integers from 1 to 3; there are 0: 1")
+
+
 def test_an_action_outside_its_space():
     space = DiscreteActions(n=3, start=1)
-    encoded = space.one_hot(np.float32([[1], [3]]), "a/b-v0")
+    encoded = one_hot(np.float32([[1], [3]]), space, "a/b-v0")
     np.testing.assert_array_equal(encoded, [[1, 0, 0], [0, 0, 1]])
     with pytest.raises(UserError, match=r"action 4, but its .* integers from 1 to 3"):
-        space.one_hot(np.float32([[1], [4]]), "a/b-v0")
+        one_hot(np.float32([[1], [4]]), space, "a/b-v0")

@@ -16,9 +16,10 @@ from import_files import (
 )
 
 from iql_jax.data.__main__ import main
-from iql_jax.data.episodes import read_episodes, read_metadata
+from iql_jax.data.episodes import read_episodes
 from iql_jax.data.imports.d4rl_tasks import TASKS, find_task
 from iql_jax.data.imports.mazes import rewarded_point
+from iql_jax.data.metadata import read_metadata
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
 

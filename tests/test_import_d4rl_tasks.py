@@ -8,8 +8,8 @@ from import_files import (
     load,
 )
 
-from iql_jax.data.episodes import read_metadata
 from iql_jax.data.imports.d4rl_tasks import TASKS, find_task
+from iql_jax.data.metadata import read_metadata
 from iql_jax.data.scores import d4rl_reference
 from iql_jax.environments import make_environment
 

@@ -166,13 +166,20 @@ class TestFailures:
         file.write_bytes(file.read_bytes()[:-2000])
         assert main(["import-ogbench", str(file), "--id", ANT, "--no-progress"]) == 1
         messages.append(capsys.readouterr().err)
+        # A compression that zipfile does not know, in the local header and in the directory.
+        np.savez(file, **ogbench_arrays())
+        content = bytearray(file.read_bytes())
+        content[8] = content[content.find(b"PK\x01\x02") + 10] = 99
+        file.write_bytes(content)
+        assert main(["import-ogbench", str(file), "--id", ANT, "--no-progress"]) == 1
+        messages.append(capsys.readouterr().err)
         with open(file, "wb") as stream:
             np.save(stream, np.zeros(3))
         assert main(["import-ogbench", str(file), "--id", ANT, "--no-progress"]) == 1
         messages.append(capsys.readouterr().err)
         assert "there is no file" in messages[0]
-        assert all("cannot be read as .npz" in message for message in messages[1:4])
-        assert "no .npz file" in messages[4]
+        assert all("cannot be read as .npz" in message for message in messages[1:5])
+        assert "no .npz file" in messages[5]
         assert all(message.count("\n") == 1 for message in messages)
 
     def test_an_id_that_exists(self, tmp_path, capsys):

@@ -3,7 +3,10 @@
 import copy
 import functools
 import os
+import resource
+import signal
 import subprocess
+import sys
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -14,6 +17,7 @@ from iql_jax import video
 from iql_jax.environments import EnvironmentRecipe, make_environment
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Evaluator
+from iql_jax.files import partial_path
 from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
 # ffmpeg's reader forks to become ffmpeg; JAX, started by other tests, warns of any fork.
@@ -126,6 +130,40 @@ def test_a_film_that_fails_leaves_the_older_one(tmp_path, fault, message):
         record_episode(functools.partial(Lamp, fault=fault), act, SEED, path)
     assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
     assert path.read_bytes() == b"older"
+
+
+class Noise(Lamp):
+    """Pictures that no codec makes small."""
+
+    def render(self):
+        return np.random.default_rng(self._steps).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file sizes are limited as Linux does")
+def test_a_film_that_the_disk_has_no_room_for_leaves_the_older_one(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"older")
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # ffmpeg inherits it.
+    try:
+        with pytest.raises(UserError, match=r"film\.mp4 cannot be written \(.*disk full"):
+            record_episode(Noise, act, SEED, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
+    assert path.read_bytes() == b"older"
+
+
+# imageio leaves the pipe to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ffmpeg_that_dies_is_told_in_one_line(tmp_path):
+    path = tmp_path / "film.mp4"
+    partial_path(path).symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"^the film .*film\.mp4 cannot be written .*disk full\?$"):
+        record_episode(functools.partial(Lamp, size=(512, 512)), act, SEED, path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_film_is_an_mp4_file(tmp_path):

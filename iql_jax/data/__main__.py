@@ -18,7 +18,8 @@ from typing import Any
 
 from iql_jax import cli
 from iql_jax.collect import catalog
-from iql_jax.data.episodes import read_episodes, read_metadata
+from iql_jax.data.episodes import read_episodes
+from iql_jax.data.metadata import read_metadata
 from iql_jax.data.resolve import datasets_root, local_ids
 from iql_jax.environment_specs import parse_spec
 from iql_jax.errors import UserError
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         # The reader, such as `head`, has gone; what Python flushes at exit must go elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,15 +1,13 @@
 """Actions as the policy makes them: inside [-1, 1] whatever their range, or one-hot."""
 
-import contextlib
 import dataclasses
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.data.episodes import AGAIN, FloatArray
+from iql_jax.data.episodes import FloatArray
+from iql_jax.data.metadata import BoxActions, DiscreteActions, action_space
 from iql_jax.errors import UserError
 
 ACTION_LIMIT = 1 - 1e-5
@@ -18,61 +16,35 @@ ACTION_LIMIT = 1 - 1e-5
 Bounds = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
-@dataclasses.dataclass(frozen=True)
-class DiscreteActions:
-    """The integers from ``start`` on, ``n`` of them; to the policy they are one-hot vectors."""
+def one_hot(actions: FloatArray, space: DiscreteActions, name: str) -> FloatArray:
+    """Turn integers [N, 1] into [N, n].
 
-    n: int
-    start: int
+    Args:
+        actions: as stored.
+        space: what they are of.
+        name: of the dataset, for the error.
 
-    def one_hot(self, actions: FloatArray, name: str) -> FloatArray:
-        """Turn integers [N, 1] into [N, n].
-
-        Args:
-            actions: as stored.
-            name: of the dataset, for the error.
-
-        Raises:
-            UserError: if one lies outside the space.
-        """
-        choices = actions[:, 0].astype(np.int64) - self.start
-        outside = (choices < 0) | (choices >= self.n)
-        if outside.any():
-            raise UserError(
-                f"dataset {name} holds the action {int(actions[outside][0, 0])}, but its action "
-                f"space has the integers from {self.start} to {self.start + self.n - 1}"
-            )
-        encoded = np.zeros((len(choices), self.n), np.float32)
-        encoded[np.arange(len(choices)), choices] = 1.0
-        return encoded
-
-
-def discrete_actions(metadata: dict[str, Any]) -> DiscreteActions | None:
-    """The action space of a Minari dataset's metadata where it is discrete, else None."""
-    text = metadata.get("action_space")
-    space = json.loads(text) if text else {}
-    if space.get("type") != "Discrete":
-        return None
-    with _readable(metadata):
-        return DiscreteActions(int(space["n"]), int(space.get("start", 0)))
-
-
-@contextlib.contextmanager
-def _readable(metadata: dict[str, Any]) -> Iterator[None]:
-    """Raise a UserError where a block finds that the action space lacks what its type needs."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
+    Raises:
+        UserError: if one lies outside the space.
+    """
+    choices = actions[:, 0].astype(np.int64) - space.start
+    outside = (choices < 0) | (choices >= space.n)
+    if outside.any():
         raise UserError(
-            f"dataset {metadata['dataset_id']} has an action space that cannot be read: {AGAIN}"
-        ) from error
+            f"dataset {name} holds the action {int(actions[outside][0, 0])}, but its action "
+            f"space has the integers from {space.start} to {space.start + space.n - 1}"
+        )
+    encoded = np.zeros((len(choices), space.n), np.float32)
+    encoded[np.arange(len(choices)), choices] = 1.0
+    return encoded
 
 
-def action_bounds(metadata: dict[str, Any]) -> Bounds | None:
+def rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
     """The range of the environment's actions, where it is not [-1, 1].
 
     Args:
-        metadata: a Minari dataset's metadata.
+        space: what the actions are of.
+        name: of the dataset, for the error.
 
     Returns:
         (low, high), each [action_dim], or None where no change of scale is needed.
@@ -80,18 +52,13 @@ def action_bounds(metadata: dict[str, Any]) -> Bounds | None:
     Raises:
         UserError: if a component has no bounds.
     """
-    text = metadata.get("action_space")
-    if not text:
-        return None
-    space = json.loads(text)
-    with _readable(metadata):
-        low, high = (np.array(space[key], np.float32).reshape(-1) for key in ("low", "high"))
+    low, high = space.low, space.high
     if (low == -1).all() and (high == 1).all():
         return None
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise UserError(
-            f"dataset {metadata['dataset_id']} has actions between {low} and {high}; every "
-            "component needs finite bounds, for the policy acts in [-1, 1]"
+            f"dataset {name} has actions between {low} and {high}; every component needs finite "
+            "bounds, for the policy acts in [-1, 1]"
         )
     return low, high
 
@@ -143,11 +110,10 @@ def learnable_actions(actions: FloatArray, metadata: dict[str, Any]) -> Learnabl
     Raises:
         UserError: if they do not fit their space, or it has no bounds.
     """
-    discrete = discrete_actions(metadata)
-    if discrete is not None:
-        encoded = discrete.one_hot(actions, str(metadata["dataset_id"]))
-        return LearnableActions(encoded, [], discrete, None)
-    bounds = action_bounds(metadata)
+    space, name = action_space(metadata), str(metadata["dataset_id"])
+    if isinstance(space, DiscreteActions):
+        return LearnableActions(one_hot(actions, space, name), [], space, None)
+    bounds = None if space is None else rescaling_bounds(space, name)
     values, notes = to_unit_box(actions, bounds)
     return LearnableActions(values, notes, None, bounds)
 

@@ -10,15 +10,16 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
+import uuid
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from iql_jax.console import say
-from iql_jax.data.episodes import FlatEpisodes, read_episodes, read_metadata
+from iql_jax.data.episodes import FlatEpisodes, read_episodes
 from iql_jax.data.leftovers import sweep
+from iql_jax.data.metadata import read_metadata
 
 _FORMAT_VERSION = 1
 _FIELDS = ("actions", "rewards", "terminations", "truncations", "lengths")
@@ -49,6 +50,8 @@ def load_episodes(path: pathlib.Path, progress: bool = True) -> tuple[FlatEpisod
         return _read(file, key)
     except (FileNotFoundError, _Stale):
         pass
+    except PermissionError as error:
+        say(f"the cached copy {file} cannot be read ({error.strerror}); making one")
     except Exception as error:  # Damage shows as almost any.
         say(f"the cached copy {file} is damaged ({error}); making it again")
     episodes = read_episodes(path, progress)
@@ -145,11 +148,12 @@ def _write(
     }
     contents: dict[str, Any] = {"header": np.array(json.dumps(header)), **_arrays(episodes)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=_TEMPORARY, suffix=".npz")
+    # Not tempfile's, which nobody else may read: the folder may be shared.
+    temporary = file.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}.npz")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
             np.savez(stream, **contents)
         os.replace(temporary, file)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

@@ -1,17 +1,18 @@
 """What can be wrong with a dataset, looked for one thing at a time."""
 
-import json
+import functools
 import pathlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.data.actions import DiscreteActions, discrete_actions
 from iql_jax.data.environment_checks import check_environments, check_versions
-from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_episodes, read_metadata
+from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_episodes
 from iql_jax.data.findings import Finding, Level
-from iql_jax.data.maze_task import choose_map, known_maze, maze_map
+from iql_jax.data.maze_task import choose_map, is_dense, known_maze, maze_map
+from iql_jax.data.metadata import DiscreteActions, action_space, read_metadata
 from iql_jax.data.rewards import episode_returns
 from iql_jax.errors import UserError
 from iql_jax.maze import MazeMap, at_goal
@@ -54,16 +55,16 @@ def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding
         check_rewards(episodes),
     ]
     collection, evaluation = (_maze(metadata, key) for key in ("env_spec", "eval_env_spec"))
-    maze = collection or evaluation
-    if maze is None or not {"achieved_goal", "desired_goal"} <= set(episodes.observations):
+    spec = collection or evaluation
+    if spec is None or not {"achieved_goal", "desired_goal"} <= set(episodes.observations):
         return [*findings, check_jumps(episodes), check_references(metadata)]
-    evaluation = evaluation or maze
+    evaluation, maze = evaluation or spec, maze_map(spec)
     return [
         *findings,
         check_maze_jumps(episodes, maze),
         check_goals(episodes),
         check_success(episodes),
-        *check_evaluation(episodes, evaluation, maze),
+        *check_evaluation(episodes, maze_map(evaluation), maze, dense=is_dense(evaluation)),
         check_references(metadata),
     ]
 
@@ -88,12 +89,10 @@ def check_structure(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding
 def check_actions(episodes: FlatEpisodes, metadata: dict[str, Any]) -> Finding:
     """Compare the actions with the bounds of their space."""
     actions = episodes.actions
-    discrete = discrete_actions(metadata)
-    if discrete is not None:
-        return _check_discrete(actions, discrete)
-    space = json.loads(metadata["action_space"]) if metadata.get("action_space") else {}
-    low = np.asarray(space.get("low", -1.0), dtype=np.float32)
-    high = np.asarray(space.get("high", 1.0), dtype=np.float32)
+    space = action_space(metadata)
+    if isinstance(space, DiscreteActions):
+        return _check_discrete(actions, space)
+    low, high = (np.float32(-1), np.float32(1)) if space is None else (space.low, space.high)
     span = f"[{actions.min():.4g}, {actions.max():.4g}]"
     outside = (actions < low - _BOUND_TOLERANCE) | (actions > high + _BOUND_TOLERANCE)
     if outside.any():
@@ -145,7 +144,8 @@ def check_rewards(episodes: FlatEpisodes) -> Finding:
     """Describe the distribution of rewards and returns."""
     returns = episode_returns(episodes.rewards, episodes.lengths)
     values, counts = np.unique(episodes.rewards, return_counts=True)
-    if len(values) == 1:
+    # Where episodes terminate, a return counts their steps.
+    if len(values) == 1 and (values[0] == 0 or not episodes.terminations.any()):
         return Finding("defect", "rewards", f"every reward is {values[0]:g}: nothing to learn from")
     if len(values) <= _SHOWN_VALUES:
         shown = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, counts, strict=True))
@@ -230,26 +230,30 @@ def check_success(episodes: FlatEpisodes) -> Finding:
 
 
 def check_evaluation(
-    episodes: FlatEpisodes, evaluation: MazeMap, collection: MazeMap
+    episodes: FlatEpisodes, evaluation: MazeMap, collection: MazeMap, *, dense: bool
 ) -> list[Finding]:
     """Look for positions in walls of the evaluation maze, and for arrivals at its goal.
 
     Where the data lie in its walls, the goal is that of the maze which loading takes instead.
     """
+    goal = functools.partial(check_evaluation_goal, episodes, dense=dense)
     positions = episodes.observations["achieved_goal"]
     try:
         chosen, notes = choose_map(evaluation, collection, positions)
     except UserError as error:
-        return [Finding("defect", "walls", str(error)), check_evaluation_goal(episodes, evaluation)]
+        return [Finding("defect", "walls", str(error)), goal(evaluation)]
     level: Level = "note" if notes else "ok"
     if chosen is not evaluation:  # Known from Minari's antmaze umaze, whose walls are mirrored.
         level = "defect"
     text = "; ".join(notes) or "every position is free space in the evaluation maze"
-    return [Finding(level, "walls", text), check_evaluation_goal(episodes, chosen)]
+    return [Finding(level, "walls", text), goal(chosen)]
 
 
-def check_evaluation_goal(episodes: FlatEpisodes, evaluation: MazeMap) -> Finding:
-    """Look for arrivals at the evaluation goal, which relabelled rewards refer to."""
+def check_evaluation_goal(episodes: FlatEpisodes, evaluation: MazeMap, *, dense: bool) -> Finding:
+    """Look for arrivals at the evaluation goal, which relabelled rewards refer to.
+
+    Where rewards are ``dense``, the distance to it teaches as well.
+    """
     goals = evaluation.cell_to_xy(evaluation.marked("g"))
     if len(goals) != 1:
         text = f"the evaluation maze marks {len(goals)} goals: maze_goal='eval' does not apply"
@@ -257,9 +261,10 @@ def check_evaluation_goal(episodes: FlatEpisodes, evaluation: MazeMap) -> Findin
     arrived = _arrivals(episodes, goals.astype(np.float32))
     at = f"({goals[0, 0]:g}, {goals[0, 1]:g})"
     if not arrived.any():
-        text = (
-            f"no step ends at the evaluation goal {at}: nothing to learn from with maze_goal='eval'"
-        )
+        text = f"no step ends at the evaluation goal {at}"
+        if dense:
+            return Finding("note", "evaluation goal", text)
+        text += ": nothing to learn from with maze_goal='eval'"
         return Finding("defect", "evaluation goal", text)
     episodes_there = int(np.logical_or.reduceat(arrived, episodes.first_steps()).sum())
     text = f"{int(arrived.sum()):,} steps of {episodes_there:,} episodes end at {at}"
@@ -283,13 +288,15 @@ def _arrivals(episodes: FlatEpisodes, goals: npt.NDArray[np.float32]) -> npt.NDA
     return at_goal(position, goals)
 
 
-def _maze(metadata: dict[str, Any], key: str) -> MazeMap | None:
-    """The maze of an environment named in the metadata; None if it is none, or not readable."""
+def _maze(metadata: dict[str, Any], key: str) -> EnvSpec | None:
+    """A maze environment named in the metadata; None if it is none, or not readable."""
     try:
         spec = known_maze(metadata.get(key))
+        if spec is not None:
+            maze_map(spec)
     except UserError:  # The check of the environments reports it.
         return None
-    return None if spec is None else maze_map(spec)
+    return spec
 
 
 def _place(episodes: FlatEpisodes, transition: int) -> str:

@@ -5,6 +5,7 @@ so the server is tried once, briefly, before Minari is asked.
 """
 
 import contextlib
+import http.client
 import importlib.util
 import os
 import pathlib
@@ -102,7 +103,7 @@ def _why_unreachable(url: str) -> str | None:
                 outcome.append(None)
         except urllib.error.HTTPError:
             outcome.append(None)  # An answer, if an unfriendly one.
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             outcome.append(f"{url} cannot be reached ({getattr(error, 'reason', error)})")
 
     thread = threading.Thread(target=ask, daemon=True)

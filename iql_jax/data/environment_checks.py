@@ -76,7 +76,8 @@ def _shapes(space: gym.Space[Any]) -> Any:
 def check_versions(metadata: dict[str, Any]) -> list[Finding]:
     """Compare the installed packages with the dataset's requirements and recorded versions."""
     differences = unmet_requirements(metadata)
-    recorded = dict((metadata.get("collection") or {}).get("versions") or {})
+    versions = (metadata.get("collection") or {}).get("versions")
+    recorded = dict(versions) if isinstance(versions, dict) else {}
     recorded.setdefault("minari", metadata.get("minari_version"))
     differences += [
         f"{name} {installed_version(name)} is installed, the data were made with {version}"

@@ -4,7 +4,6 @@ HDF5 files are read with h5py itself, in one pass; the Arrow formats through Min
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,25 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from iql_jax.data.metadata import AGAIN, DiscreteActions, action_space, read_metadata
 from iql_jax.errors import UserError
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-
-AGAIN = "delete its folder and download it again, or make or import it again with --force"
-
-_KINDS: dict[str, Any] = {
-    "action_space": str,
-    "collection": dict,
-    "data_format": str,
-    "env_spec": str,
-    "eval_env_spec": str,
-    "ref_max_score": int | float,
-    "ref_min_score": int | float,
-    "requirements": list,
-}
-"""Entries of the metadata, which may be missing, and what they are in JSON."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,31 +71,6 @@ class FlatEpisodes:
         return np.cumsum(self.lengths) - self.lengths
 
 
-def read_metadata(path: pathlib.Path) -> dict[str, Any]:
-    """Read a Minari dataset's metadata.
-
-    Args:
-        path: the dataset's folder, which holds ``data/metadata.json``.
-
-    Raises:
-        UserError: if they are missing or broken.
-    """
-    file = path / "data" / "metadata.json"
-    try:
-        metadata = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}): {AGAIN}") from error
-    if not isinstance(metadata, dict):
-        raise UserError(f"{file} holds no metadata: {AGAIN}")
-    missing = {"dataset_id", "total_episodes"} - set(metadata)
-    if missing:
-        raise UserError(f"{file} lacks {', '.join(sorted(missing))}: {AGAIN}")
-    for key, kind in _KINDS.items():
-        if not isinstance(metadata.get(key), kind | None):
-            raise UserError(f"{file} holds {metadata[key]!r} as its {key}: {AGAIN}")
-    return metadata
-
-
 def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
     """Read a whole Minari dataset.
 
@@ -129,43 +90,27 @@ def read_episodes(path: pathlib.Path, progress: bool = True) -> FlatEpisodes:
         raise UserError(f"{name} names {total!r} as its number of episodes: {AGAIN}")
     if total == 0:
         raise UserError(f"{name} has no episodes: {AGAIN}")
-    kind, action_dim = _declared_actions(metadata, name)
+    declared = action_space(metadata)
     if metadata.get("data_format", "hdf5") == "hdf5":
         raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
     else:
         raw = _minari_episodes(path / "data", metadata, name)
     bar = tqdm(raw, f"reading {name}", total=total, unit="episode", disable=not progress)
-    episodes = _join(bar, total, name, is_discrete=kind == "Discrete")
+    episodes = _join(bar, total, name, is_discrete=isinstance(declared, DiscreteActions))
     found = episodes.actions.shape[1]
-    if action_dim not in (None, found):
+    if declared is not None and found != declared.columns:
         raise UserError(
-            f"{name} holds actions of {found} numbers, but its action space has {action_dim}: "
-            f"{AGAIN}"
+            f"{name} holds actions of {found} numbers, but its action space has "
+            f"{declared.columns}: {AGAIN}"
         )
     return episodes
-
-
-def _declared_actions(metadata: dict[str, Any], name: str) -> tuple[str, int | None]:
-    """The type and width of an action as the metadata have them; they may have no action space."""
-    text = metadata.get("action_space")
-    if not text:
-        return "Box", None
-    try:
-        space = json.loads(text)
-        kind, shape = space["type"], space.get("shape", ())
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{name} has an action space that cannot be read: {AGAIN}") from error
-    if kind == "Discrete":
-        return kind, 1
-    if kind != "Box":
-        raise UserError(f"{name} has {kind} actions; only Box and Discrete ones are supported")
-    return kind, int(np.prod(shape))
 
 
 _RawEpisode = dict[str, npt.NDArray[Any]]
 """The arrays of one episode: 'observations' or 'observations/...', and the step fields."""
 
-_STEP_FIELDS = ("actions", "rewards", "terminations", "truncations")
+_NUMBERS = ("rewards", "terminations", "truncations")  # One a step.
+_STEP_FIELDS = ("actions", *_NUMBERS)
 
 
 def _hdf5_episodes(file_path: pathlib.Path, total: int, name: str) -> Iterator[_RawEpisode]:
@@ -247,11 +192,21 @@ def _minari_episodes(
         )
     except ImportError as error:
         raise UserError(f"{name} is in the {data_format} format: {error}") from error
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # Of broken spaces Minari raises whatever comes.
         raise UserError(f"{name} in the {data_format} format cannot be read: {error}") from error
     e = 0
+    indices = range(int(metadata["total_episodes"]))
     try:
-        for episode in storage.get_episodes(range(int(metadata["total_episodes"]))):
+        promised = storage.get_episode_metadata(indices)
+        for episode, about in zip(storage.get_episodes(indices), promised, strict=False):
+            steps = len(episode["rewards"])
+            if steps != about.get("total_steps", steps):
+                # It takes each of Arrow's batches for an episode; they hold 32,768 rows at most.
+                raise UserError(
+                    f"{name}: episode {e} has {about['total_steps']} steps, of which Minari reads "
+                    f"{steps}: in the {data_format} format it cuts episodes of 32,768 steps or "
+                    "more; write the dataset as hdf5"
+                )
             arrays = dict(_leaves(episode["observations"], "observations"))
             yield arrays | {field: np.asarray(episode[field]) for field in _STEP_FIELDS}
             e += 1
@@ -280,6 +235,8 @@ def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: boo
                     f"{where} has {len(array)} rows of {field} for {length} rewards, not "
                     f"{promised}: {AGAIN}"
                 )
+            if field in _NUMBERS and array.shape[1] != 1:
+                raise UserError(f"{where}: {field} have {array.shape[1]} columns, not one")
             earlier = parts.setdefault(field, [])
             if earlier and array.shape[1] != earlier[0].shape[1]:
                 raise UserError(f"{where}: {field} has another width than in episode 0")

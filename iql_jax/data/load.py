@@ -13,8 +13,9 @@ from iql_jax.config import Config
 from iql_jax.console import say
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
-from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray, read_metadata
+from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray
 from iql_jax.data.maze_task import known_maze, maze_kind, set_up_maze
+from iql_jax.data.metadata import read_metadata
 from iql_jax.data.requirements import unmet_requirements
 from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform

@@ -88,6 +88,11 @@ def maze_map(spec: EnvSpec) -> MazeMap:
     return MazeMap.from_lists(cells, scaling)
 
 
+def is_dense(spec: EnvSpec) -> bool:
+    """Whether a maze environment rewards exp(-distance to the goal) instead of arrivals."""
+    return bool(spec.kwargs.get("reward_type", "sparse") == "dense")
+
+
 def set_up_maze(
     evaluation: EnvSpec,
     collection: EnvSpec,
@@ -148,7 +153,7 @@ def set_up_maze(
         kind=kind,
         task=MazeTask(map=chosen, goal=fixed),
         kwargs=kwargs,
-        dense=evaluation.kwargs.get("reward_type", "sparse") == "dense",
+        dense=is_dense(evaluation),
         in_walls=chosen.share_in_walls(positions),
         notes=tuple(notes),
     )

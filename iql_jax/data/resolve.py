@@ -75,7 +75,7 @@ def resolve(dataset_id: str, progress: bool = True, begun_on: str = "") -> Resol
     if (root / dataset_id / "data").exists():
         raise UserError(f"{root / dataset_id} holds an incomplete dataset; delete it and try again")
     failure = _try_download(dataset_id, root)
-    if failure:
+    if failure and not is_complete(dataset_id):  # Another process may have been luckier.
         twin = catalog.twin_of(dataset_id) if begun_on != dataset_id else None
         if twin is None:
             raise UserError(
