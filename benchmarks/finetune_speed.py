@@ -14,7 +14,7 @@ import collections
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ import commands
 import medians
 import reports
 import runs as bench
+from counts import define_counts
 from finetune_tasks import TASKS, Task
 from iql_jax import cli
 from iql_jax.config import Config
@@ -34,25 +35,14 @@ from iql_jax.metrics import read_table
 
 _TASK = flags.DEFINE_enum("task", "antmaze-umaze", list(TASKS), "What to fine-tune on.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)
-_TRAIN_FREQS = flags.DEFINE_list(
+_TRAIN_FREQS = define_counts(
     "train_freqs", ["1", "16"], "The settings of config.train_freq that are timed."
 )
-_NUM_ENVS = flags.DEFINE_list(
+_NUM_ENVS = define_counts(
     "num_envs", ["1"], "Environments stepped at once, each timed with each of --train_freqs."
 )
 _TIMED = flags.DEFINE_integer("timed", 5_000, "Updates, and steps, that are timed.", lower_bound=10)
 _OUT = flags.DEFINE_string("out", "", "Markdown file to write the table to.")
-
-
-def are_counts(words: Sequence[str]) -> bool:
-    """Whether a flag's list holds positive whole numbers, at least one."""
-    return bool(words) and all(word.isdecimal() and int(word) > 0 for word in words)
-
-
-for _name in ("num_envs", "train_freqs"):
-    flags.register_validator(
-        _name, are_counts, f"--{_name} are positive numbers with commas between them"
-    )
 
 
 def main(_: list[str]) -> None:

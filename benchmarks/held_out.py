@@ -32,6 +32,7 @@ from iql_jax.collect import catalog
 from iql_jax.config import Config, from_record
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.errors import UserError
+from iql_jax.interrupts import Interrupted
 from iql_jax.run import load_state
 from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.state import IQLState
@@ -87,7 +88,10 @@ def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transi
         tempfile.TemporaryDirectory() as scratch,
         mock.patch.dict(os.environ, MINARI_DATASETS_PATH=scratch, IQL_JAX_CACHE=scratch),
     ):
-        catalog.make(dataset_id, steps, seed, score_episodes=1)
+        try:
+            catalog.make(dataset_id, steps, seed, score_episodes=1)
+        except Interrupted as error:
+            raise Interrupted(error.signum) from None  # Nothing is kept that could be resumed.
         made = load_dataset(plain).transitions
     normalization = dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
     mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))

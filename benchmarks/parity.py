@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in parser.parse_args(arguments).files:
         try:
             comparisons = list(compare(path))
-        except (OSError, KeyError, ValueError) as error:
+        except Exception as error:  # Damage shows as almost any.
             print(f"{path}: not a readable parity file: {error}", file=sys.stderr)
             return 2
         print(f"{path}\n{'step':>6}  {'group':<18}{'error':>10}{'tolerance':>11}")

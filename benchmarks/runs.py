@@ -23,6 +23,7 @@ from tqdm import tqdm
 from iql_jax.config import Config, defaults, from_mapping, kind_of
 from iql_jax.data.resolve import resolve
 from iql_jax.errors import UserError
+from iql_jax.interrupts import signals_deferred
 from iql_jax.metrics import Row, read_table
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import FAILURE
@@ -236,7 +237,8 @@ def run_all(
         while waiting or running:
             while waiting and free:
                 run, share = waiting.pop(0), free.pop(0)
-                running[run] = _start(run, command(run), share), share
+                with signals_deferred():  # Between the two nobody would know of the process.
+                    running[run] = _start(run, command(run), share), share
             time.sleep(_POLL_SECONDS)
             for run, (process, share) in list(running.items()):
                 if process.poll() is None:

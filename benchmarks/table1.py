@@ -2,7 +2,7 @@
 
     python benchmarks/table1.py --jobs=2 --out=table1.md --picture=table1.png
     python benchmarks/table1.py --datasets=dapg/door/human-v0 --methods=IQL,BC --jobs=2
-    python benchmarks/table1.py --engine=ray --task_gpus=1 --jobs=8
+    python benchmarks/table1.py --engine=ray --task_gpus=1 --jobs=8 --runs=runs/table1_ray
 
 By default the datasets are those on this machine whose task has a number in ``published.py``, and
 the package's own, which are made where they are missing; --datasets names others. Each is trained

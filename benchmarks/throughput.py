@@ -39,6 +39,7 @@ import commands
 import medians
 import peers
 from antmaze_size import device_name, made_up_transitions, new_state
+from counts import define_counts
 from iql_jax.compilation import compile_program
 from iql_jax.learner import update_n
 from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_population_n
@@ -46,7 +47,7 @@ from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_popu
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 
 _PEERS = flags.DEFINE_string("peers", "", "Folder of other implementations' checkouts.")
-_POPULATIONS = flags.DEFINE_list("populations", ["1"], "Sizes of populations to time.")
+_POPULATIONS = define_counts("populations", ["1"], "Sizes of populations to time.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 5_000, "Updates in a timing, of all members together.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")

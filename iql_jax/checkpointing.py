@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 
 from iql_jax import hosts
 from iql_jax.console import say
-from iql_jax.errors import UserError
+from iql_jax.errors import UserError, is_out_of_memory
+from iql_jax.interrupts import signals_deferred
 
 State = TypeVar("State")
 
@@ -70,7 +71,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         try:
-            with _quiet():
+            # A second Ctrl-C stops at once, but not in here: Orbax ends in a mess.
+            with _quiet(), signals_deferred():
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
@@ -118,7 +120,7 @@ class Checkpoints:
             raise UserError(
                 f"none of the checkpoints in {self._folder} can be read "
                 f"({next(iter(unreadable.values()))}); use the versions that config.json names, or "
-                "delete the run's folder to start it again"
+                "start again in another folder"
             )
         return None
 
@@ -134,6 +136,8 @@ class Checkpoints:
             )
         # Orbax and TensorStore raise whatever the damage makes them raise.
         except Exception as error:
+            if is_out_of_memory(error):  # No damage: the same command may do better later.
+                raise
             return " ".join(str(error).split())[:200]
         return restored.state, restored.progress
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags, logging
 
 from iql_jax import config
-from iql_jax.errors import UserError
+from iql_jax.errors import UserError, is_out_of_memory
 from iql_jax.interrupts import Interrupted
 
 Returned = TypeVar("Returned")
@@ -108,10 +108,7 @@ def explain(error: BaseException, resume: str) -> tuple[int, str] | None:
         # A path that cannot be written, a full disk: the system's own words say it.
         case OSError() if error.strerror is not None:
             return 1, error.strerror + (f": {error.filename}" if error.filename else "")
-        # Of the host, or of a device: XLA's error is a RuntimeError that begins with its code.
-        case RuntimeError() if "RESOURCE_EXHAUSTED" not in str(error):
-            return None
-        case MemoryError() | RuntimeError():
+        case _ if is_out_of_memory(error):
             reason = str(error).strip().partition("\n")[0]
             return 1, (
                 f"out of memory{reason and f' ({reason})'}; train fewer members at once "

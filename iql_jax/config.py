@@ -131,7 +131,9 @@ class FinetuneConfig(Config):
     def num_updates(self) -> int:
         """The updates of both phases; of an offline run that took the first one's place, none."""
         offline = 0 if self.offline_run else self.num_pretraining_steps
-        return offline + (self.max_steps - self.start_steps) * self.updates_per_step
+        # Environments step together: the last steps without updates may be a part of such a step.
+        idle_steps = self.start_steps // self.num_envs * self.num_envs
+        return offline + (self.max_steps - idle_steps) * self.updates_per_step
 
     @property
     def num_offline(self) -> int | None:

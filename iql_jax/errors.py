@@ -14,5 +14,10 @@ class NoEnvironment(UserError):
     """An environment that cannot be had or run, though what is computed without it may well."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host's memory ran out, or a device's: XLA's error begins with its code."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 class Diverged(UserError):
     """Training has come to numbers that are not finite: no state to go on from."""

@@ -41,6 +41,8 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
             "it needs --coordinator, --num_processes and --process_id, and all the processes"
         ) from error
+    # They connect at the first exchange, which must not find one of them busy: it waits for 30 s.
+    barrier("all are here")
     console.mute(not is_writer())
 
 
@@ -54,7 +56,7 @@ def writer_first() -> Iterator[None]:
     """A part of the program that the others begin when the writer has finished it.
 
     Raises:
-        UserError: On all, if it is raised on any of them.
+        UserError: On all, if anything is raised on any of them.
     """
     if not is_writer():
         _check_others()
@@ -69,12 +71,16 @@ def all_or_none() -> Iterator[None]:
     """A part of the program that all get through, or none: who did would wait for who did not.
 
     Raises:
-        UserError: On all, if it is raised on any of them.
+        UserError: On all the others, if anything is raised on one of them.
     """
     try:
         yield
-    except UserError as error:
-        exchange(str(error))
+    # Whatever it is: the others wait. (A full disk is the system's own error.)
+    except Exception as error:
+        is_told = isinstance(error, UserError)
+        exchange(
+            str(error) if is_told else f"another process failed: {type(error).__name__}: {error}"
+        )
         raise
     _check_others()
 

@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM as a request to stop at the next safe point."""
 
+import contextlib
 import functools
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,6 +26,23 @@ class Interrupted(Exception):
         """Pickle, with the argument that is a keyword: a worker's comes to its driver."""
         make = functools.partial(type(self), resumable=self.resumable)
         return make, (self.signum, str(self))
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block has ended."""
+    arrived: list[int] = []
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Only it gets the exceptions.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            previous[signum] = signal.signal(signum, lambda number, _: arrived.append(number))
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+        for number in arrived:
+            signal.raise_signal(number)
 
 
 class StopRequest:

@@ -153,7 +153,11 @@ class _Session(Generic[State]):
                 self._save_if_due(state)
                 stop.check()
                 current = self._loop.phase_of(self._progress.step)
-                self._enter(None if current is None else current[0], state)
+                try:
+                    self._enter(None if current is None else current[0], state)
+                except UserError:
+                    stop.check()  # A signal to the whole process group ends the workers first.
+                    raise
                 if current is None:
                     return state
                 stop.check()  # Compiling takes seconds.

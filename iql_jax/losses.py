@@ -1,8 +1,9 @@
 """The equations of Implicit Q-Learning: arrays in, arrays out.
 
 Equation numbers are those of Kostrikov et al., "Offline Reinforcement Learning with Implicit
-Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every loss has one number for each sample, and
-``masked_mean`` averages. Arrays of unequal shapes are refused: nothing broadcasts silently.
+Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every loss has one number for each sample; who
+calls it averages, with ``masked_mean`` where some samples do not count. Arrays of unequal shapes
+are refused, and so are arrays in the place of scalars: nothing broadcasts silently.
 """
 
 import chex
@@ -51,6 +52,7 @@ def td_targets(rewards: Array, masks: Array, next_values: Array, discount: Array
     """One-step targets ``r + discount * mask * V(s')`` of equation 6; all arrays [B]."""
     chex.assert_rank([rewards, masks, next_values], 1)
     chex.assert_equal_shape([rewards, masks, next_values])
+    chex.assert_rank(discount, 0)
     return rewards + discount * masks * next_values
 
 
@@ -107,7 +109,7 @@ def advantage_weights(
             implementation: an inverse temperature. At 0 all weights are 1, which clones behaviour.
         max_weight: Upper clip of a weight; 100 in the paper.
     """
-    chex.assert_rank(advantages, 1)
+    chex.assert_rank([advantages, temperature, max_weight], [1, 0, 0])
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
 
 
@@ -135,7 +137,7 @@ def ddpgbc_loss(q_values: Array, log_probs: Array, alpha: Array | float) -> Arra
     Returns:
         [B]. No gradient flows through the mean.
     """
-    chex.assert_rank([q_values, log_probs], 1)
+    chex.assert_rank([q_values, log_probs, alpha], [1, 1, 0])
     chex.assert_equal_shape([q_values, log_probs])
     scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q_values))) + 1e-6
     return -q_values / scale - alpha * log_probs

@@ -26,10 +26,21 @@ def read_table(path: Path) -> list[Row]:
     """The complete rows of a CSV table with numbers as floats and empty cells as None."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        # A row that a kill cut short lacks columns: DictReader fills them with None.
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    rows = list(csv.DictReader(_whole_lines(path)))
     return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a table that have all their columns and their end; of a torn head none."""
+    lines = path.read_text().splitlines(keepends=True)
+    if not lines or not lines[0].endswith("\n"):
+        return []
+    commas = lines[0].count(",")
+
+    def is_whole(line: str) -> bool:
+        return line.endswith("\n") and line.count(",") == commas and line.split(",")[0].isdigit()
+
+    return [lines[0], *filter(is_whole, lines[1:])]
 
 
 class Table:
@@ -62,21 +73,12 @@ class Table:
 
     def _keep_until(self, last_step: int) -> None:
         """Rewrite the file without later or torn rows; kept rows keep their very text."""
-        lines = self._path.read_text().splitlines(keepends=True)
-        if not lines or not lines[0].endswith("\n"):
-            self._path.unlink()
-            return
-        columns = lines[0].strip().split(",")
-        complete = [
-            line
-            for line in lines[1:]
-            if line.endswith("\n") and line.count(",") == len(columns) - 1
-        ]
-        kept = [line for line in complete if int(line.split(",")[0]) <= last_step]
+        lines = _whole_lines(self._path)
+        kept = [line for line in lines[1:] if int(line.split(",")[0]) <= last_step]
         if not kept:
             self._path.unlink()
             return
-        self._columns = columns
+        self._columns = lines[0].strip().split(",")
         with atomic_path(self._path) as partial:
             partial.write_text("".join([lines[0], *kept]))
 
@@ -92,7 +94,6 @@ class TensorBoard:
         """Open a new file; TensorBoard forgets what older ones have after ``last_step``."""
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        self._write(Event(file_version="brain.Event:2"), 0)
         purge = SessionLog(status=SessionLog.START)
         self._write(Event(session_log=purge), last_step + 1)
 

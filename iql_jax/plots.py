@@ -87,7 +87,7 @@ def learning_curve(
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=10)
     axes.margins(x=0.03, y=0.12)
     axes.set_xlim(left=0)
-    if boundary is not None:
+    if boundary:  # At 0 there is no phase before it.
         mark_boundary(axes, boundary)
     tidy(axes)
     save(figure, path)

@@ -261,12 +261,13 @@ class _Training(Extra):
             if i in self._failures:
                 continue
             self._save_member(i, packed, progress)
+            with hosts.all_or_none():
+                if hosts.is_writer():
+                    state = self._placement.member(packed, i)
+                    report.finish(run, state, progress, policy_paths=paths[i] if paths else None)
+        with hosts.all_or_none():
             if hosts.is_writer():
-                state = self._placement.member(packed, i)
-                report.finish(run, state, progress, policy_paths=paths[i] if paths else None)
-        if hosts.is_writer():
-            self._summarize(progress)
-        hosts.barrier("the population is finished")
+                self._summarize(progress)
 
     def _shown_paths(self, states: IQLState, step: int, stop: StopRequest) -> list[Any] | None:
         """Each member's paths in its maze, where there is one."""
@@ -333,10 +334,11 @@ class _MembersLog:
 
     def write(self, table: str, step: int, values: Values) -> None:
         """Log a row, of lists with an entry for each member and of what they share."""
-        for i, log in enumerate(self._logs):
-            if i not in self._skipped:
-                own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
-                log.write(table, step, own)
+        with hosts.all_or_none():
+            for i, log in enumerate(self._logs):
+                if i not in self._skipped:
+                    own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
+                    log.write(table, step, own)
 
     def close(self) -> None:
         """Finish all writers."""

@@ -86,7 +86,7 @@ def _check(task: Any) -> None:
     try:
         ray.get(task)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError | Interrupted):
+        if isinstance(error.cause, UserError | Interrupted | OSError | MemoryError):
             raise error.cause from None
         raise
     # Out of memory, a node gone, a worker that dies again and again: Ray's own words say it.

@@ -27,6 +27,10 @@ FREE_ON_RESUME = (
     "wandb_project",
 )
 
+# Free to change on resume as well, and recorded: memory may run out where the replay buffer is
+# made, hours into a run. A smaller one forgets the oldest experience sooner.
+FREE_FOR_MEMORY = ("replay_buffer_size",)
+
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -126,7 +130,7 @@ class RunFolder(LockedFolder):
         changed = [
             f"{key} {before.get(key)!r} -> {now.get(key)!r}"
             for key in sorted({**before, **now})
-            if key not in FREE_ON_RESUME and before.get(key) != now.get(key)
+            if key not in (*FREE_ON_RESUME, *FREE_FOR_MEMORY) and before.get(key) != now.get(key)
         ]
         if changed:
             raise UserError(
@@ -160,6 +164,11 @@ class RunFolder(LockedFolder):
             return
         before = read_record(self.path)
         check_same_data(self.path, before, dataset)
+        for key in FREE_FOR_MEMORY:
+            if before["config"].get(key) != config.get(key):
+                say(f"from here on with {key} {config[key]:,}; it was {before['config'][key]:,}")
+                before["config"][key] = config[key]
+                write_json(self.path / "config.json", before)
         changed = [
             f"{name} {before['versions'].get(name)} -> {version}"
             for name, version in record["versions"].items()

@@ -95,6 +95,7 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
     """
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
     members: dict[str, Member] = {}
+    names: dict[Config, str] = {}
     for overrides in sweep:
         for key in overrides:
             if key in _NOT_SWEPT:
@@ -104,9 +105,12 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
             own: Config = from_mapping({**base, **overrides, "seed": seed})
             different = {key: getattr(own, key) for key in overrides if key != "seed"}
             member = Member(_name({**different, "seed": seed}), own, {**different, "seed": seed})
+            if own in names:  # They would pass for two seeds.
+                both = " and ".join(dict.fromkeys((names[own], member.name)))
+                raise UserError(f"two members of the sweep are the same: {both}")
             if member.name in members:
-                raise UserError(f"two members of the sweep are the same: {member.name}")
-            members[member.name] = member
+                raise UserError(f"two members of the sweep would have one folder, {member.name}")
+            members[member.name], names[own] = member, member.name
     if not members:
         raise UserError("the sweep has no members: get_sweep() returned nothing")
     return list(members.values())

@@ -6,7 +6,6 @@ one before. Rewards are the environment's own, before any transform.
 """
 
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,7 +91,7 @@ class TransitionLog:
             try:
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                     transitions = Transitions(**{field: arrays[field] for field in _FIELDS})
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except Exception as error:  # Damage shows as almost any.
                 raise UserError(
                     f"{path} cannot be read ({error}): it is damaged; start the run again in "
                     "another folder"

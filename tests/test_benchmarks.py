@@ -274,7 +274,7 @@ def write_metrics(command, name, folder):
     lines = ["step,updates_per_second,env_steps_per_second"]
     lines += [f"0,{rate}," for rate in ROWS["updates"]]
     lines += [f"0,{rate},{rate}" for rate in ROWS["steps"]]
-    (Path(sys.argv[1]) / "metrics.csv").write_text("\\n".join(lines))
+    (Path(sys.argv[1]) / "metrics.csv").write_text("\\n".join([*lines, ""]))
 
 
 commands.output_of = write_metrics
@@ -295,6 +295,14 @@ def test_an_online_phase_is_timed_without_the_first_rows_of_its_phases(tmp_path)
     # A fifth of 100 steps, rounded up to a multiple of 8; six of them in each phase.
     assert printed[0] == "8 24 144"
     assert [float(rate) for rate in printed[1].split()] == pytest.approx([24, 8])
+
+
+@pytest.mark.parametrize("words", ["0", "x", "1,,2", "-1"])
+def test_counts_are_positive_numbers(words):
+    command = [sys.executable, "benchmarks/finetune_speed.py", f"--num_envs={words}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "--num_envs are positive numbers with commas between them" in ended.stderr
 
 
 def test_a_command_that_fails_ends_the_benchmark(capsys):

@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, of another run's shape, read by others, or without room."""
 
 import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from toy_loop import Crash, Toy, assert_same_run
 
+from iql_jax import cli
 from iql_jax.checkpointing import Checkpoints
 from iql_jax.errors import UserError
 
@@ -32,6 +35,24 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
     said = capsys.readouterr().err
     assert f"checkpoint {saved[-1]} cannot be read" in said
     assert f"resuming {tmp_path} at update {int(saved[-2].name):,}" in said
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
+def test_no_memory_is_no_damage(tmp_path, monkeypatch, uninterrupted):
+    with pytest.raises(Crash):
+        Toy(tmp_path, fail_at=12).loop.run()
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+
+    def full(self, *args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", full)
+        with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as said:
+            cli.guard(Toy(tmp_path).loop.run)
+    assert said.getvalue().startswith("out of memory (RESOURCE_EXHAUSTED: ")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+    state, _ = Toy(tmp_path).loop.run()
     assert_same_run(tmp_path, state, uninterrupted)
 
 

@@ -207,6 +207,13 @@ class TestCollect:
         size = (made / "data" / "main_data.hdf5").stat().st_size
         assert size <= STEPS * antmaze._FILE_BYTES
 
+    def test_it_holds_where_episodes_are_short(self, datasets_folder):
+        short = catalog.make(
+            "iql/antmaze/umaze-diverse-v0", steps=STEPS, progress=False, score_episodes=1
+        )
+        size = (short / "data" / "main_data.hdf5").stat().st_size
+        assert size <= STEPS * antmaze._FILE_BYTES
+
     def test_the_check_finds_no_defect(self, made):
         findings = check_dataset(made, progress=False)
         assert [finding for finding in findings if finding.level == "defect"] == []

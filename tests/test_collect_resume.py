@@ -318,6 +318,56 @@ def test_a_dataset_that_is_a_link_is_replaced_and_what_it_leads_to_left(root, un
     assert _hidden(root) == []
 
 
+def test_a_relative_link_is_put_back_where_the_replacement_fails(root, monkeypatch):
+    MAKE(steps=300).rename(root.parent / "elsewhere")
+    (root / ID).symlink_to("../../../elsewhere")
+    move = os.replace
+
+    def fail(source, target):
+        if Path(source).name == "new":
+            raise PermissionError(errno.EACCES, "not allowed")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError, match="cannot be moved"):
+        MAKE(force=True)
+    assert (root / ID).is_symlink()
+    assert minari.load_dataset(ID).total_steps == 300
+
+
+def test_what_another_process_has_just_made_is_not_made_again(root, monkeypatch):
+    plan = pointmaze.plan
+
+    def beaten(*args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(pointmaze, "plan", plan)
+            MAKE(steps=300)
+        return plan(*args, **kwargs)
+
+    monkeypatch.setattr(pointmaze, "plan", beaten)
+    MAKE()
+    assert minari.load_dataset(ID).total_steps == 300
+    assert _hidden(root) == []
+
+
+SCRIPT = """
+from iql_jax.collect import catalog, pointmaze
+catalog.make("iql/pointmaze/umaze-v0", 200_000, progress=False)
+"""
+
+
+def test_a_script_that_its_own_workers_begin_anew_says_what_is_wrong(root, tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT)
+    ended = subprocess.run(
+        [sys.executable, str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert "below `if __name__ == '__main__':`" in ended.stderr
+    assert "a worker process ended without a result; what it said is above" in ended.stderr
+    assert _hidden(root) == []
+
+
 def test_a_replacement_that_fails_leaves_the_dataset_where_it_was(root, monkeypatch):
     before = _contents(MAKE(steps=300))
     move = os.replace

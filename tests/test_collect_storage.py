@@ -60,6 +60,12 @@ class TestStorage:
             catalog.make(ID, steps=400, progress=False, force=True, score_episodes=1)
         assert minari.load_dataset(ID).total_steps == 300
 
+    def test_another_disk_that_is_full_is_not_taken_for_this_one(self, tmp_path):
+        elsewhere = str(tmp_path / "elsewhere" / "point.xml")
+        with pytest.raises(OSError, match="No space left") as caught, self._new():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), elsewhere)
+        assert caught.value.filename == elsewhere
+
     def test_a_folder_of_other_datasets_is_left_alone(self, data_folders):
         with self._new("test/it-v0/inner-v0"):
             pass

@@ -36,7 +36,7 @@ class TestWorkers:
 
     def test_a_killed_process_is_said(self):
         with (
-            pytest.raises(UserError, match="process was killed"),
+            pytest.raises(UserError, match="process ended without a result"),
             workers.run_in_order(_die, range(4), 2) as results,
         ):
             list(results)

@@ -257,3 +257,20 @@ def test_the_choices_are_those_of_the_learner():
 def test_fine_tuning_has_no_next_actions(objective):
     with pytest.raises(UserError, match="use 'iql' or 'q_learning'"):
         from_mapping({"dataset": "a/b-v0", "objective": objective}, FinetuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "start_steps", "expected"),
+    [(1, 0, 100 + 24), (1, 5, 100 + 14), (3, 5, 100 + 18), (3, 6, 100 + 12)],
+)
+def test_fine_tuning_counts_its_updates(num_envs, start_steps, expected):
+    config = FinetuneConfig(
+        dataset="a/b-v0",
+        num_pretraining_steps=100,
+        max_steps=12,
+        eval_interval=12,
+        updates_per_step=2,
+        num_envs=num_envs,
+        start_steps=start_steps,
+    )
+    assert config.num_updates == expected

@@ -76,13 +76,16 @@ def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_pa
     assert not np.array_equal(*(jax.random.key_data(state.key) for state in (begun, theirs)))
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("starts_from", ["its own offline phase", "an offline run"])
-def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from):
+def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from, num_envs):
     given = {"offline_run": str(offline)} if starts_from == "an offline run" else {}
-    config = config_of(opt_decay_schedule="cosine", updates_per_step=2, start_steps=6, **given)
+    given |= {"num_envs": num_envs, "updates_per_step": 2, "start_steps": 6}
+    config = config_of(opt_decay_schedule="cosine", **given)
     train_finetune(config, tmp_path)
     ended = saved(tmp_path)[0]
-    expected = 2 * (config.max_steps - 6) + (0 if given else BOUNDARY)
+    idle = 6 if num_envs == 1 else 4  # Of four environments' second step the half is too late.
+    expected = 2 * (config.max_steps - idle) + (0 if starts_from == "an offline run" else BOUNDARY)
     assert int(ended.step) == float(ended.hyperparameters.actor_decay_steps) == expected
 
 

@@ -1,5 +1,6 @@
 """Fine-tuning runs that are stopped, killed, or meet a failure: what is saved, how they go on."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -25,13 +26,15 @@ from finetune_runs import (
 )
 
 from configs import pointmaze_finetune
-from iql_jax import interaction
+from iql_jax import interaction, replay_buffer
 from iql_jax.config import FinetuneConfig, from_mapping
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
 from iql_jax.finetune import train_finetune
 from iql_jax.interrupts import Interrupted
 from iql_jax.metrics import read_table
+from iql_jax.online import Online
+from iql_jax.run_folder import read_record
 from iql_jax.transition_log import TransitionLog
 
 pytestmark = pytest.mark.usefixtures("finetune_data", "no_pictures")
@@ -152,6 +155,39 @@ def test_an_environment_that_fails_stops_the_run_with_its_state_saved(
         assert not (tmp_path / "summary.json").exists()
     summary = train_finetune(config_of(), tmp_path)
     assert_nothing_is_lost(tmp_path, phases[-1], summary)
+
+
+def test_where_memory_runs_out_for_the_buffer_a_smaller_one_goes_on(tmp_path, monkeypatch, phases):
+    def full(*args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay_buffer, "init", full)
+        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+            train_finetune(config_of(), tmp_path)
+    assert saved(tmp_path)[1]["step"] == BOUNDARY
+    summary = train_finetune(config_of(replay_buffer_size=620), tmp_path)
+    assert (summary["updates"], summary["env_steps"]) == (180, 120)
+    assert_same_rows(buffer_of(phases[-1]), rebuilt(phases[-1], tmp_path, 620))
+    assert read_record(tmp_path)["config"]["replay_buffer_size"] == 620
+
+
+def test_a_signal_to_all_processes_while_the_phase_begins_is_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(interaction, "available_cores", lambda: 2)
+    fill = Online._fill_buffer
+
+    def filling(self):
+        buffer = fill(self)
+        for process in self.interaction._envs._vector.processes:
+            os.kill(process.pid, signal.SIGTERM)
+            process.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return buffer
+
+    monkeypatch.setattr(Online, "_fill_buffer", filling)
+    with pytest.raises(Interrupted) as caught:
+        train_finetune(config_of(num_envs=2), tmp_path)
+    assert (caught.value.signum, caught.value.resumable) == (signal.SIGTERM, True)
 
 
 def test_a_diverging_run_stops_and_says_where(tmp_path):

@@ -1,10 +1,12 @@
 """The training loop on a toy state: what happens when, and that interruptions leave no trace."""
 
+import os
 import pickle
 import signal
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from toy_loop import Crash, Toy, assert_same_run, rows
 
@@ -116,6 +118,38 @@ def test_a_policy_that_diverged_is_saved_for_diagnosis_alone(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["900"]
 
 
+def test_a_second_signal_stops_at_once(tmp_path):
+    toy = Toy(tmp_path)
+
+    def interrupted_twice(state, num_updates):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second went by")
+
+    toy.advance = interrupted_twice
+    with pytest.raises(KeyboardInterrupt):
+        toy.loop.run()
+
+
+def test_a_second_signal_waits_for_a_save_to_end(tmp_path, monkeypatch, uninterrupted):
+    save = ocp.CheckpointManager.save
+
+    def interrupted(self, *args, **kwargs):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return save(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Toy(tmp_path).loop.run()
+    (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    resumed = Toy(tmp_path)
+    state, _ = resumed.loop.run()
+    assert sum(resumed.made) == 5_300 - step
+    assert_same_run(tmp_path, state, uninterrupted)
+
+
 def test_an_interruption_can_be_sent_to_another_process():
     sent = pickle.loads(pickle.dumps(Interrupted(15, "stopped; saved", resumable=True)))
     assert (sent.signum, str(sent), sent.resumable) == (15, "stopped; saved", True)
@@ -138,6 +172,7 @@ def test_a_finished_run_does_nothing_more(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     toy = Toy(tmp_path)
+
     advance = toy.advance
 
     def broken(state, num_updates):

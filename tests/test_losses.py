@@ -100,6 +100,10 @@ def test_actor_loss_has_no_gradient_through_its_weights():
         (losses.critic_loss, (jnp.zeros((2, 3)), jnp.zeros(1))),
         (losses.critic_loss, (jnp.zeros(3), jnp.zeros(3))),
         (losses.actor_loss, (jnp.zeros(3), jnp.zeros((3, 3)))),
+        (losses.td_targets, (jnp.zeros(3), jnp.zeros(3), jnp.zeros(3), jnp.zeros((3, 1)))),
+        (losses.advantage_weights, (jnp.zeros(3), jnp.zeros((3, 1)), 100.0)),
+        (losses.advantage_weights, (jnp.zeros(3), 1.0, jnp.zeros((3, 1)))),
+        (losses.ddpgbc_loss, (jnp.zeros(3), jnp.zeros(3), jnp.zeros((3, 1)))),
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(function, arguments):

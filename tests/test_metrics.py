@@ -32,6 +32,25 @@ def test_reopening_forgets_later_and_torn_rows(tmp_path):
     assert path.read_text() == "".join(kept) + "30,0.5\n"
 
 
+@pytest.mark.parametrize(
+    ("torn", "kept"),
+    [
+        ("update,loss\n10,1.5\n20,2.5", 1),  # As long as the whole row, or not: nobody knows.
+        ("update,loss\n10,1.5\n\0\0\0,\n", 1),  # As a power cut may leave it.
+        ("update,loss\n10,1.5\n20.0,2.5\n30,3.5\n", 2),
+        ("update,lo", 0),
+        ("", 0),
+    ],
+)
+def test_only_whole_rows_are_read_and_kept(tmp_path, torn, kept):
+    path = tmp_path / "t.csv"
+    path.write_text(torn)
+    rows = read_table(path)
+    assert [row["update"] for row in rows] == [10.0, 30.0][:kept]
+    Table(path, 100)
+    assert read_table(path) == rows
+
+
 def test_reopening_before_the_first_row_starts_again(tmp_path):
     Table(tmp_path / "t.csv", 0).append(10, {"loss": 1.0})
     table = Table(tmp_path / "t.csv", 5)

@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import exhibit
 import extrapolation
 import figure1
 import figure2
@@ -20,6 +21,12 @@ SCRIPTS = {
     "lucky_sample": lucky_sample,
     "extrapolation": extrapolation,
 }
+
+
+def test_what_is_no_number_is_shown_as_such():
+    shown = [exhibit._shown(value) for value in (math.nan, -1e-9, 0.12345, 3)]
+    assert shown == ["nan", "0.0000", "0.1235", "3"]
+
 
 # What needs no training: the columns, and the rows where only some are exact.
 EXACT = {

@@ -104,6 +104,14 @@ def test_the_boundary_between_two_phases_is_marked(figures, tmp_path):
     assert all(words[side].xy[0] == 2000 for side in ("offline updates", "environment steps"))
 
 
+def test_without_a_phase_before_it_there_is_no_boundary_to_mark(figures, tmp_path):
+    rows = [{"step": step, "score": 1.0} for step in (0, 1000)]
+    plots.learning_curve(tmp_path / "x.png", rows, "success (%)", "title", boundary=0)
+    (axes,) = figures[0].axes
+    assert axes.get_xlabel() == "steps"
+    assert [text.get_text() for text in axes.texts] == ["1.0"]
+
+
 def test_without_a_boundary_steps_are_updates(figures, tmp_path):
     plots.learning_curve(tmp_path / "x.png", [row(10, 1.0)], "score", "title")
     (axes,) = figures[0].axes

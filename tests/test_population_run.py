@@ -461,6 +461,16 @@ def test_of_processes_none_waits_for_one_that_fails(finished, tmp_path):
         assert "another process is training in" in text.splitlines()[-1]
 
 
+def test_of_processes_none_waits_for_one_that_the_system_refuses(tmp_path):
+    """The writer cannot replace its record, which is a folder that holds something."""
+    (tmp_path / "population.json").write_text('{"populations": []}')
+    (tmp_path / NAMES[0] / ".config.partial.json" / "in the way").mkdir(parents=True)
+    codes, said = ended(start_processes(tmp_path, 1))
+    assert codes == [1, 1], said
+    assert "Is a directory" in said[0].splitlines()[-1]
+    assert "another process failed: IsADirectoryError" in said[1].splitlines()[-1]
+
+
 def test_of_processes_none_waits_for_one_without_its_environment(tmp_path):
     """Of one member, the second process evaluates, and the first has nothing to build."""
     write_dataset("test/nowhere-v0", coded_episodes(), box(4))

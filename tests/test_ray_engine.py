@@ -1,6 +1,7 @@
 """Populations as tasks of a local Ray, one of whose workers is killed."""
 
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -151,6 +152,14 @@ def test_other_errors_of_ray_are_one_line(train_with):
     with pytest.raises(UserError, match=r"OutOfMemoryError: Task was killed\), after") as caught:
         train_with(FakeRay(error))
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_system_refused_a_task_is_raised_as_it_is(train_with):
+    error = FakeRay.exceptions.RayTaskError()
+    error.cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_with(FakeRay(error))
+    assert caught.value is error.cause
 
 
 def test_a_task_that_was_stopped_stops_the_command(train_with):

@@ -82,7 +82,9 @@ def test_numbers_may_be_numpys():
         ([{"progress": False}], "config.progress is of the whole command"),
         ([{"eval_envs": 3}], "config.eval_envs is of the whole command"),
         ([{"num_envs": 4}], "config key 'num_envs' is one of fine-tuning"),
-        ([{"seed": 5}, {"seed": 5}], "two members of the sweep are the same: seed_5"),
+        ([{"seed": 5}, {"seed": 5}], r"two members of the sweep are the same: seed_5$"),
+        ([{}, {"expectile": 0.7}], "the same: seed_5 and expectile_0.7-seed_5"),
+        ([{"dataset": "a/b-v0"}, {"dataset": "a-b-v0"}], "would have one folder, dataset_a-b-v0"),
         ([], "no members"),
     ],
 )

@@ -163,7 +163,16 @@ def leave_out_the_rewards(path):
         np.savez(file, **kept)
 
 
-@pytest.mark.parametrize("damage", [halve, empty, scribble, flip, leave_out_the_rewards])
+def name_an_unknown_compression(path):
+    content = bytearray(path.read_bytes())
+    content[8] = content[content.find(b"PK\x01\x02") + 10] = 99
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [halve, empty, scribble, flip, leave_out_the_rewards, name_an_unknown_compression],
+)
 def test_a_damaged_file_is_one_clear_line(tmp_path, damage):
     log = write(tmp_path, 3, 400)
     path = tmp_path / names(tmp_path)[1]

@@ -60,4 +60,4 @@ def publish(out: Path, name: str, figure: Figure, rows: Sequence[Row]) -> None:
 def _shown(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    return f"{value if abs(value) >= 5e-5 else 0.0:.4f}"  # No -0.0000.
+    return f"{0.0 if abs(value) < 5e-5 else value:.4f}"  # No -0.0000.

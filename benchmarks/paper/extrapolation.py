@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 import exhibit
 from iql_jax import cli, plots
+from iql_jax.errors import UserError
 from iql_jax.learner import create_state, update_n
 from iql_jax.types import Transitions
 
@@ -126,6 +127,8 @@ def draw(axes: Axes, histories: dict[str, History], best: float) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train each, compare, draw."""
     options = exhibit.parser(__doc__, UPDATES).parse_args(arguments)
+    if options.updates < 1 or options.updates % INTERVAL:
+        raise UserError(f"--updates must be a multiple of {INTERVAL}, not {options.updates}")
     transitions = dataset()
     best = optimal_mean(np.asarray(transitions.observations[:, 0], np.float64))
     histories = {method: learn(method, transitions, options.updates) for method in METHODS}

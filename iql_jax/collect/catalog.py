@@ -13,6 +13,7 @@ from typing import Any
 
 from iql_jax.errors import UserError
 from iql_jax.interrupts import StopRequest
+from iql_jax.processes import refuse_second_import
 
 UNTIL_THE_TIME_LIMIT = 1_000  # The longest of AntMaze's.
 
@@ -146,8 +147,12 @@ def make(
     if maker.steps is None and steps is not None:
         raise UserError(f"{dataset_id} has a size of its own; leave out the number of steps")
     steps = maker.steps if steps is None else steps
-    if (steps is not None and steps < 1) or seed < 0:
-        raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
+    if (steps is not None and steps < 1) or seed < 0 or score_episodes < 1:
+        raise UserError(
+            "steps and score_episodes must be at least 1 and the seed at least 0, not "
+            f"{steps}, {score_episodes}, {seed}"
+        )
+    refuse_second_import()
     with _stop_request() as stop:
         # Signals are noted from here on: an exception may get lost while these are imported.
         from minari.storage import get_dataset_path
@@ -160,11 +165,12 @@ def make(
             module = importlib.import_module(maker.module)
             stop.check()
             if steps is None:
-                module.make(dataset_id, seed=seed)
+                module.make(dataset_id, seed=seed, force=force)
             else:
                 collect(
                     module.plan(dataset_id, steps=steps, seed=seed, **maker.arguments),
                     progress=progress,
+                    force=force,
                     score_episodes=score_episodes,
                     check=stop.check,
                 )

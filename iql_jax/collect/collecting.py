@@ -20,7 +20,7 @@ from tqdm import tqdm
 from iql_jax.collect.parts import is_sound, read_part, write_part
 from iql_jax.collect.plan import Plan, Returns, ScoreRun
 from iql_jax.collect.reproducibility import code_digest, provenance
-from iql_jax.collect.storage import add_episodes, new_dataset
+from iql_jax.collect.storage import add_episodes, is_complete, new_dataset
 from iql_jax.collect.workers import never_stop, run_in_order
 from iql_jax.collect.workspace import open_workspace
 from iql_jax.console import say
@@ -33,11 +33,12 @@ def collect(
     plan: Plan[Any, Any],
     *,
     progress: bool = True,
+    force: bool = False,
     workers: int | None = None,
     score_episodes: int = 100,
     check: Callable[[], None] = never_stop,
 ) -> None:
-    """Make a dataset in Minari's local folder, in place of one of the same id.
+    """Make a dataset in Minari's local folder, unless it is there, or in its place.
 
     The content is a function of the plan and of the number of episodes for the reference scores,
     whatever the number of processes and however often the making was interrupted. What is finished
@@ -47,6 +48,7 @@ def collect(
     Args:
         plan: what to make.
         progress: whether to show progress bars.
+        force: whether one of the same id is replaced.
         workers: the number of processes; None takes all cores where the steps, those for the
             reference scores too, are worth their start.
         score_episodes: episodes to average over for each reference score, as Minari computes them.
@@ -63,6 +65,8 @@ def collect(
         workers = available_cores() if steps >= plan.steps_worth_processes else 1
     runs = _score_runs(plan, score_episodes)
     with open_workspace(plan.dataset_id, _digest(plan, runs)) as workspace:
+        if is_complete(plan.dataset_id) and not force:  # Another process has just made it.
+            return
         shards = [
             _Job(workspace.part("shard", i), plan.collect_shard, shard, plan.recording)
             for i, shard in enumerate(plan.shards)

@@ -3,11 +3,13 @@
 The mixture is the paper's. Of the random trajectories, few come near the goal.
 """
 
+import contextlib
+
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
 from iql_jax.collect.reproducibility import COLLECTING, provenance, randomness
-from iql_jax.collect.storage import BYTES_PER_ARRAY, add_episodes, new_dataset
+from iql_jax.collect.storage import BYTES_PER_ARRAY, add_episodes, is_complete, new_dataset
 from iql_jax.collect.workspace import open_workspace
 from iql_jax.discrete_umaze import (
     GOAL_REWARD,
@@ -27,12 +29,13 @@ RANDOM_EPISODES = 99
 _DISCOUNT = 0.99  # Of the optimal trajectory.
 
 
-def make(dataset_id: str, *, seed: int) -> None:
-    """Make the dataset in Minari's local folder, in place of one of the same id.
+def make(dataset_id: str, *, seed: int, force: bool) -> None:
+    """Make the dataset in Minari's local folder, unless it is there, or in its place.
 
     Args:
         dataset_id: the id to store it under.
         seed: all randomness follows from it.
+        force: whether one of the same id is replaced.
 
     Raises:
         UserError: as ``collecting.collect``.
@@ -40,17 +43,20 @@ def make(dataset_id: str, *, seed: int) -> None:
     episodes = trajectories(seed)
     steps = sum(len(episode.rewards) for episode in episodes)
     env = DiscreteUMaze()
-    with (
-        open_workspace(dataset_id, "whole") as workspace,
-        new_dataset(
-            dataset_id,
-            workspace.folder,
-            env_spec=environment_spec(),
-            observation_space=env.observation_space,
-            action_space=env.action_space,
-            expected_bytes=8 * steps * len(STATES) + 8 * len(episodes) * BYTES_PER_ARRAY,
-        ) as storage,
-    ):
+    with contextlib.ExitStack() as stack:
+        workspace = stack.enter_context(open_workspace(dataset_id, "whole"))
+        if is_complete(dataset_id) and not force:  # Another process has just made it.
+            return
+        storage = stack.enter_context(
+            new_dataset(
+                dataset_id,
+                workspace.folder,
+                env_spec=environment_spec(),
+                observation_space=env.observation_space,
+                action_space=env.action_space,
+                expected_bytes=8 * steps * len(STATES) + 8 * len(episodes) * BYTES_PER_ARRAY,
+            )
+        )
         add_episodes(storage, episodes)
         storage.update_metadata(
             {

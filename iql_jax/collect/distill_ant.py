@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from iql_jax import cli
 from iql_jax.collect.ant_controller import (
     ACTION_DIM,
     FEATURE_DIM,
@@ -29,6 +30,7 @@ from iql_jax.collect.ant_controller import (
 )
 from iql_jax.collect.ant_tasks import Ants, build_environment, build_planner
 from iql_jax.collect.antmaze import ACTION_NOISE
+from iql_jax.files import atomic_path
 
 WIDTH = 64
 TASKS = ("medium-play", "large-play")
@@ -170,10 +172,10 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    student = distil(AntController.load(options.teacher), options.seed)
-    with options.out.open("wb") as file:
-        student.write(file)
+    teacher = AntController.load(options.teacher)
+    with atomic_path(options.out) as partial, partial.open("wb") as file:  # Fails before the work.
+        distil(teacher, options.seed).write(file)
 
 
 if __name__ == "__main__":
-    main()
+    cli.guard(main)

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 import numpy.typing as npt
 
+from iql_jax import cli
 from iql_jax.collect.ant_controller import PACKAGED_CONTROLLER, AntController
 from iql_jax.collect.ant_tasks import (
     ACTION_DIM,
@@ -89,6 +90,8 @@ def main() -> None:
     parser.add_argument("--controller", type=pathlib.Path, default=PACKAGED_CONTROLLER)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.episodes < 1:
+        parser.error(f"--episodes must be at least 1, not {arguments.episodes}")
 
     controller = AntController.load(arguments.controller)
     print("route         path   arrived   median steps (90 %)   fallen   turned < 30 degrees")
@@ -102,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.guard(main)

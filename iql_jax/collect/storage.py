@@ -164,13 +164,19 @@ def no_room_as_user_error(size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        # (A temporary file of an environment's may be on another disk.)
+        elsewhere = error.filename and not _is_below(error.filename, get_dataset_path())
+        if error.errno not in _FULL or elsewhere:
             raise
         megabytes = math.ceil(size / 1e6)
         raise UserError(
             f"no space left to make the dataset in {get_dataset_path()}: {megabytes:,} MB more "
             f"are needed ({error.strerror}); free some, or set MINARI_DATASETS_PATH to another disk"
         ) from error
+
+
+def _is_below(path: str, folder: pathlib.Path) -> bool:
+    return pathlib.Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def _put_in_place(dataset_id: str, made: pathlib.Path, replaced: pathlib.Path) -> None:

@@ -228,7 +228,8 @@ class Recorder(BaseCallback):
         if self.num_timesteps >= self._next_evaluation:
             self._next_evaluation += self._evaluate_every
             self._evaluate()
-            # Together: a resumed training then has the evaluations of its own steps.
+            # Together, so that a resumed training has the evaluations of its own steps. (After a
+            # kill between the two it evaluates them again: the table has such a row twice.)
             save_snapshot(self.model, self._workdir / "snapshot.npz")
         return True
 

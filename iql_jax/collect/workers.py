@@ -15,6 +15,7 @@ from multiprocessing import connection
 from typing import TypeVar
 
 from iql_jax.errors import UserError
+from iql_jax.interrupts import signals_deferred
 from iql_jax.processes import start_method
 
 Task = TypeVar("Task")
@@ -69,7 +70,10 @@ def run_in_order(
         yield _results(futures, check)
     except BrokenProcessPool as error:
         check()  # A signal to the whole group of processes kills them.
-        raise UserError("a worker process was killed; was there too little memory?") from error
+        raise UserError(
+            "a worker process ended without a result; what it said is above, and if it said "
+            "nothing it was killed: was there too little memory?"
+        ) from error
     finally:
         if not all(future.done() for future in futures):
             for process in set(multiprocessing.active_children()) - others:
@@ -99,20 +103,12 @@ def _interrupts_deferred() -> Iterator[None]:
     A terminal sends Ctrl-C to all processes; those started in the block inherit that it is blocked.
     In this one, an exception halfway through a start would leave a process that nobody knows.
     """
-    arrived: list[int] = []
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # Only it gets the exceptions.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, lambda number, _: arrived.append(number))
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
+    with signals_deferred():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _start_worker() -> None:

@@ -101,7 +101,7 @@ def put_back(replaced: pathlib.Path, final: pathlib.Path) -> None:
 
     So it is where a process was killed, or failed, between the two moves.
     """
-    if replaced.exists() and not final.exists():
+    if os.path.lexists(replaced) and not os.path.lexists(final):
         os.replace(replaced, final)
 
 
