@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
+
 
 def define_counts(name: str, default: list[str], help: str) -> "flags.FlagHolder[list[str]]":
     """Define a flag of positive whole numbers with commas between them, at least one."""

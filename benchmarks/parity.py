@@ -13,6 +13,7 @@ status is 1 if any error exceeds the tolerance of its step.
 import argparse
 import ast
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in parser.parse_args(arguments).files:
         try:
             comparisons = list(compare(path))
-        except Exception as error:  # Damage shows as almost any.
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             print(f"{path}: not a readable parity file: {error}", file=sys.stderr)
             return 2
         print(f"{path}\n{'step':>6}  {'group':<18}{'error':>10}{'tolerance':>11}")

@@ -27,7 +27,7 @@ from iql_jax.interrupts import signals_deferred
 from iql_jax.metrics import Row, read_table
 from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import FAILURE
-from iql_jax.run_folder import FREE_ON_RESUME
+from iql_jax.run_folder import FREE_FOR_MEMORY, FREE_ON_RESUME
 from iql_jax.sweep import Member
 
 flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.5
 _SHOW_SECONDS = 10.0  # Between looks at how far the runs are.
 _LOG_LINES = 15  # Of a failed run.
 _LOG_INTERVAL_TOGETHER = 10_000
-_CHANGES_NO_NUMBER = (*FREE_ON_RESUME, "log_interval")
+_MAY_DIFFER = (*FREE_ON_RESUME, *FREE_FOR_MEMORY, "log_interval")  # In a run that counts.
 
 METHODS: dict[str, dict[str, Any]] = {
     "IQL": {},
@@ -154,7 +154,7 @@ class Run:
         return all(
             ran_with.get(key) == setting
             for key, setting in wanted.items()
-            if key not in _CHANGES_NO_NUMBER
+            if key not in _MAY_DIFFER
         )
 
     def share_done(self) -> float:

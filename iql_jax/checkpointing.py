@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import shutil
 import sys
 import uuid
@@ -207,7 +208,7 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether an error of the system, Orbax or TensorStore means that no space is left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return "No space left on device" in str(error)
+    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 @contextlib.contextmanager

@@ -15,8 +15,10 @@ class NoEnvironment(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the host's memory ran out, or a device's: XLA's error begins with its code."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    """Whether the host's memory ran out, or a device's."""
+    # XLA's error begins with its code. (TensorStore has the same for a full disk, in a ValueError.)
+    is_xlas = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or is_xlas
 
 
 class Diverged(UserError):

@@ -20,7 +20,7 @@ from iql_jax.metrics import read_table
 from iql_jax.online import Online
 from iql_jax.phases import Progress
 from iql_jax.run import Run, initial_state, load_state, offline_phase, open_run
-from iql_jax.run_folder import check_same_data, read_record
+from iql_jax.run_folder import check_same_data, read_record, record_change
 from iql_jax.streams import Stream, stream_seed
 
 # Settings that decide what an agent is and what it was shown: a run that goes on from another's
@@ -52,6 +52,8 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         if offline_run is not None:
             state, boundary = _first_state(run, config, offline_run, state)
         with Online(config, run.dataset, workdir, boundary) as online:
+            if not (workdir / "summary.json").exists():
+                record_change(workdir, config.to_dict())
             phases = [online.phase()]
             if offline_run is None and boundary > 0:
                 phases.insert(0, offline_phase(run, boundary))

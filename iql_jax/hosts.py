@@ -35,14 +35,14 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             jax.distributed.initialize(coordinator, num_processes, process_id)
         else:
             jax.distributed.initialize()
+        # They connect at the first exchange, which waits for 30 s: not for one that is busy then.
+        barrier("all are here")
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
             "it needs --coordinator, --num_processes and --process_id, and all the processes"
         ) from error
-    # They connect at the first exchange, which must not find one of them busy: it waits for 30 s.
-    barrier("all are here")
     console.mute(not is_writer())
 
 
@@ -56,7 +56,7 @@ def writer_first() -> Iterator[None]:
     """A part of the program that the others begin when the writer has finished it.
 
     Raises:
-        UserError: On all, if anything is raised on any of them.
+        UserError: On all the others, if anything is raised on one of them.
     """
     if not is_writer():
         _check_others()

@@ -48,7 +48,8 @@ def signals_deferred() -> Iterator[None]:
 class StopRequest:
     """A context in which the first SIGINT or SIGTERM only raises a flag.
 
-    A second Ctrl-C stops at once: the handlers in force before are restored at the first.
+    A second Ctrl-C stops at once, or at the end of ``signals_deferred``: the handlers in force
+    before are restored at the first.
 
     Args:
         resumable: Whether everything is saved when it begins.

@@ -297,9 +297,10 @@ class _Training(Extra):
             checkpoints.save(progress.step, self._placement.member(packed, i), own.to_dict())
 
     def _write_failures(self) -> None:
-        if hosts.is_writer():
-            for i, failure in self._failures.items():
-                write_json(self._runs[i].folder / FAILURE, failure)
+        with hosts.all_or_none():
+            if hosts.is_writer():
+                for i, failure in self._failures.items():
+                    write_json(self._runs[i].folder / FAILURE, failure)
 
     def _summarize(self, progress: Progress) -> None:
         updates = progress.updates * len(self._runs)

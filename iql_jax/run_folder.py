@@ -164,11 +164,6 @@ class RunFolder(LockedFolder):
             return
         before = read_record(self.path)
         check_same_data(self.path, before, dataset)
-        for key in FREE_FOR_MEMORY:
-            if before["config"].get(key) != config.get(key):
-                say(f"from here on with {key} {config[key]:,}; it was {before['config'][key]:,}")
-                before["config"][key] = config[key]
-                write_json(self.path / "config.json", before)
         changed = [
             f"{name} {before['versions'].get(name)} -> {version}"
             for name, version in record["versions"].items()
@@ -197,6 +192,17 @@ def read_record(folder: Path) -> Record:
     if not isinstance(record, dict) or not keys <= set(record):
         raise UserError(f"{path} is not the record of a run; name another folder")
     return record
+
+
+def record_change(folder: Path, config: Record) -> None:
+    """Bring a run's record up to date with what of its settings is free to change for memory."""
+    record = read_record(folder)
+    for key in FREE_FOR_MEMORY:
+        before, now = record["config"].get(key), config[key]
+        if before != now:
+            say(f"from here on with {key} {now:,} (before: {before})")
+            record["config"][key] = now
+            write_json(folder / "config.json", record)
 
 
 def begun_on(dataset_id: str, folders: Iterable[Path]) -> str:

@@ -1,5 +1,6 @@
 """What benchmarks share: schedules of runs, pictures, and the timing of things."""
 
+import functools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from benchmark_runs import ROOT, a_run, rows, write_run
 
 import commands
+import counts
 import curves
 import medians
 import runs as bench
@@ -297,12 +299,16 @@ def test_an_online_phase_is_timed_without_the_first_rows_of_its_phases(tmp_path)
     assert [float(rate) for rate in printed[1].split()] == pytest.approx([24, 8])
 
 
-@pytest.mark.parametrize("words", ["0", "x", "1,,2", "-1"])
-def test_counts_are_positive_numbers(words):
-    command = [sys.executable, "benchmarks/finetune_speed.py", f"--num_envs={words}"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_counts_are_positive_numbers():
+    for words in (["0"], ["x"], ["1", "", "2"], ["-1"], []):
+        assert not counts._are_counts(words)
+    assert counts._are_counts(["1", "16"])
+    command = [sys.executable, "benchmarks/finetune_speed.py"]
+    run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = run([*command, "--num_envs=1,x"])
     assert ended.returncode == 2
     assert "--num_envs are positive numbers with commas between them" in ended.stderr
+    assert "--num_envs: Environments stepped at once" in run([*command, "--help"]).stdout
 
 
 def test_a_command_that_fails_ends_the_benchmark(capsys):

@@ -275,6 +275,7 @@ def test_actions_that_are_neither_vectors_nor_of_a_discrete_space(folder, file):
         '{"type": "Box", "shape": [1], "low": ["x"], "high": [1]}',
         '{"type": "Box", "shape": [1]}',
         '{"type": "Discrete"}',
+        '{"type": "Discrete", "n": Infinity}',
         "[3]",
         "{",
     ],

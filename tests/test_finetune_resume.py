@@ -170,6 +170,8 @@ def test_where_memory_runs_out_for_the_buffer_a_smaller_one_goes_on(tmp_path, mo
     assert (summary["updates"], summary["env_steps"]) == (180, 120)
     assert_same_rows(buffer_of(phases[-1]), rebuilt(phases[-1], tmp_path, 620))
     assert read_record(tmp_path)["config"]["replay_buffer_size"] == 620
+    train_finetune(config_of(replay_buffer_size=5_000), tmp_path)  # Nothing is left to do with it.
+    assert read_record(tmp_path)["config"]["replay_buffer_size"] == 620
 
 
 def test_a_signal_to_all_processes_while_the_phase_begins_is_a_stop(tmp_path, monkeypatch):

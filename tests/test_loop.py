@@ -172,7 +172,6 @@ def test_a_finished_run_does_nothing_more(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     toy = Toy(tmp_path)
-
     advance = toy.advance
 
     def broken(state, num_updates):

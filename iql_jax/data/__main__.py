@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         status = run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return status
     except BrokenPipeError:
         # The reader, such as `head`, has gone; what Python flushes at exit must go elsewhere.

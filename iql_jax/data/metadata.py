@@ -97,7 +97,7 @@ def action_space(metadata: dict[str, Any]) -> DiscreteActions | BoxActions | Non
             if not low.size == high.size == width:
                 raise ValueError(f"{low.size} and {high.size} bounds of {width} numbers")
             return BoxActions(low, high)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
             f"{name} has an action space that cannot be read ({reason}): {AGAIN}"
