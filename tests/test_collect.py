@@ -224,6 +224,10 @@ class TestCatalog:
         with pytest.raises(UserError, match="steps must be at least 1"):
             catalog.make(ID, steps=steps, seed=seed)
 
+    def test_reference_scores_need_an_episode(self):
+        with pytest.raises(UserError, match="score_episodes must be at least 1, not 0"):
+            catalog.make(ID, score_episodes=0)
+
     def test_it_imports_neither_jax_nor_gymnasium(self):
         code = (
             "import sys, iql_jax.collect.catalog as c; assert c.EMBEDDED;"

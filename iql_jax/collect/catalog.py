@@ -147,11 +147,10 @@ def make(
     if maker.steps is None and steps is not None:
         raise UserError(f"{dataset_id} has a size of its own; leave out the number of steps")
     steps = maker.steps if steps is None else steps
-    if (steps is not None and steps < 1) or seed < 0 or score_episodes < 1:
-        raise UserError(
-            "steps and score_episodes must be at least 1 and the seed at least 0, not "
-            f"{steps}, {score_episodes}, {seed}"
-        )
+    if (steps is not None and steps < 1) or seed < 0:
+        raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
+    if score_episodes < 1:
+        raise UserError(f"score_episodes must be at least 1, not {score_episodes}")
     refuse_second_import()
     with _stop_request() as stop:
         # Signals are noted from here on: an exception may get lost while these are imported.
