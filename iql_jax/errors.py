@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake may cause, and its kinds."""
+"""The one exception that a user's mistake may cause, its kinds, and the want of memory."""
 
 
 class UserError(Exception):
@@ -14,12 +14,12 @@ class NoEnvironment(UserError):
     """An environment that cannot be had or run, though what is computed without it may well."""
 
 
+class Diverged(UserError):
+    """Training has come to numbers that are not finite: no state to go on from."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the host's memory ran out, or a device's."""
     # XLA's error begins with its code. (TensorStore has the same for a full disk, in a ValueError.)
     is_xlas = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     return isinstance(error, MemoryError) or is_xlas
-
-
-class Diverged(UserError):
-    """Training has come to numbers that are not finite: no state to go on from."""

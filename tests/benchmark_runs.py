@@ -51,15 +51,19 @@ print(json.dumps([
 
 def schedule(name, *arguments):
     """The runs that a benchmark would start."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
-    printed = subprocess.run(
-        [sys.executable, "-c", SCHEDULE, name, *arguments],
-        env=environment,
+    printed = run_script(SCHEDULE, name, *arguments)
+    return [bench.Run(Path(folder), *rest) for folder, *rest in json.loads(printed)]
+
+
+def run_script(script, *arguments):
+    """What a script prints that imports a benchmark: two define the same flags, and need two."""
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    return [bench.Run(Path(folder), *rest) for folder, *rest in json.loads(printed)]
 
 
 def command(name, *arguments):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from benchmark_runs import ROOT, a_run, rows, write_run
+from benchmark_runs import ROOT, a_run, rows, run_script, write_run
 
 import commands
 import counts
@@ -240,16 +240,7 @@ def test_the_limit_is_for_our_update_and_peers_are_named(tmp_path):
     subprocess.run(["git", "init", "-q", str(checkout)], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
-    result, table = json.loads(
-        subprocess.run(
-            [sys.executable, "-c", THROUGHPUT, str(tmp_path)],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    )
+    result, table = json.loads(run_script(THROUGHPUT, str(tmp_path)))
     assert (result["updates"], result["repeats"]) == (70, 2)
     ours, theirs = result["contenders"]["one run"], result["contenders"]["unifloral"]
     assert ours["share_of_limit"] == pytest.approx(25 / 45)
@@ -286,14 +277,7 @@ print(*finetune_speed.time_run(task, Path(sys.argv[1]), {"num_envs": 8, "train_f
 
 
 def test_an_online_phase_is_timed_without_the_first_rows_of_its_phases(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}
-    printed = subprocess.run(
-        [sys.executable, "-c", FINETUNE_SPEED, str(tmp_path)],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
+    printed = run_script(FINETUNE_SPEED, str(tmp_path)).splitlines()
     # A fifth of 100 steps, rounded up to a multiple of 8; six of them in each phase.
     assert printed[0] == "8 24 144"
     assert [float(rate) for rate in printed[1].split()] == pytest.approx([24, 8])

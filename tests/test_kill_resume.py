@@ -1,13 +1,11 @@
 """The benchmarks that kill runs can find what they look for."""
 
 import json
-import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from benchmark_runs import ROOT
+from benchmark_runs import run_script
 
 from iql_jax.transition_log import TransitionLog
 from iql_jax.types import Transitions
@@ -34,16 +32,6 @@ import kill_resume_finetune as benchmark
 flags.FLAGS(["", "--steps=400"])
 print(json.dumps([benchmark.wrong_beginning(*case) for case in json.loads(sys.argv[1])]))
 """
-
-
-def run_script(script, argument):
-    return subprocess.run(
-        [sys.executable, "-c", script, argument],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 @pytest.fixture
