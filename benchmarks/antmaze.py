@@ -44,6 +44,9 @@ _EVAL_INTERVAL = flags.DEFINE_integer(
     "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "IQL's; by default the config's, which is the paper's.", lower_bound=0.0
+)
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
 
 flags.register_validator(
@@ -63,7 +66,7 @@ def main(_: list[str]) -> None:
         failed = bench.train(everything(), _FLAGS.jobs.value, _TOGETHER.value)
     reports.publish(report(), _FLAGS.out.value)
     if _PICTURE.value and (panels := finished_panels()):
-        curves.draw(Path(_PICTURE.value), panels, "IQL")
+        curves.draw(Path(_PICTURE.value), panels, iql_label())
     bench.finish(failed)
 
 
@@ -93,9 +96,14 @@ def run(method: str, task: str, seed: int) -> bench.Run:
             "eval_episodes": _EVAL_EPISODES.value,
             # The best episodes are then the quickest arrivals.
             **({"maze_drop": "after_success"} if method == "10%BC" else {}),
-            **bench.METHODS[method],
+            **(iql_settings() if method == "IQL" else bench.METHODS[method]),
         },
     )
+
+
+def iql_settings() -> dict[str, float]:
+    """What IQL overrides, in addition to what all methods do."""
+    return {} if _TEMPERATURE.value is None else {"temperature": _TEMPERATURE.value}
 
 
 def of_seeds(method: str, task: str) -> list[bench.Run]:
@@ -108,7 +116,7 @@ def report() -> str:
     header = [
         "task",
         "updates",
-        "IQL, mean ± std",
+        f"{iql_label()}, mean ± std",
         "95 % interval",
         "seeds",
         "BC",
@@ -134,6 +142,11 @@ def report() -> str:
             ]
         )
     return f"{reports.markdown(header, rows)}\n\n{footnote()}\n"
+
+
+def iql_label() -> str:
+    """What IQL is called in the table and the picture."""
+    return "IQL" if _TEMPERATURE.value is None else f"IQL at temperature {_TEMPERATURE.value:g}"
 
 
 def footnote() -> str:

@@ -31,6 +31,19 @@ def test_antmaze(tmp_path):
     assert set(of(runs, "eval_interval", "eval_episodes").values()) == {(20, 3)}
 
 
+def test_antmaze_at_another_temperature(tmp_path):
+    runs = schedule(
+        *["antmaze", f"--runs={tmp_path}", "--tasks=umaze", "--seeds=1", "--temperature=3"]
+    )
+    found = of(runs, "temperature")
+    # Cloning has none.
+    assert found == {
+        "iql-umaze-seed0": (3.0,),
+        "bc-umaze-seed0": (0.0,),
+        "10bc-umaze-seed0": (0.0,),
+    }
+
+
 def test_pointmaze(tmp_path):
     runs = schedule("pointmaze", f"--runs={tmp_path}", "--tasks=large", "--seeds=1")
     found = of(runs, "dataset", "seed", "temperature", "max_steps")
@@ -70,15 +83,16 @@ def test_finetune(tmp_path):
     runs = schedule(
         *["finetune", "--task=antmaze-umaze", f"--runs={tmp_path}", "--seeds=2", "--num_envs=16"],
         *["--offline_runs=/runs/iql-umaze-seed{seed}", "--opt_decay_schedule=cosine"],
+        "--temperature=3",
     )
     assert {(run.config, run.script) for run in runs} == {
         ("configs/antmaze_finetune.py", "train_finetune.py")
     }
     keys = ("dataset", "seed", "offline_run", "num_envs", "opt_decay_schedule", "max_steps")
-    assert of(runs, *keys) == {
+    assert of(runs, *keys, "temperature") == {
         f"antmaze-umaze-seed{seed}": (
             *("iql/antmaze/umaze-v0", seed, f"/runs/iql-umaze-seed{seed}"),
-            *(16, "cosine", 1_000_000),
+            *(16, "cosine", 1_000_000, 3.0),
         )
         for seed in (0, 1)
     }
