@@ -44,9 +44,12 @@ _EVAL_INTERVAL = flags.DEFINE_integer(
     "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", None, "IQL's; by default the config's, which is the paper's.", lower_bound=0.0
-)
+_WEIGHTS = {
+    key: flags.DEFINE_float(
+        key, None, "IQL's; by default the config's, which is the paper's.", lower_bound=0.0
+    )
+    for key in ("temperature", "max_weight")
+}
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
 
 flags.register_validator(
@@ -103,7 +106,7 @@ def run(method: str, task: str, seed: int) -> bench.Run:
 
 def iql_settings() -> dict[str, float]:
     """What IQL overrides, in addition to what all methods do."""
-    return {} if _TEMPERATURE.value is None else {"temperature": _TEMPERATURE.value}
+    return {key: flag.value for key, flag in _WEIGHTS.items() if flag.value is not None}
 
 
 def of_seeds(method: str, task: str) -> list[bench.Run]:
@@ -146,7 +149,7 @@ def report() -> str:
 
 def iql_label() -> str:
     """What IQL is called in the table and the picture."""
-    return "IQL" if _TEMPERATURE.value is None else f"IQL at temperature {_TEMPERATURE.value:g}"
+    return " ".join(["IQL", *(f"{key}={value:g}" for key, value in iql_settings().items())])
 
 
 def footnote() -> str:
@@ -160,7 +163,9 @@ def footnote() -> str:
     cloned = (
         f"; cloning at {reports.updates(cloning)} updates" if reports.summaries(cloning) else ""
     )
-    others = reports.other_settings(shown, told=("max_steps",), of_method=bench.OF_METHODS)
+    others = reports.other_settings(
+        shown, told=("max_steps",), of_method=(*bench.OF_METHODS, *_WEIGHTS)
+    )
     return (
         f"Success (%) at the last evaluation, {reports.episodes(shown)} episodes a seed, on "
         f"the embedded data at the updates stated{cloned}. The actor's learning rate falls to 0 "

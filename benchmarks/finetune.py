@@ -53,9 +53,12 @@ _OFFLINE_RATIO = flags.DEFINE_float(
 _LAYER_NORM = flags.DEFINE_boolean(
     "layer_norm", None, "In V and the critics, of the offline runs too; by default the config's."
 )
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", None, "IQL's, of both phases; by default the config's.", lower_bound=0.0
-)
+_WEIGHTS = {
+    key: flags.DEFINE_float(
+        key, None, "IQL's, of both phases; by default the config's.", lower_bound=0.0
+    )
+    for key in ("temperature", "max_weight")
+}
 _NUM_ENVS = flags.DEFINE_integer(
     "num_envs", 1, "Training environments stepped at once.", lower_bound=1
 )
@@ -101,7 +104,7 @@ def run(task: Task, seed: int) -> FinetuneRun:
         "opt_decay_schedule": _DECAY.value,
         "offline_ratio": _OFFLINE_RATIO.value,
         "layer_norm": _LAYER_NORM.value,
-        "temperature": _TEMPERATURE.value,
+        **{key: flag.value for key, flag in _WEIGHTS.items()},
     }
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if _OFFLINE_RUNS.value:

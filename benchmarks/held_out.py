@@ -27,16 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import reports
+import trained
 from iql_jax import cli, losses
 from iql_jax.collect import catalog
-from iql_jax.config import Config, from_record
+from iql_jax.config import Config
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
-from iql_jax.run import load_state
-from iql_jax.run_folder import check_same_data, read_record
 from iql_jax.state import IQLState
 from iql_jax.types import Transitions
+from weights import effective_share
 
 
 def main() -> None:
@@ -49,12 +49,8 @@ def main() -> None:
     )
     parser.add_argument("--out", default="", help="markdown file to write the table to")
     options = parser.parse_args()
-    record = read_record(options.run)
-    config = dataclasses.replace(from_record(record["config"]), progress=False)
-    dataset = load_dataset(config, record["dataset"]["id"])
-    check_same_data(options.run, record, dataset.record)
+    config, dataset, state, step = trained.load(options.run)
     check_other_seed(dataset, options.seed)
-    state, step = load_state(options.run, config, dataset)
     others = made_anew(dataset, config, options.steps, options.seed)
     reports.publish(report(state, step, dataset, others), options.out)
 
@@ -133,7 +129,7 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
         "advantage, mean": jnp.mean(advantages),
         "advantage, std": jnp.std(advantages),
         "weight": jnp.mean(weights),
-        "effective share": jnp.sum(weights) ** 2 / jnp.sum(weights**2) / batch.size,
+        "effective share": effective_share(weights),
         "log-likelihood": jnp.mean(log_probs),
         "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
     }

@@ -48,14 +48,14 @@ def test_runs_of_other_settings_are_named(tmp_path):
     assert f"Other settings than configs/antmaze.py's: {others}" in printed
 
 
-def test_antmaze_tells_the_temperature_that_is_asked_for(tmp_path):
-    write_run(tmp_path / "iql-umaze-seed0", [80.0], temperature=3.0)
-    write_run(tmp_path / "iql-umaze-seed1", [8.0])
-    arguments = ("--only_report", f"--runs={tmp_path}", "--tasks=umaze", "--temperature=3")
-    printed = command("antmaze", *arguments)
-    assert "| IQL at temperature 3, mean ± std |" in printed
-    # A folder's runs of another are named.
-    assert "settings than configs/antmaze.py's: temperature=10.0 (iql-umaze-seed1). " in printed
+def test_antmaze_tells_the_weights_that_are_asked_for(tmp_path):
+    write_run(tmp_path / "iql-umaze-seed0", [80.0], temperature=3.0, max_weight=10.0)
+    write_run(tmp_path / "iql-umaze-seed1", [8.0], temperature=3.0)
+    arguments = ("--only_report", f"--runs={tmp_path}", "--tasks=umaze")
+    printed = command("antmaze", *arguments, "--temperature=3", "--max_weight=10")
+    assert "| IQL temperature=3 max_weight=10, mean ± std |" in printed
+    # A folder's runs of others are named.
+    assert "settings than configs/antmaze.py's: max_weight=100.0 (iql-umaze-seed1). " in printed
 
 
 def test_the_semantics_report_what_was_run(tmp_path):

@@ -31,16 +31,16 @@ def test_antmaze(tmp_path):
     assert set(of(runs, "eval_interval", "eval_episodes").values()) == {(20, 3)}
 
 
-def test_antmaze_at_another_temperature(tmp_path):
+def test_antmaze_with_other_weights(tmp_path):
     runs = schedule(
-        *["antmaze", f"--runs={tmp_path}", "--tasks=umaze", "--seeds=1", "--temperature=3"]
+        *["antmaze", f"--runs={tmp_path}", "--tasks=umaze", "--seeds=1"],
+        *["--temperature=3", "--max_weight=10"],
     )
-    found = of(runs, "temperature")
     # Cloning has none.
-    assert found == {
-        "iql-umaze-seed0": (3.0,),
-        "bc-umaze-seed0": (0.0,),
-        "10bc-umaze-seed0": (0.0,),
+    assert of(runs, "temperature", "max_weight") == {
+        "iql-umaze-seed0": (3.0, 10.0),
+        "bc-umaze-seed0": (0.0, 100.0),
+        "10bc-umaze-seed0": (0.0, 100.0),
     }
 
 
@@ -83,16 +83,16 @@ def test_finetune(tmp_path):
     runs = schedule(
         *["finetune", "--task=antmaze-umaze", f"--runs={tmp_path}", "--seeds=2", "--num_envs=16"],
         *["--offline_runs=/runs/iql-umaze-seed{seed}", "--opt_decay_schedule=cosine"],
-        "--temperature=3",
+        *["--temperature=3", "--max_weight=10"],
     )
     assert {(run.config, run.script) for run in runs} == {
         ("configs/antmaze_finetune.py", "train_finetune.py")
     }
     keys = ("dataset", "seed", "offline_run", "num_envs", "opt_decay_schedule", "max_steps")
-    assert of(runs, *keys, "temperature") == {
+    assert of(runs, *keys, "temperature", "max_weight") == {
         f"antmaze-umaze-seed{seed}": (
             *("iql/antmaze/umaze-v0", seed, f"/runs/iql-umaze-seed{seed}"),
-            *(16, "cosine", 1_000_000, 3.0),
+            *(16, "cosine", 1_000_000, 3.0, 10.0),
         )
         for seed in (0, 1)
     }

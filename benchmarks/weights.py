@@ -1,0 +1,77 @@
+"""How many transitions an actor learns from, at any temperature and bound of AWR's weights.
+
+    python benchmarks/weights.py --run=runs/antmaze
+
+V and the critics of IQL know nothing of the policy: those of one run give the weights that every
+temperature and every bound would make of its data. The table's cells are
+
+- the effective share of the transitions, (sum w)^2 / (n sum w^2), of weights w
+  = min(exp(temperature x advantage), bound): 1 where all weights are equal;
+- after it, the share of the weight that lies on transitions whose advantage is negative: what is
+  learned from actions that are no better than the usual.
+
+A policy needs both: enough transitions to learn to act at all, and the better ones among them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import reports
+import trained
+from iql_jax import cli, losses
+from iql_jax.types import Array
+
+TEMPERATURES = (0.3, 1.0, 3.0, 10.0)
+BOUNDS = (10.0, 100.0)
+MOST = 100_000  # Transitions that are looked at, drawn at random.
+
+
+def main() -> None:
+    """Load, weigh, tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--bounds", type=float, nargs="+", default=BOUNDS)
+    parser.add_argument("--out", default="", help="markdown file to write the table to")
+    options = parser.parse_args()
+    run = trained.load(options.run)
+    table = report(advantages(run), options.temperatures, options.bounds)
+    told = f"{run.dataset.record['id']}, update {run.step:,}."
+    reports.publish(f"{table}\n\n{told}\n", options.out)
+
+
+def advantages(run: trained.Trained) -> jax.Array:
+    """``Q'(s, a) - V(s)`` of the run's transitions, or of ``MOST`` of them."""
+    state, size = run.state, run.dataset.transitions.size
+    chosen = np.random.default_rng(0).permutation(size)[:MOST]
+    batch = jax.tree.map(lambda x: x[chosen], run.dataset.transitions)
+    values = state.value.apply_fn(state.value.params, batch.observations)
+    return state.target_q(batch.observations, batch.actions) - values
+
+
+def report(advantages: Array, temperatures: Sequence[float], bounds: Sequence[float]) -> str:
+    """The table, in markdown: a row for each temperature, a column for each bound."""
+    header = ["temperature", *(f"weights of at most {bound:g}" for bound in bounds)]
+    rows = []
+    for temperature in temperatures:
+        row = [f"{temperature:g}"]
+        for bound in bounds:
+            weights = losses.advantage_weights(advantages, temperature, bound)
+            below = jnp.sum(weights, where=advantages < 0) / jnp.sum(weights)
+            row.append(f"{effective_share(weights):.1%}, {below:.0%} below")
+        rows.append(row)
+    return reports.markdown(header, rows)
+
+
+def effective_share(weights: Array) -> jax.Array:
+    """Of N weights, which share would do as much if they were equal: (sum w)^2 / (N sum w^2)."""
+    return jnp.sum(weights) ** 2 / jnp.sum(weights**2) / weights.size
+
+
+if __name__ == "__main__":
+    cli.guard(main)
