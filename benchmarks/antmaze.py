@@ -20,6 +20,7 @@ from absl import flags
 import curves
 import published
 import reports
+import run_flags
 import runs as bench
 from iql_jax import cli
 
@@ -32,8 +33,8 @@ TASKS = [
     "large-diverse",
 ]
 
-_FLAGS = bench.define_flags("runs/antmaze_benchmark")
-_TOGETHER = bench.define_together()
+_FLAGS = run_flags.define_flags("runs/antmaze_benchmark")
+_TOGETHER = run_flags.define_together()
 _TASKS = flags.DEFINE_list("tasks", TASKS, "Tasks.")
 _METHODS = flags.DEFINE_list("methods", list(bench.METHODS), "Methods to run.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of an IQL run.", lower_bound=1)
@@ -44,12 +45,7 @@ _EVAL_INTERVAL = flags.DEFINE_integer(
     "eval_interval", 100_000, "Updates between evaluations.", lower_bound=1
 )
 _EVAL_EPISODES = flags.DEFINE_integer("eval_episodes", 100, "Of an evaluation.", lower_bound=1)
-_WEIGHTS = {
-    key: flags.DEFINE_float(
-        key, None, "IQL's; by default the config's, which is the paper's.", lower_bound=0.0
-    )
-    for key in ("temperature", "max_weight")
-}
+_WEIGHTS = run_flags.define_weights()
 _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the learning curves to.")
 
 flags.register_validator(
@@ -99,14 +95,9 @@ def run(method: str, task: str, seed: int) -> bench.Run:
             "eval_episodes": _EVAL_EPISODES.value,
             # The best episodes are then the quickest arrivals.
             **({"maze_drop": "after_success"} if method == "10%BC" else {}),
-            **(iql_settings() if method == "IQL" else bench.METHODS[method]),
+            **(run_flags.given(_WEIGHTS) if method == "IQL" else bench.METHODS[method]),
         },
     )
-
-
-def iql_settings() -> dict[str, float]:
-    """What IQL overrides, in addition to what all methods do."""
-    return {key: flag.value for key, flag in _WEIGHTS.items() if flag.value is not None}
 
 
 def of_seeds(method: str, task: str) -> list[bench.Run]:
@@ -149,7 +140,9 @@ def report() -> str:
 
 def iql_label() -> str:
     """What IQL is called in the table and the picture."""
-    return " ".join(["IQL", *(f"{key}={value:g}" for key, value in iql_settings().items())])
+    return " ".join(
+        ["IQL", *(f"{key}={value:g}" for key, value in run_flags.given(_WEIGHTS).items())]
+    )
 
 
 def footnote() -> str:

@@ -32,6 +32,7 @@ from absl import flags
 from tqdm import tqdm
 
 import reports
+import run_flags
 import runs as bench
 from elsewhere import elsewhere, evaluate_elsewhere
 from iql_jax import cli
@@ -47,8 +48,8 @@ REWARDS = {
 # The table's rows stand for these settings.
 _OF_ROWS = ("maze_goal", "maze_terminate_at_success", "maze_drop", "maze_walls")
 
-_FLAGS = bench.define_flags("runs/antmaze_semantics")
-_TOGETHER = bench.define_together()
+_FLAGS = run_flags.define_flags("runs/antmaze_semantics")
+_TOGETHER = run_flags.define_together()
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium-play"], "Tasks of iql/antmaze-waiting.")
 _UPDATES = flags.DEFINE_integer("updates", 1_000_000, "Updates of a run.", lower_bound=1)
 _EVAL_INTERVAL = flags.DEFINE_integer(

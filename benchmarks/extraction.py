@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 import reports
+import run_flags
 import runs as bench
 from iql_jax import cli
 
@@ -54,7 +55,7 @@ TASKS = {
     "antmaze-medium-play": Task("configs/antmaze.py", "iql/antmaze/medium-play-v0"),
 }
 
-_FLAGS = bench.define_flags("runs/extraction_benchmark")
+_FLAGS = run_flags.define_flags("runs/extraction_benchmark")
 _TASKS = flags.DEFINE_list("tasks", list(TASKS), "Tasks.")
 _TEMPERATURES = flags.DEFINE_list(
     "temperatures", ["10"], "The betas of AWR, which multiply the advantage; a row each."

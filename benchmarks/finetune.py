@@ -23,6 +23,7 @@ from absl import flags
 import curves
 import published
 import reports
+import run_flags
 import runs as bench
 from finetune_tasks import TASKS, Task
 from iql_jax import cli
@@ -32,7 +33,7 @@ from iql_jax.metrics import Row, read_table
 # The report has rows for what these settings come to.
 _TOLD = ("max_steps", "num_pretraining_steps", "offline_run")
 
-_FLAGS = bench.define_flags("runs/finetune_benchmark")
+_FLAGS = run_flags.define_flags("runs/finetune_benchmark")
 _TASK = flags.DEFINE_enum("task", "pointmaze-medium", list(TASKS), "What to fine-tune on.")
 _OFFLINE_RUNS = flags.DEFINE_string(
     "offline_runs", "", "Folders of finished offline runs to go on from; {seed} is the seed's."
@@ -53,12 +54,7 @@ _OFFLINE_RATIO = flags.DEFINE_float(
 _LAYER_NORM = flags.DEFINE_boolean(
     "layer_norm", None, "In V and the critics, of the offline runs too; by default the config's."
 )
-_WEIGHTS = {
-    key: flags.DEFINE_float(
-        key, None, "IQL's, of both phases; by default the config's.", lower_bound=0.0
-    )
-    for key in ("temperature", "max_weight")
-}
+_WEIGHTS = run_flags.define_weights()  # Of both phases.
 _NUM_ENVS = flags.DEFINE_integer(
     "num_envs", 1, "Training environments stepped at once.", lower_bound=1
 )
@@ -95,18 +91,19 @@ def everything() -> list[FinetuneRun]:
 
 def run(task: Task, seed: int) -> FinetuneRun:
     """One agent's training."""
-    given = {
-        "num_pretraining_steps": _UPDATES.value,
-        "max_steps": _STEPS.value,
-        "eval_interval": _EVAL_INTERVAL.value,
-        "eval_episodes": _EVAL_EPISODES.value,
-        "checkpoint_interval": _CHECKPOINT_INTERVAL.value,
-        "opt_decay_schedule": _DECAY.value,
-        "offline_ratio": _OFFLINE_RATIO.value,
-        "layer_norm": _LAYER_NORM.value,
-        **{key: flag.value for key, flag in _WEIGHTS.items()},
-    }
-    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    settings = run_flags.given(
+        {
+            "num_pretraining_steps": _UPDATES,
+            "max_steps": _STEPS,
+            "eval_interval": _EVAL_INTERVAL,
+            "eval_episodes": _EVAL_EPISODES,
+            "checkpoint_interval": _CHECKPOINT_INTERVAL,
+            "opt_decay_schedule": _DECAY,
+            "offline_ratio": _OFFLINE_RATIO,
+            "layer_norm": _LAYER_NORM,
+            **_WEIGHTS,
+        }
+    )
     if _OFFLINE_RUNS.value:
         folder = _OFFLINE_RUNS.value.replace("{seed}", str(seed))
         settings["offline_run"] = str(Path(folder).absolute())

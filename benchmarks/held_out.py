@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import reports
-import trained
 from iql_jax import cli, losses
 from iql_jax.collect import catalog
 from iql_jax.config import Config
@@ -35,6 +34,7 @@ from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
 from iql_jax.state import IQLState
+from iql_jax.trained import load_run
 from iql_jax.types import Transitions
 from weights import effective_share
 
@@ -49,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--out", default="", help="markdown file to write the table to")
     options = parser.parse_args()
-    config, dataset, state, step = trained.load(options.run)
+    config, dataset, state, step = load_run(options.run, progress=False)
     check_other_seed(dataset, options.seed)
     others = made_anew(dataset, config, options.steps, options.seed)
     reports.publish(report(state, step, dataset, others), options.out)

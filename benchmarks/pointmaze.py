@@ -13,10 +13,11 @@ from pathlib import Path
 from absl import flags
 
 import reports
+import run_flags
 import runs
 from iql_jax import cli
 
-_FLAGS = runs.define_flags("runs/pointmaze_benchmark")
+_FLAGS = run_flags.define_flags("runs/pointmaze_benchmark")
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium", "large"], "Mazes.")
 
 METHODS = ("IQL", "BC")

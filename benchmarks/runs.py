@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from tqdm import tqdm
 
 from iql_jax.config import Config, defaults, from_mapping, kind_of
@@ -29,8 +28,6 @@ from iql_jax.offline_sweep import train_sweep
 from iql_jax.population_folder import FAILURE
 from iql_jax.run_folder import FREE_FOR_MEMORY, FREE_ON_RESUME
 from iql_jax.sweep import Member
-
-flags.disclaim_key_flags()  # What is defined here is the help of the benchmark that asks for it.
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,40 +45,6 @@ METHODS: dict[str, dict[str, Any]] = {
 """What the literature compares with, as overrides of a config."""
 
 OF_METHODS = sorted({key for settings in METHODS.values() for key in settings})
-
-
-@dataclasses.dataclass(frozen=True)
-class Flags:
-    """What every benchmark that trains can be told; each has its ``value``."""
-
-    seeds: "flags.FlagHolder[int]"
-    jobs: "flags.FlagHolder[int]"
-    runs: "flags.FlagHolder[str]"
-    out: "flags.FlagHolder[str]"
-    only_report: "flags.FlagHolder[bool]"
-
-
-def define_flags(runs: str) -> Flags:
-    """Define the flags of a benchmark that trains; ``runs`` is the default folder of its runs."""
-    return Flags(
-        seeds=flags.DEFINE_integer("seeds", 3, "Seeds of each, from 0 on.", lower_bound=1),
-        jobs=flags.DEFINE_integer(
-            "jobs", 1, "Runs at once; each gets its share of the cores.", lower_bound=1
-        ),
-        runs=flags.DEFINE_string("runs", runs, "Folder of the runs."),
-        out=flags.DEFINE_string("out", "", "Markdown file to write the report to."),
-        only_report=flags.DEFINE_boolean("only_report", False, "Run nothing."),
-    )
-
-
-def define_together() -> "flags.FlagHolder[bool]":
-    """Define the flag of a benchmark whose runs ``train_together`` can train."""
-    return flags.DEFINE_boolean(
-        "together",
-        False,
-        "Train all runs in this process, as populations of one program each: for a GPU or TPU. "
-        "The folder of the runs must be new, or one that was trained so.",
-    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ import aggregates
 import curves
 import published
 import reports
+import run_flags
 import runs as bench
 from iql_jax import cli
 from iql_jax.collect.catalog import EMBEDDED
@@ -42,7 +43,7 @@ DOMAINS = {
 }
 """Domains, which have the names of their configs, and the words that their tasks begin with."""
 
-_FLAGS = bench.define_flags("runs/table1")
+_FLAGS = run_flags.define_flags("runs/table1")
 _DATASETS = flags.DEFINE_list("datasets", None, "Dataset ids; by default all that there are.")
 _METHODS = flags.DEFINE_list("methods", ["IQL"], "Methods: IQL, and any of BC and 10%BC beside it.")
 _UPDATES = flags.DEFINE_integer("updates", None, "By default the config's.", lower_bound=1)

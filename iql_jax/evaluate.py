@@ -3,22 +3,22 @@
 Without further flags it repeats, for a finished run, its last evaluation to the very episodes.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 
 from absl import flags
 
-from iql_jax import cli, config
+from iql_jax import cli
+from iql_jax.config import from_record
 from iql_jax.console import say
-from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.data.load import Dataset
 from iql_jax.environments import make_environment
 from iql_jax.errors import UserError
 from iql_jax.evaluation import Act, default_num_envs
 from iql_jax.interrupts import StopRequest
-from iql_jax.run import load_state
 from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed, policy_of
-from iql_jax.run_folder import check_same_data, read_record
+from iql_jax.run_folder import read_record
+from iql_jax.trained import load_run
 from iql_jax.video import check_film, configure_headless_rendering, record_episode
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -46,16 +46,12 @@ def main(_: list[str]) -> None:
         configure_headless_rendering()
     folder = Path(_WORKDIR.value)
     record = read_record(folder)
-    settings = config.from_record(record["config"])
-    episodes = _EPISODES.value or settings.eval_episodes
+    before = from_record(record["config"])
+    episodes = _EPISODES.value or before.eval_episodes
     if episodes == 0:
         raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
-    trusted = settings.trust_environment or _TRUST.value
-    dataset = load_dataset(
-        dataclasses.replace(settings, trust_environment=trusted), record["dataset"]["id"]
-    )
-    check_same_data(folder, record, dataset.record)
-    state, step = load_state(folder, settings, dataset)
+    trusted = before.trust_environment or _TRUST.value
+    settings, dataset, state, step = load_run(folder, trust_environment=trusted)
     num_envs = default_num_envs(episodes, _ENVS.value or settings.eval_envs)
     if episodes == settings.eval_episodes and _ENVS.value is None:
         num_envs = record["num_envs"]

@@ -110,7 +110,7 @@ def test_an_environment_has_to_be_trusted(tmp_path, capsys, monkeypatch):
 
 
 def test_a_film_that_cannot_be_is_refused_first(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "load_dataset", lambda settings: pytest.fail("too late"))
+    monkeypatch.setattr(evaluate, "load_run", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(UserError, match=r"an \.mp4 file"):
         run(capsys, workdir=str(finished[0]), video=str(tmp_path / "film.gif"))
 

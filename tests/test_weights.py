@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from benchmark_runs import rows
 
-import trained
 import weights
 from iql_jax.collect.catalog import make
 from iql_jax.config import from_mapping
 from iql_jax.offline import train_offline
+from iql_jax.trained import load_run
 
 
 def test_the_effective_share_of_equal_weights_is_all_of_them():
@@ -30,6 +30,14 @@ def test_the_table_of_known_advantages():
     ]
 
 
+def test_weights_that_are_none_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["weights.py", "--run=x", "--max_weights", "10", "0"])
+    with pytest.raises(SystemExit) as ended:
+        weights.main()
+    assert ended.value.code == 2
+    assert "temperatures are 0 or more, and max_weights positive" in capsys.readouterr().err
+
+
 def test_the_advantages_of_a_run(tmp_path, data_folders, monkeypatch):
     make("iql/pointmaze/umaze-v0", steps=600, progress=False, score_episodes=1)
     settings = {
@@ -41,7 +49,7 @@ def test_the_advantages_of_a_run(tmp_path, data_folders, monkeypatch):
         "progress": False,
     }
     train_offline(from_mapping(settings), tmp_path / "run")
-    run = trained.load(tmp_path / "run")
+    run = load_run(tmp_path / "run")
     assert run.step == 4
     data, state = run.dataset.transitions, run.state
     q = state.critic.apply_fn(state.target_critic_params, data.observations, data.actions)
