@@ -65,14 +65,9 @@ def report(advantages: Array, temperatures: Sequence[float], max_weights: Sequen
         for max_weight in max_weights:
             weights = losses.advantage_weights(advantages, temperature, max_weight)
             below = jnp.sum(weights, where=advantages < 0) / jnp.sum(weights)
-            row.append(f"{effective_share(weights):.1%}, {below:.0%} below")
+            row.append(f"{losses.effective_share(weights):.1%}, {below:.0%} below")
         rows.append(row)
     return reports.markdown(header, rows)
-
-
-def effective_share(weights: Array) -> jax.Array:
-    """Of N weights, which share would do as much if they were equal: (sum w)^2 / (N sum w^2)."""
-    return jnp.sum(weights) ** 2 / jnp.sum(weights**2) / weights.size
 
 
 if __name__ == "__main__":

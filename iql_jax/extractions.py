@@ -45,8 +45,11 @@ def awr(given: Given) -> tuple[jax.Array, Metrics]:
     """Advantage-weighted regression on the data's actions, IQL's own way (eq. 7)."""
     hp = given.state.hyperparameters
     weights = losses.advantage_weights(given.advantages, hp.temperature, hp.max_weight)
-    clipped = jnp.mean(weights >= hp.max_weight)
-    metrics = {"weight": jnp.mean(weights), "weight_clipped": clipped}
+    metrics = {
+        "weight": jnp.mean(weights),
+        "weight_clipped": jnp.mean(weights >= hp.max_weight),
+        "weight_effective": losses.effective_share(weights),
+    }
     return jnp.mean(losses.actor_loss(given.log_probs, weights)), metrics
 
 

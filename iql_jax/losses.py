@@ -113,6 +113,22 @@ def advantage_weights(
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
 
 
+def effective_share(weights: Array) -> jax.Array:
+    """Of N weights, which share would do as much if they were equal: (sum w)^2 / (N sum w^2).
+
+    Kish's effective sample size, divided by N: 1 where all weights are equal, 1 / N where one has
+    everything.
+
+    Args:
+        weights: [N], none negative. If all are 0, so is their share.
+    """
+    chex.assert_rank(weights, 1)
+    # The largest becomes 1, for squares of weights near 0 would all be 0.
+    scaled = weights / jnp.maximum(jnp.max(weights), jnp.finfo(jnp.float32).tiny)
+    squares = jnp.maximum(jnp.sum(jnp.square(scaled)), 1.0)
+    return jnp.square(jnp.sum(scaled)) / squares / weights.size
+
+
 def actor_loss(log_probs: Array, weights: Array) -> Array:
     """Advantage-weighted regression ``-w * log pi(a|s)`` (equation 7); all arrays [B].
 

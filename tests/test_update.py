@@ -5,6 +5,7 @@ Every expected number is computed here from the networks' forward passes alone.
 
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,6 +127,19 @@ def test_weights_are_clipped_at_100():
     _, metrics = jax.jit(update)(state.replace(target_critic_params=raised), make_transitions())
     assert float(metrics["weight"]) == 100.0
     assert float(metrics["weight_clipped"]) == 1.0
+    assert float(metrics["weight_effective"]) == 1.0
+
+
+def test_weights_that_vanish_are_no_numbers_out_of_range():
+    # exp(-500) is 0 in float32: nothing is learned, and nothing has diverged.
+    state = make_state(temperature=10.0)
+    lowered = jax.tree.map(lambda x: x, state.target_critic_params)
+    for name in ("q1", "q2"):
+        lowered["params"][name]["out"]["bias"] = jnp.full((1,), -50.0)
+    _, metrics = jax.jit(update)(state.replace(target_critic_params=lowered), make_transitions())
+    assert float(metrics["weight"]) == 0.0
+    assert float(metrics["weight_effective"]) == 0.0
+    chex.assert_tree_all_finite(metrics)
 
 
 def test_no_bootstrapping_after_a_termination(step):
@@ -210,7 +224,8 @@ def test_adam_by_hand():
 def test_metrics_are_flat_scalars(step):
     metrics = step[3]
     assert {"value_loss", "critic_loss", "actor_loss", "v", "q1", "q2", "advantage"} <= set(metrics)
-    assert {"weight_clipped", "log_prob", "policy_std", "actor_grad_norm"} <= set(metrics)
+    assert {"weight_clipped", "weight_effective", "log_prob", "policy_std"} <= set(metrics)
+    assert "actor_grad_norm" in metrics
     shapes = jax.eval_shape(update, make_state(), make_transitions())[1]
     assert all(metric.shape == () for metric in shapes.values())
 

@@ -12,12 +12,6 @@ from iql_jax.offline import train_offline
 from iql_jax.trained import load_run
 
 
-def test_the_effective_share_of_equal_weights_is_all_of_them():
-    assert float(weights.effective_share(jnp.full(5, 0.3))) == pytest.approx(1.0)
-    # One in a hundred that counts.
-    assert float(weights.effective_share(jnp.eye(100)[0])) == pytest.approx(0.01)
-
-
 def test_the_table_of_known_advantages():
     # Weights at temperature 1: 1/2, 1, 3, 3; at 2: 1/4, 1, 9, 9; the lower bound makes 3 and 9 two.
     advantages = jnp.log(jnp.array([0.5, 1.0, 3.0, 3.0]))
