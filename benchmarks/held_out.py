@@ -36,7 +36,6 @@ from iql_jax.interrupts import Interrupted
 from iql_jax.state import IQLState
 from iql_jax.trained import load_run
 from iql_jax.types import Transitions
-from weights import effective_share
 
 
 def main() -> None:
@@ -129,7 +128,7 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
         "advantage, mean": jnp.mean(advantages),
         "advantage, std": jnp.std(advantages),
         "weight": jnp.mean(weights),
-        "effective share": effective_share(weights),
+        "effective share": losses.effective_share(weights),
         "log-likelihood": jnp.mean(log_probs),
         "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
     }

@@ -60,16 +60,27 @@ class Table:
             self._keep_until(last_step)
 
     def append(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Add a row; the first one fixes the columns."""
+        """Add a row; what it has no value for is left empty."""
         row = {self._unit: step, **values}
         is_new = self._columns is None
         if self._columns is None:
             self._columns = list(row)
+        # A table that an earlier version began has not what has come since.
+        elif new := [name for name in row if name not in self._columns]:
+            self._widen(new)
         with self._path.open("w" if is_new else "a", newline="") as file:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def _widen(self, names: list[str]) -> None:
+        """Add columns, empty in the rows so far."""
+        header, *rows = self._path.read_text().splitlines()
+        self._columns = [*header.split(","), *names]
+        lines = [",".join(self._columns), *(row + "," * len(names) for row in rows)]
+        with atomic_path(self._path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in lines))
 
     def _keep_until(self, last_step: int) -> None:
         """Rewrite the file without later or torn rows; kept rows keep their very text."""

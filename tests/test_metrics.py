@@ -65,6 +65,17 @@ def test_a_table_that_was_cut_short_in_its_first_line_starts_again(tmp_path):
     assert read_table(tmp_path / "t.csv") == [{"update": 10.0, "loss": 2.0}]
 
 
+def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("update,loss,gone\n10,1.5,7.0\n20,2.5,\n")
+    table = Table(path, 20)
+    table.append(30, {"loss": 3.5, "share": 0.25, "v": -1.0})
+    table.append(40, {"loss": 4.5, "share": 0.5, "v": -2.0})
+    assert path.read_text() == (
+        "update,loss,gone,share,v\n10,1.5,7.0,,\n20,2.5,,,\n30,3.5,,0.25,-1.0\n40,4.5,,0.5,-2.0\n"
+    )
+
+
 def test_the_first_column_is_what_a_step_is_called(tmp_path):
     Table(tmp_path / "t.csv", 0, unit="step").append(10, {"loss": 2.0})
     assert (tmp_path / "t.csv").read_text().startswith("step,loss\n10,2.0\n")
