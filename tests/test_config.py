@@ -139,6 +139,17 @@ def test_config_files_have_the_papers_settings(name, expected):
         assert config.max_steps == 1_000_000
 
 
+def test_generated_antmaze_has_the_papers_settings_but_for_the_weights_and_the_length():
+    papers, ours = (
+        __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+        for name in ("antmaze", "antmaze_generated")
+    )
+    config = from_mapping(ours.to_dict())
+    assert (config.temperature, config.max_weight) == (3.0, 10.0)
+    changed = {key for key in papers if papers[key] != ours[key]}
+    assert changed == {"dataset", "temperature", "max_weight", "max_steps", "eval_interval"}
+
+
 # Fine-tuning.
 
 FINETUNE = {"dataset": "a/b-v0", "num_envs": 4}
@@ -217,20 +228,26 @@ def test_a_record_says_of_which_kind_its_run_was(kind):
     assert from_record(record) == config
 
 
-@pytest.mark.parametrize("name", ["antmaze", "adroit", "pointmaze"])
-def test_config_files_of_fine_tuning_are_those_of_their_domain(name):
+@pytest.mark.parametrize(
+    ("name", "steps", "decay"),
+    [
+        ("antmaze", (1_000_000, 1_000_000), "none"),
+        ("antmaze_generated", (150_000, 400_000), "cosine"),
+        ("adroit", (1_000_000, 1_000_000), "none"),
+        ("pointmaze", (20_000, 50_000), "none"),
+    ],
+)
+def test_config_files_of_fine_tuning_are_those_of_their_domain(name, steps, decay):
     module = __import__(f"configs.{name}_finetune", fromlist=["get_config"])
     offline = __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
     settings = module.get_config()
     assert set(settings) == {field.name for field in dataclasses.fields(FinetuneConfig)}
     config = from_mapping(settings.to_dict(), FinetuneConfig)
-    for key in ("dataset", "expectile", "temperature", "reward_transform", "dropout_rate"):
+    shared = ("dataset", "expectile", "temperature", "max_weight", "reward_transform")
+    for key in (*shared, "dropout_rate"):
         assert getattr(config, key) == offline[key]
-    assert config.opt_decay_schedule == "none"
-    if name == "pointmaze":
-        assert (config.num_pretraining_steps, config.max_steps) == (20_000, 50_000)
-    else:
-        assert (config.num_pretraining_steps, config.max_steps) == (1_000_000, 1_000_000)
+    assert config.opt_decay_schedule == decay
+    assert (config.num_pretraining_steps, config.max_steps) == steps
 
 
 def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
