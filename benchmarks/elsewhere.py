@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 import runs as bench
-from iql_jax import config
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.interrupts import StopRequest
-from iql_jax.run import load_state
 from iql_jax.run_evaluation import RunEvaluation, describe
-from iql_jax.run_folder import check_same_data, write_json
+from iql_jax.run_folder import write_json
+from iql_jax.trained import load_run
 
 ELSEWHERE = "evaluation_elsewhere.json"
 """In the folder of the run."""
@@ -28,18 +27,11 @@ def evaluate_elsewhere(trained: bench.Run, dataset_id: str) -> None:
     summary = trained.summary()
     if summary is None or elsewhere(trained).get("update") == summary["updates"]:
         return
-    record = trained.record()
-    settings: config.Config = config.from_mapping({**record["config"], "progress": False})
-    here = load_dataset(settings)
+    settings, here, state, update = load_run(trained.folder, progress=False)
     there = load_dataset(dataclasses.replace(settings, dataset=dataset_id, maze_walls="evaluation"))
-    check_same_data(trained.folder, record, here.record)
     check_same_transitions(here, there)
-    state, update = load_state(trained.folder, settings, here)
-    episodes = settings.eval_episodes
-    with (
-        StopRequest() as stop,
-        RunEvaluation(settings, there, episodes, record["num_envs"]) as evaluation,
-    ):
+    episodes, num_envs = settings.eval_episodes, trained.record()["num_envs"]
+    with StopRequest() as stop, RunEvaluation(settings, there, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, update, episodes, stop)
     found = {
         "update": update,

@@ -23,10 +23,7 @@ from tqdm import tqdm
 
 import sessions
 from iql_jax import cli
-from iql_jax.config import from_record
-from iql_jax.data.load import load_dataset
-from iql_jax.run import load_state
-from iql_jax.run_folder import read_record
+from iql_jax.trained import load_run
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 20_000, "Updates of the run.", lower_bound=1)
@@ -92,10 +89,8 @@ def compare_tables(whole: Path, killed: Path) -> list[str]:
 
 def final_arrays(folder: Path) -> dict[str, Any]:
     """Every array of the final checkpoint by its place in the state."""
-    settings = from_record(read_record(folder)["config"])
-    state, _ = load_state(folder, settings, load_dataset(settings))
     arrays = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(load_run(folder).state):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         arrays[jax.tree_util.keystr(path)] = np.asarray(
             jax.random.key_data(leaf) if is_key else leaf
