@@ -56,7 +56,7 @@ def main() -> None:
             run = load_run(folder, progress=False)
             check_is_antmaze(run.dataset)
             result = walk(run, options.episodes, stop)
-            rows.append([folder.name, run.dataset.record["id"], *row(result, run.dataset)])
+            rows.append([str(folder), run.dataset.record["id"], *row(result, run.dataset)])
     reports.publish(f"{reports.markdown(HEADER, rows)}\n", options.out)
 
 
