@@ -21,7 +21,7 @@ RANGE = "lowest to highest seed (fewer than 3)"
 _COLUMNS = 3
 _PANEL = (3.1, 2.5)  # Inches.
 _ONLY_PANEL = (6.4, 3.2)
-_BELOW = 2.0  # Below a success of 0 %, so that a line there is not the axis.
+_MARGIN = 2.0  # Beyond a success of 0 and of 100 %, so that a line there is seen whole.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,5 +139,5 @@ def _draw_panel(axes: Axes, panel: Panel, method: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlim(left=0)
     if panel.bounds == reports.SUCCESS:
-        axes.set_ylim(panel.bounds[0] - _BELOW, panel.bounds[1])
+        axes.set_ylim(panel.bounds[0] - _MARGIN, panel.bounds[1] + _MARGIN)
     plots.tidy(axes)
