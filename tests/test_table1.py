@@ -93,7 +93,8 @@ def test_panels_of_both_kinds_have_axes_of_their_own(tmp_path, monkeypatch):
     free = curves.Panel("hand", at, scores, bounds=reports.UNBOUNDED)
     curves.draw(tmp_path / "x.png", [bounded, free], "IQL")
     maze, hand = saved[0].axes
-    assert maze.get_ylim() == (-curves._BELOW, 100)  # A line at 0 can be seen.
+    # Lines at 0 and at 100 can be seen.
+    assert maze.get_ylim() == (-curves._MARGIN, 100 + curves._MARGIN)
     assert hand.get_ylim()[0] < -9 < 116 < hand.get_ylim()[1]  # 116.6 ends the interval.
     assert saved[0].get_supylabel() == "score"
 
