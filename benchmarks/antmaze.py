@@ -140,9 +140,8 @@ def report() -> str:
 
 def iql_label() -> str:
     """What IQL is called in the table and the picture."""
-    return " ".join(
-        ["IQL", *(f"{key}={value:g}" for key, value in run_flags.given(_WEIGHTS).items())]
-    )
+    told = ", ".join(f"{key}={value:g}" for key, value in run_flags.given(_WEIGHTS).items())
+    return f"IQL ({told})" if told else "IQL"
 
 
 def footnote() -> str:

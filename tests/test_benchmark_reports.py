@@ -53,7 +53,7 @@ def test_antmaze_tells_the_weights_that_are_asked_for(tmp_path):
     write_run(tmp_path / "iql-umaze-seed1", [8.0], temperature=3.0)
     arguments = ("--only_report", f"--runs={tmp_path}", "--tasks=umaze")
     printed = command("antmaze", *arguments, "--temperature=3", "--max_weight=10")
-    assert "| IQL temperature=3 max_weight=10, mean ± std |" in printed
+    assert "| IQL (temperature=3, max_weight=10), mean ± std |" in printed
     # A folder's runs of others are named.
     assert "settings than configs/antmaze.py's: max_weight=100.0 (iql-umaze-seed1). " in printed
 
