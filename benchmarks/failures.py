@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 import reports
 from iql_jax import cli
@@ -52,7 +53,7 @@ def main() -> None:
         parser.error("--episodes is 1 or more")
     rows = []
     with StopRequest() as stop:
-        for folder in options.runs:
+        for folder in tqdm(options.runs, unit="run"):
             run = load_run(folder, progress=False)
             check_is_antmaze(run.dataset)
             result = walk(run, options.episodes, stop)
