@@ -25,6 +25,7 @@ import reports
 from iql_jax import cli
 from iql_jax.collect.ant_controller import rotation_matrices
 from iql_jax.data.load import Dataset
+from iql_jax.environments import EnvironmentRecipe
 from iql_jax.errors import UserError
 from iql_jax.evaluation import EvaluationResult, default_num_envs
 from iql_jax.interrupts import StopRequest
@@ -55,17 +56,18 @@ def main() -> None:
     with StopRequest() as stop:
         for folder in tqdm(options.runs, unit="run"):
             run = load_run(folder, progress=False)
-            check_is_antmaze(run.dataset)
+            recipe = antmaze(run.dataset)
             result = walk(run, options.episodes, stop)
-            rows.append([str(folder), run.dataset.record["id"], *row(result, run.dataset)])
+            rows.append([str(folder), run.dataset.record["id"], *row(result, recipe)])
     reports.publish(f"{reports.markdown(HEADER, rows)}\n", options.out)
 
 
-def check_is_antmaze(dataset: Dataset) -> None:
-    """Refuse other datasets: what is looked at is an ant's body, in a maze."""
+def antmaze(dataset: Dataset) -> EnvironmentRecipe:
+    """The dataset's environment; others are refused, for what is looked at is an ant's body."""
     recipe = dataset.recipe
     if recipe is None or recipe.maze is None or recipe.action_dim != 8:
         raise UserError(f"{dataset.record['id']} is none of AntMaze's datasets")
+    return recipe
 
 
 def walk(run: Trained, episodes: int, stop: StopRequest) -> EvaluationResult:
@@ -75,12 +77,10 @@ def walk(run: Trained, episodes: int, stop: StopRequest) -> EvaluationResult:
         return evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
 
 
-def row(result: EvaluationResult, dataset: Dataset) -> list[str]:
+def row(result: EvaluationResult, recipe: EnvironmentRecipe) -> list[str]:
     """The counts of one run."""
     assert result.successes is not None
-    normalization = dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
-    mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
-    ways = [trajectory * std + mean for trajectory in result.trajectories]
+    ways = [recipe.unnormalized(trajectory) for trajectory in result.trajectories]
     failures = [way for way, success in zip(ways, result.successes, strict=True) if not success]
     kinds = Counter(map(kind_of_failure, failures))
     upright, turned, ever = np.sum([turns(way) for way in ways], axis=0)

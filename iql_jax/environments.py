@@ -70,6 +70,13 @@ class EnvironmentRecipe:
     requirements: tuple[str, ...] = ()
     discrete_start: int | None = None
 
+    def unnormalized(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Observations, or their first k numbers, [..., k], in the environment's own units."""
+        if self.observation_mean is None or self.observation_std is None:
+            return observations
+        k = observations.shape[-1]
+        return observations * self.observation_std[:k] + self.observation_mean[:k]
+
 
 def make_environment(recipe: EnvironmentRecipe, render_mode: str | None = None) -> gym.Env:
     """Build the dataset's environment.

@@ -150,11 +150,8 @@ def state_values(state: IQLState, observations: Any) -> FloatArray:
 
 def _positions(dataset: Dataset, observations: Any) -> FloatArray:
     """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
-    recipe = dataset.recipe
     positions = np.asarray(observations)[:, :2]
-    if recipe is None or recipe.observation_mean is None or recipe.observation_std is None:
-        return positions
-    return positions * recipe.observation_std[:2] + recipe.observation_mean[:2]
+    return positions if dataset.recipe is None else dataset.recipe.unnormalized(positions)
 
 
 def _data_paths(dataset: Dataset) -> list[FloatArray]:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import runs as bench
+from iql_jax.collect.catalog import make
+from iql_jax.config import from_mapping
+from iql_jax.offline import train_offline
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,6 +34,20 @@ def write_run(folder, scores, updates=400, summary=True, config="antmaze", **set
     if summary:
         ended = {"score": scores[-1], "updates": updates, "eval_episodes": 100}
         (folder / "summary.json").write_text(json.dumps(ended))
+
+
+def trained_run(folder, dataset, steps, updates):
+    """A small run on an embedded dataset of as many steps, which it makes; without evaluations."""
+    make(dataset, steps=steps, progress=False, score_episodes=1)
+    settings = {
+        "dataset": dataset,
+        "hidden_dims": (8,),
+        "batch_size": 8,
+        "max_steps": updates,
+        "eval_episodes": 0,
+        "progress": False,
+    }
+    train_offline(from_mapping(settings), folder)
 
 
 def a_run(folder, **settings):

@@ -288,6 +288,7 @@ def test_actions_are_scaled_and_observations_normalized(made):
     for action in (-1.0, -0.5, 0.25, 1.0):
         assert observation.dtype == np.float32
         np.testing.assert_array_equal(observation, (expected - mean) / std)
+        np.testing.assert_allclose(recipe.unnormalized(observation), expected, rtol=1e-5, atol=1e-6)
         observation, reward, *_ = env.step(np.float32([action]))
         expected, expected_reward, *_ = plain.step(np.float32([2 * action]))
         assert reward == pytest.approx(expected_reward)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_runs import rows
+from benchmark_runs import rows, trained_run
 
 import failures
 from iql_jax.collect.catalog import make
@@ -13,7 +13,6 @@ from iql_jax.config import from_mapping
 from iql_jax.data.load import load_dataset
 from iql_jax.errors import UserError
 from iql_jax.evaluation import EvaluationResult
-from iql_jax.offline import train_offline
 
 
 def way(steps=300, yaw=0.0, roll=0.0, speed=0.0):
@@ -55,6 +54,7 @@ def test_turned_steps_are_those_of_ants_that_stand():
 def test_the_counts_of_a_run(data_folders):
     make("iql/antmaze/umaze-v0", steps=700, progress=False, score_episodes=1)
     data = load_dataset(from_mapping({"dataset": "iql/antmaze/umaze-v0", "progress": False}))
+    recipe = failures.antmaze(data)
     ways = [way(steps=9, yaw=1.0), way(roll=np.pi), way(steps=99), way(speed=1.0, steps=299)]
     result = EvaluationResult(
         returns=np.array([1.0, 0.0, 0.0, 0.0]),
@@ -63,25 +63,16 @@ def test_the_counts_of_a_run(data_folders):
         trajectories=ways,
     )
     # Turned are 10 of 10 + 100 + 300 upright ones.
-    assert failures.row(result, data) == ["4", "3", "1", "1", "1", "1", "2%"]
+    assert failures.row(result, recipe) == ["4", "3", "1", "1", "1", "1", "2%"]
     # Normalised observations are taken back to metres and quaternions.
     mean, std = np.full(29, 0.5, np.float32), np.full(29, 2.0, np.float32)
-    data.record["choices"]["normalization"] = {"mean": mean.tolist(), "std": std.tolist()}
+    scaled = dataclasses.replace(recipe, observation_mean=mean, observation_std=std)
     normalised = dataclasses.replace(result, trajectories=[(x - mean) / std for x in ways])
-    assert failures.row(normalised, data) == ["4", "3", "1", "1", "1", "1", "2%"]
+    assert failures.row(normalised, scaled) == ["4", "3", "1", "1", "1", "1", "2%"]
 
 
 def test_a_run_that_stands(data_folders, tmp_path, monkeypatch, capsys):
-    make("iql/antmaze/umaze-v0", steps=700, progress=False, score_episodes=1)
-    settings = {
-        "dataset": "iql/antmaze/umaze-v0",
-        "hidden_dims": (8,),
-        "batch_size": 8,
-        "max_steps": 1,
-        "eval_episodes": 0,
-        "progress": False,
-    }
-    train_offline(from_mapping(settings), tmp_path / "run")
+    trained_run(tmp_path / "run", "iql/antmaze/umaze-v0", steps=700, updates=1)
     monkeypatch.setattr("sys.argv", ["x", f"--runs={tmp_path / 'run'}", "--episodes=2"])
     failures.main()
     ((name, task, episodes, failed, back, spot, way_, *_),) = rows(capsys.readouterr().out)
@@ -93,4 +84,4 @@ def test_other_runs_are_refused(data_folders):
     make("iql/pointmaze/umaze-v0", steps=600, progress=False, score_episodes=1)
     data = load_dataset(from_mapping({"dataset": "iql/pointmaze/umaze-v0", "progress": False}))
     with pytest.raises(UserError, match="iql/pointmaze/umaze-v0 is none of AntMaze's"):
-        failures.check_is_antmaze(data)
+        failures.antmaze(data)

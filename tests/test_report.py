@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from iql_jax import report
+from iql_jax.environments import EnvironmentRecipe
 from iql_jax.learner import create_state
 from iql_jax.types import Transitions
 
@@ -22,8 +23,11 @@ def maze_dataset(observations, next_observations, *, normalized):
             masks=np.ones(n, np.float32),
             next_observations=np.asarray(next_observations, np.float32),
         ),
-        recipe=types.SimpleNamespace(
-            maze=object(),
+        recipe=EnvironmentRecipe(
+            spec="",
+            kwargs={},
+            observation_keys=(),
+            maze=None,
             observation_mean=MEAN if normalized else None,
             observation_std=STD if normalized else None,
         ),

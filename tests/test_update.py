@@ -118,13 +118,18 @@ def test_target_starts_equal_to_the_critics_in_buffers_of_its_own():
         assert target.unsafe_buffer_pointer() != online.unsafe_buffer_pointer()
 
 
+def metrics_of_advantages_near(advantage, **hyperparameters):
+    """What an update reports where the target critics' last biases make all advantages so."""
+    state = make_state(temperature=10.0, **hyperparameters)
+    shifted = jax.tree.map(lambda x: x, state.target_critic_params)
+    for name in ("q1", "q2"):
+        shifted["params"][name]["out"]["bias"] = jnp.full((1,), advantage)
+    return jax.jit(update)(state.replace(target_critic_params=shifted), make_transitions())[1]
+
+
 def test_weights_are_clipped_at_100():
     # An advantage of 50 at temperature 10 would weigh exp(500).
-    state = make_state(temperature=10.0)
-    raised = jax.tree.map(lambda x: x, state.target_critic_params)
-    for name in ("q1", "q2"):
-        raised["params"][name]["out"]["bias"] = jnp.full((1,), 50.0)
-    _, metrics = jax.jit(update)(state.replace(target_critic_params=raised), make_transitions())
+    metrics = metrics_of_advantages_near(50.0)
     assert float(metrics["weight"]) == 100.0
     assert float(metrics["weight_clipped"]) == 1.0
     assert float(metrics["weight_effective"]) == 1.0
@@ -132,20 +137,12 @@ def test_weights_are_clipped_at_100():
 
 def test_weights_that_vanish_are_no_numbers_out_of_range():
     # exp(-500) is 0 in float32: nothing is learned, and nothing has diverged.
-    state = make_state(temperature=10.0)
-    lowered = jax.tree.map(lambda x: x, state.target_critic_params)
-    for name in ("q1", "q2"):
-        lowered["params"][name]["out"]["bias"] = jnp.full((1,), -50.0)
-    _, metrics = jax.jit(update)(state.replace(target_critic_params=lowered), make_transitions())
+    metrics = metrics_of_advantages_near(-50.0)
     assert float(metrics["weight"]) == 0.0
     assert float(metrics["weight_effective"]) == 0.0
     chex.assert_tree_all_finite(metrics)
     # Nor has anything where the clip, and with it every weight, is beyond what float32 squares.
-    clipped = make_state(temperature=10.0, max_weight=1e25)
-    raised = jax.tree.map(lambda x: x, clipped.target_critic_params)
-    for name in ("q1", "q2"):
-        raised["params"][name]["out"]["bias"] = jnp.full((1,), 50.0)
-    _, beyond = jax.jit(update)(clipped.replace(target_critic_params=raised), make_transitions())
+    beyond = metrics_of_advantages_near(50.0, max_weight=1e25)
     assert float(beyond["weight"]) == pytest.approx(1e25)
     assert float(beyond["weight_effective"]) == pytest.approx(1.0)
 

@@ -3,12 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmark_runs import rows
+from benchmark_runs import rows, trained_run
 
 import weights
-from iql_jax.collect.catalog import make
-from iql_jax.config import from_mapping
-from iql_jax.offline import train_offline
 from iql_jax.trained import load_run
 
 
@@ -33,16 +30,7 @@ def test_weights_that_are_none_are_refused(monkeypatch, capsys):
 
 
 def test_the_advantages_of_a_run(tmp_path, data_folders, monkeypatch):
-    make("iql/pointmaze/umaze-v0", steps=600, progress=False, score_episodes=1)
-    settings = {
-        "dataset": "iql/pointmaze/umaze-v0",
-        "hidden_dims": (8,),
-        "batch_size": 8,
-        "max_steps": 4,
-        "eval_episodes": 0,
-        "progress": False,
-    }
-    train_offline(from_mapping(settings), tmp_path / "run")
+    trained_run(tmp_path / "run", "iql/pointmaze/umaze-v0", steps=600, updates=4)
     run = load_run(tmp_path / "run")
     assert run.step == 4
     data, state = run.dataset.transitions, run.state
