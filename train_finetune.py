@@ -6,6 +6,9 @@ Any key of the config can be overridden: --config.offline_run=runs/ant starts fr
 offline run. The same command on the same folder goes on where it stopped.
 """
 
+import dataclasses
+import os
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -22,9 +25,16 @@ _WORKDIR = flags.DEFINE_string(
 def main(_: list[str]) -> None:
     """Wire the flags to a fine-tuning run."""
     config = cli.read_config(_CONFIG.value, FinetuneConfig)
+    if config.offline_run:  # One spelling of one folder: it is compared when the run is resumed.
+        offline_run = os.path.normpath(os.path.expanduser(config.offline_run))
+        config = dataclasses.replace(config, offline_run=offline_run)
     name = f"finetune_seed_{config.seed}"
     train_finetune(config, cli.workdir(_WORKDIR.value, config.dataset, name))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(
+        main,
+        "set a smaller --config.replay_buffer_size or --config.batch_size or, if it was during an "
+        "evaluation, fewer --config.eval_envs",
+    )

@@ -88,4 +88,8 @@ def _check_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(
+        main,
+        "train fewer members at once (--config.population_size=N), set a smaller "
+        "--config.batch_size or, if it was during an evaluation, fewer --config.eval_envs",
+    )

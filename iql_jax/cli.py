@@ -20,12 +20,24 @@ from iql_jax.interrupts import Interrupted
 Returned = TypeVar("Returned")
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Run an absl program; a failure that the user can mend is one line and status 1 or 2."""
+MORE_MEMORY = "free some, or take a machine with more"
+"""What to do where memory ran out, of programs that have no flag that would help."""
+
+
+def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
+    """Run an absl program; a failure that the user can mend is one line and status 1 or 2.
+
+    Args:
+        main: Is given the arguments that are no flags.
+        memory_advice: What the user can do where memory ran out.
+    """
     # Orbax tells of each file it touches at the level of information.
     logging.set_verbosity(logging.WARNING)
     signal.signal(signal.SIGTERM, _terminate)
-    app.run(lambda argv: guard(functools.partial(main, argv)), flags_parser=_parse_flags)
+    app.run(
+        lambda argv: guard(functools.partial(main, argv), memory_advice),
+        flags_parser=_parse_flags,
+    )
 
 
 def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
@@ -50,7 +62,8 @@ def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings
 
 def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
     """The folder that ``--workdir`` names, or else runs/DATASET/NAME."""
-    return Path(flag_value or f"runs/{dataset.replace('/', '-')}/{name}")
+    # Of --workdir=~/runs most shells leave the ~ to the program.
+    return Path(flag_value or f"runs/{dataset.replace('/', '-')}/{name}").expanduser()
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -80,23 +93,27 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return remaining
 
 
-def guard(main: Callable[[], Returned]) -> Returned:
+def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Returned:
     """Call a program's main function; what the user can mend ends the program with one line."""
     try:
         return main()
     except (Exception, KeyboardInterrupt) as error:
-        told = explain(error, f"resume with: {shlex.join([sys.executable, *sys.argv])}")
+        resume = f"resume with: {shlex.join([sys.executable, *sys.argv])}"
+        told = explain(error, resume, memory_advice)
         if told is None:
             raise
         _exit(*told)
 
 
-def explain(error: BaseException, resume: str) -> tuple[int, str] | None:
+def explain(
+    error: BaseException, resume: str, memory_advice: str = MORE_MEMORY
+) -> tuple[int, str] | None:
     """The exit status and the line of what ends a program and the user can mend; None for a bug.
 
     Args:
         error: What ended it.
         resume: What to say of how to go on, where there is something to go on with.
+        memory_advice: What to say where memory ran out.
     """
     match error:
         case UserError():
@@ -110,11 +127,7 @@ def explain(error: BaseException, resume: str) -> tuple[int, str] | None:
             return 1, error.strerror + (f": {error.filename}" if error.filename else "")
         case _ if is_out_of_memory(error):
             reason = str(error).strip().partition("\n")[0]
-            return 1, (
-                f"out of memory{reason and f' ({reason})'}; train fewer members at once "
-                "(--config.population_size=N), set a smaller --config.batch_size or, in "
-                "fine-tuning, a smaller --config.replay_buffer_size"
-            )
+            return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
     return None
 
 

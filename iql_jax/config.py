@@ -196,7 +196,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "discount": (lambda n: 0 <= n <= 1, "in [0, 1]"),
     "expectile": (lambda n: 0 < n < 1, "in (0, 1)"),
     "temperature": (_non_negative, "0 or more"),
-    "max_weight": (_positive, "positive"),
+    "max_weight": (lambda n: 0 < n <= 1e15, "in (0, 1e15]: float32 has no gradients beyond"),
     "tau": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "dropout_rate": (lambda n: 0 <= n < 1, "in [0, 1)"),
     "bc_alpha": (_non_negative, "0 or more"),

@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from iql_jax.errors import NoEnvironment, UserError
+from iql_jax.errors import NoEnvironment, UntrustedEnvironment, UserError
 
 KNOWN_NAMESPACES = (
     "gymnasium.envs.box2d",
@@ -73,14 +73,14 @@ def check_namespace(spec: EnvSpec) -> None:
     """Refuse a specification that would import code from outside the known namespaces.
 
     Raises:
-        NoEnvironment: naming the entry point.
+        UntrustedEnvironment: naming the entry point.
     """
     named: list[tuple[str, tuple[str, ...]]] = [(str(spec.entry_point), KNOWN_NAMESPACES)]
     named += [(str(wrapper.entry_point), KNOWN_WRAPPERS) for wrapper in spec.additional_wrappers]
     for entry_point, known in named:
         module = entry_point.partition(":")[0]
         if not any(module == name or module.startswith(name + ".") for name in known):
-            raise NoEnvironment(
+            raise UntrustedEnvironment(
                 f"the dataset's environment {spec.id!r} would import and run {entry_point!r}, "
                 f"which is not in a known namespace ({', '.join(known)}), and is trusted only "
                 "with trust_environment"
@@ -106,7 +106,8 @@ def make_from_spec(
 
     Raises:
         UserError: if it is no specification that this gymnasium understands.
-        NoEnvironment: if the namespace is unknown and not trusted, or if it does not build.
+        UntrustedEnvironment: if the namespace is unknown and not trusted.
+        NoEnvironment: if it does not build.
     """
     spec = parse_spec(spec_json)
     if not trusted:

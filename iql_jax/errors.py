@@ -14,6 +14,10 @@ class NoEnvironment(UserError):
     """An environment that cannot be had or run, though what is computed without it may well."""
 
 
+class UntrustedEnvironment(NoEnvironment):
+    """An environment whose code may not be run until the user says so."""
+
+
 class Diverged(UserError):
     """Training has come to numbers that are not finite: no state to go on from."""
 

@@ -42,9 +42,9 @@ def main(_: list[str]) -> None:
     if _WORKDIR.value is None:
         raise UserError("no --workdir given; name the folder of a run")
     if _VIDEO.value is not None:
-        check_film(Path(_VIDEO.value))
+        check_film(Path(_VIDEO.value).expanduser())
         configure_headless_rendering()
-    folder = Path(_WORKDIR.value)
+    folder = Path(_WORKDIR.value).expanduser()
     record = read_record(folder)
     before = from_record(record["config"])
     episodes = _EPISODES.value or before.eval_episodes
@@ -62,7 +62,8 @@ def main(_: list[str]) -> None:
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
         seed = evaluation_seed(settings, step)
-        film(policy_of(state, seed, sample=_SAMPLE.value), dataset, seed, Path(_VIDEO.value))
+        act = policy_of(state, seed, sample=_SAMPLE.value)
+        film(act, dataset, seed, Path(_VIDEO.value).expanduser())
 
 
 def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
@@ -75,4 +76,4 @@ def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, "step fewer environments at once (--eval_envs=N)")

@@ -1,9 +1,21 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what reading them may fail of."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether reading failed of what a file holds, and not of the system that reads it.
+
+    Damage shows as almost any error. Where the system refuses (too many open files, no permission,
+    a network disk that went away, no memory), the file may be sound, and readable later.
+    """
+    # What is damaged may send the reader to a place before the file's start: an invalid argument.
+    refused = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    return not (refused or isinstance(error, MemoryError))
 
 
 def partial_path(path: Path) -> Path:

@@ -153,11 +153,17 @@ def _offline_agent(
     """The agent of a finished offline run under this run's hyperparameters, and its update count.
 
     Raises:
-        UserError: If that run was on other data, or has no state that can be read.
+        UserError: If that run was on other data, or its last state cannot be read.
     """
     record = read_record(folder)
     check_same_data(folder, record, run.record["dataset"])
-    state, step = load_state(folder, from_record(record["config"]), run.dataset)
+    theirs = from_record(record["config"])
+    state, step = load_state(folder, theirs, run.dataset)
+    if step != theirs.max_steps:  # Its newest checkpoint is damaged, and an older one was read.
+        raise UserError(
+            f"config.offline_run {folder} ended at update {theirs.max_steps:,}, but its newest "
+            f"readable checkpoint is of {step:,}; train it again in another folder"
+        )
     say(f"going on from {folder} at step {step:,}")
     state = template.replace(
         actor=state.actor,

@@ -44,7 +44,7 @@ class Loop(Generic[State]):
         phases: What the run consists of.
         evaluate: Returns a row for evaluations.csv; None to train without evaluation.
         template: The state before the first step.
-        started: ``time.perf_counter()`` when the program started.
+        started: ``time.perf_counter()`` when the run was opened.
         extra: What else is saved, resumed and logged.
         tables: What is logged besides metrics and evaluations, by ``extra``.
         unit: What a step is called: the first column of the tables.

@@ -120,13 +120,13 @@ def effective_share(weights: Array) -> jax.Array:
     everything.
 
     Args:
-        weights: [N], none negative. Those above 1e15 count as that; if all are 0, or so small that
-            float32 squares them to 0, so is their share.
+        weights: [N], finite, none negative. If all are 0, so is their share.
     """
     chex.assert_rank(weights, 1)
-    weights = jnp.minimum(weights, 1e15)  # Squares of larger ones are beyond float32.
-    squares = jnp.maximum(jnp.sum(jnp.square(weights)), jnp.finfo(jnp.float32).tiny)
-    return jnp.square(jnp.sum(weights)) / squares / weights.size
+    largest = jnp.max(weights)
+    scaled = weights / jnp.where(largest > 0, largest, 1.0)  # Squares are within float32's range.
+    squares = jnp.maximum(jnp.sum(jnp.square(scaled)), jnp.finfo(jnp.float32).tiny)
+    return jnp.square(jnp.sum(scaled)) / squares / weights.size
 
 
 def actor_loss(log_probs: Array, weights: Array) -> Array:

@@ -147,7 +147,8 @@ class RunLog:
         unit: str = "update",
     ) -> None:
         # First, for it alone may fail: then nothing is open yet.
-        self._wandb = _start_wandb(folder, wandb_project, record) if wandb_project else None
+        self._wandb = _start_wandb(folder, wandb_project, record, unit) if wandb_project else None
+        self._unit = unit
         self._tables = {
             name: Table(folder / f"{name}.csv", last, unit) for name, last in last_steps.items()
         }
@@ -159,7 +160,7 @@ class RunLog:
         known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
         self._tensorboard.write(step, known)
         if self._wandb is not None:
-            self._wandb.log(known, step=step)
+            self._wandb.log({self._unit: step, **known})
 
     def close(self) -> None:
         """Finish all writers."""
@@ -177,12 +178,12 @@ def require_wandb(project: str) -> None:
         )
 
 
-def _start_wandb(folder: Path, project: str, record: Mapping[str, Any]) -> Any:
+def _start_wandb(folder: Path, project: str, record: Mapping[str, Any], unit: str) -> Any:
     import wandb
 
     try:
         # The run's own id: when it is resumed, it goes on in the same curve.
-        return wandb.init(
+        run = wandb.init(
             project=project,
             id=record["run_id"],
             name=folder.name,
@@ -191,6 +192,10 @@ def _start_wandb(folder: Path, project: str, record: Mapping[str, Any]) -> Any:
             resume="allow",
             reinit="create_new",  # The members of a population each have a run.
         )
+        # An axis of our own: W&B's steps may neither be the same nor go back, as after a kill, and
+        # it drops the rows of those that do.
+        run.define_metric("*", step_metric=unit)
+        return run
     # W&B raises kinds of its own for a missing key, a missing network and much else.
     except Exception as error:
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iql_jax.config import Config
+from iql_jax.console import say
 from iql_jax.data.load import layout
 from iql_jax.errors import UserError
 from iql_jax.population import maps_in_turn
@@ -48,10 +49,7 @@ class Population:
 
     def is_settled(self) -> bool:
         """Whether every member has come to its end, or has failed."""
-        return all(
-            (folder / "summary.json").exists() or (folder / FAILURE).exists()
-            for folder in self.folders
-        )
+        return all(_is_settled(folder) for folder in self.folders)
 
 
 def _layouts(begun: Sequence[Path]) -> Callable[[Config], Hashable]:
@@ -63,6 +61,10 @@ def _layouts(begun: Sequence[Path]) -> Callable[[Config], Hashable]:
     return lambda config: cached(
         config.dataset, config.maze_goal, config.progress, begun_on(config.dataset, begun)
     )
+
+
+def _is_settled(folder: Path) -> bool:
+    return (folder / "summary.json").exists() or (folder / FAILURE).exists()
 
 
 def _begun(workdir: Path) -> list[Path]:
@@ -89,8 +91,8 @@ class PopulationFolder(LockedFolder):
     ) -> list[Population]:
         """Which members to train together.
 
-        Populations that were begun stay what they are, for they go on from checkpoints of their
-        own; members that have come since make new ones.
+        Populations that have checkpoints stay what they are, for these hold all their members at
+        once; members that have come since make new ones.
 
         Args:
             members: All members.
@@ -101,9 +103,12 @@ class PopulationFolder(LockedFolder):
         Raises:
             UserError: If the folder has members that are not among these.
         """
-        # A population that is not begun is planned anew. Its place in the list stays empty if it
-        # has checkpoints: they are of members whose folders are gone, and of no others.
-        planned = [names if self._is_begun(names) else [] for names in self._recorded()]
+        # Others are planned anew. Their places in the list stay empty if they have checkpoints:
+        # they are of members whose folders are gone, and of no others.
+        planned = [
+            names if self._stays(number, names, limit) else []
+            for number, names in enumerate(self._recorded())
+        ]
         while planned and not planned[-1] and not self._checkpoints(len(planned) - 1).exists():
             planned.pop()
         known = {name for names in planned for name in names}
@@ -137,8 +142,23 @@ class PopulationFolder(LockedFolder):
     def _checkpoints(self, number: int) -> Path:
         return Population([], self.path, number).folder
 
-    def _is_begun(self, names: Sequence[str]) -> bool:
-        return any((self.path / name / "config.json").exists() for name in names)
+    def _stays(self, number: int, names: Sequence[str], limit: int) -> bool:
+        """Whether a recorded population remains what it is."""
+        folders = [self.path / name for name in names]
+        if not any((folder / "config.json").exists() for folder in folders):
+            return False
+        if not limit or len(names) <= limit or any(map(_is_settled, folders)):
+            return True
+        # It is larger than is wanted now: memory may have run out. Without a checkpoint its members
+        # begin anew whatever is planned.
+        saved = (self._checkpoints(number) / "checkpoints").glob("*")
+        if not any(path.name.isdigit() for path in saved):  # Half a checkpoint has another name.
+            return False
+        say(
+            f"{self.path}: {len(names)} members go on together, more than the "
+            f"{limit} of population_size, for their checkpoints hold all of them"
+        )
+        return True
 
     def _recorded(self) -> list[list[str]]:
         path = self.path / self.RECORD

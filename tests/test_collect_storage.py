@@ -85,6 +85,13 @@ class TestStorage:
         ):
             pytest.fail("nobody would find it")
 
+    def test_no_part_of_an_id_looks_like_a_datasets_data(self):
+        with (
+            pytest.raises(UserError, match="has a part named data"),
+            self._new("test/data/it-v0"),
+        ):
+            pytest.fail("test would pass for a broken dataset")
+
     def test_an_empty_folder_gives_way(self, data_folders):
         (data_folders / "test" / "it-v0").mkdir(parents=True)
         with self._new("test/it-v0"):

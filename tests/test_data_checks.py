@@ -181,6 +181,17 @@ class TestRewards:
         maze_episodes.rewards[:] = 0
         assert checks.check_rewards(maze_episodes).level == "defect"
 
+    def test_where_rewards_are_not_needed_it_is_none(self, maze_episodes, plain_episodes):
+        maze_episodes.rewards[:] = 0
+        findings = checks.check_data(maze_episodes, {"env_spec": _spec(CORRIDOR)})
+        (finding,) = [finding for finding in findings if finding.topic == "rewards"]
+        assert finding.level == "note"  # Loading computes others.
+        plain_episodes.rewards[:] = 0
+        for metadata, level in (({"ogbench": {}}, "note"), ({}, "defect")):
+            findings = checks.check_data(plain_episodes, metadata)
+            (finding,) = [finding for finding in findings if finding.topic == "rewards"]
+            assert finding.level == level
+
 
 class TestJumps:
     def test_a_step_across_the_maze(self, maze_episodes):
@@ -361,11 +372,14 @@ class TestEnvironments:
         (finding,) = environment_checks.check_environments({})
         assert finding.level == "note"
 
-    def test_a_stranger_is_not_imported(self):
-        spec = json.dumps({"id": "Evil-v0", "entry_point": "no_such_evil_module:Env", "kwargs": {}})
+    def test_a_stranger_is_imported_only_if_trusted(self):
+        spec = json.dumps({"id": "Lab-v0", "entry_point": "no_such_module:Env", "kwargs": {}})
         (finding,) = environment_checks.check_environments({"env_spec": spec})
+        assert finding.level == "note"  # The files may well be right.
+        assert "'no_such_module:Env', which is not in a known namespace" in finding.text
+        (finding,) = environment_checks.check_environments({"env_spec": spec}, trusted=True)
         assert finding.level == "defect"
-        assert "no_such_evil_module" in finding.text
+        assert "ModuleNotFoundError" in finding.text
 
     def test_other_spaces_than_the_datasets(self):
         spaces = {

@@ -215,11 +215,16 @@ def test_local_ids(root):
 
 
 @pytest.fixture
-def online(monkeypatch):
+def willing(monkeypatch):
+    """A machine that would download, whatever its own settings are."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(download, "_why_unreachable", lambda url: None)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("MINARI_REMOTE", raising=False)
+
+
+@pytest.fixture
+def online(willing, monkeypatch):
+    monkeypatch.setattr(download, "_why_unreachable", lambda url: None)
 
 
 def test_a_download_arrives_whole(root, online, monkeypatch, capsys):
@@ -309,10 +314,8 @@ def speaks_no_http(*args, **kwargs):
     ],
 )
 def test_without_a_network_it_ends_soon_and_quietly(
-    root, online, monkeypatch, capfd, answer, reason
+    root, willing, monkeypatch, capfd, answer, reason
 ):
-    monkeypatch.undo()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(download.urllib.request, "urlopen", answer)
     monkeypatch.setattr(download, "REACH_SECONDS", 0.2)
     monkeypatch.setattr(minari, "download_dataset", lambda _: pytest.fail("asked Minari"))

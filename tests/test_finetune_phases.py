@@ -76,6 +76,18 @@ def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_pa
     assert not np.array_equal(*(jax.random.key_data(state.key) for state in (begun, theirs)))
 
 
+def test_runs_of_several_seeds_from_one_offline_run_draw_differently(
+    offline, tmp_path, monkeypatch
+):
+    keys = []
+    for seed in (7, 8):
+        stop_at(monkeypatch, "evaluations", BOUNDARY, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train_finetune(config_of(offline_run=str(offline), seed=seed), tmp_path / str(seed))
+        keys.append(jax.random.key_data(saved(tmp_path / str(seed))[0].key))
+    assert not np.array_equal(*keys)
+
+
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("starts_from", ["its own offline phase", "an offline run"])
 def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, starts_from, num_envs):
@@ -113,10 +125,18 @@ def test_a_wrong_offline_run_is_refused_before_the_data_are_had(offline, tmp_pat
         train_finetune(config, tmp_path / "run")
 
 
+def ends_later(folder):
+    """As if the last checkpoint were damaged, and this the one before."""
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["max_steps"] = 80
+    (folder / "config.json").write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (lambda folder: (folder / "summary.json").unlink(), "is not finished"),
+        (ends_later, "ended at update 80, but its newest readable checkpoint is of 60"),
         (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
         (lambda folder: shutil.rmtree(folder), "holds no run"),
     ],

@@ -162,8 +162,11 @@ def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
         def __init__(self):
             self.rows = []
 
-        def log(self, row, step):
-            self.rows.append((step, row))
+        def define_metric(self, names, step_metric):
+            self.rows.append((names, step_metric))
+
+        def log(self, row):
+            self.rows.append(row)
 
         def finish(self):
             self.rows.append("finished")
@@ -184,4 +187,4 @@ def test_wandb_gets_the_same_rows(tmp_path, monkeypatch):
     log = RunLog(tmp_path, {"metrics": 0, "evaluations": 0}, "project", RECORD)
     log.write("metrics", 5, {"loss": 1.0, "none": None})
     log.close()
-    assert run.rows == [(5, {"metrics/loss": 1.0}), "finished"]
+    assert run.rows == [("*", "update"), {"update": 5, "metrics/loss": 1.0}, "finished"]

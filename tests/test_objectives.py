@@ -137,6 +137,14 @@ def test_q_learning_takes_the_maximum_over_all_discrete_actions():
     q_values = q_of(state, state.critic.params, batch.observations, batch.actions)
     loss = np.mean(np.sum((q_values - y) ** 2, axis=0))
     assert float(metrics["critic_loss"]) == pytest.approx(loss, rel=1e-5)
+    # V regresses on the mean of the maxima at the present states.
+    best = np.max(
+        [q_of(state, state.target_critic_params, batch.observations, a).min(0) for a in every],
+        axis=0,
+    )
+    values = np.asarray(state.value.apply_fn(state.value.params, batch.observations), np.float64)
+    loss = np.mean(0.5 * (best - values) ** 2)
+    assert float(metrics["value_loss"]) == pytest.approx(loss, rel=1e-5)
 
 
 def test_a_maximum_over_more_continuous_actions_is_higher():
@@ -149,10 +157,24 @@ def test_a_maximum_over_more_continuous_actions_is_higher():
 
 
 def test_q_learning_draws_other_actions_in_each_update():
-    state = make_state(objective="q_learning", max_over="uniform", critic_lr=1e-9, value_lr=1e-9)
-    first, one = jax.jit(update)(state, make_transitions())
-    second = jax.jit(update)(first, make_transitions())[1]
-    assert float(one["critic_loss"]) != float(second["critic_loss"])
+    state = make_state(objective="q_learning", max_over="uniform", max_actions=1)
+    one, again, other = (
+        float(jax.jit(update)(state.replace(step=step), make_transitions())[1]["critic_loss"])
+        for step in (0, 0, 1)  # The same networks.
+    )
+    assert one == again != other
+
+
+def test_q_learning_draws_from_the_policy_or_uniformly():
+    from_policy, uniform = (
+        float(
+            jax.jit(update)(make_state(objective="q_learning", max_over=over), make_transitions())[
+                1
+            ]["critic_loss"]
+        )
+        for over in ("policy", "uniform")
+    )
+    assert from_policy != uniform
 
 
 # Extractions.

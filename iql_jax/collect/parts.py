@@ -9,6 +9,7 @@ import numpy as np
 
 from iql_jax.collect.storage import no_room_as_user_error
 from iql_jax.console import say
+from iql_jax.files import is_damage
 
 Kind = TypeVar("Kind")
 
@@ -45,12 +46,18 @@ def read_part(path: pathlib.Path, kind: type[Kind]) -> Kind:
 
 
 def is_sound(path: pathlib.Path, kind: type[Any]) -> bool:
-    """Whether a part is there and can be read; a damaged one is removed, and that is said."""
+    """Whether a part is there and can be read; a damaged one is removed, and that is said.
+
+    Raises:
+        OSError: if the system does not let it be read.
+    """
     if not path.exists():
         return False
     try:
         read_part(path, kind)
-    except Exception as error:  # Damage shows as almost any.
+    except Exception as error:
+        if not is_damage(error):
+            raise
         reason = " ".join(str(error).split())
         say(f"the part {path} is damaged ({reason}); making it again")
         path.unlink()

@@ -39,9 +39,12 @@ def check_place(dataset_id: str) -> None:
     """Refuse an id under which no dataset can be put in Minari's local folder.
 
     Raises:
-        UserError: if the id's folder holds other datasets or lies in one, or if nothing can be
-            moved to it in one step: it is on another disk than Minari's folder, or not writable.
+        UserError: if the id's folder holds other datasets or lies in one, or would look like one's
+            data; or if nothing can be moved to it in one step: it is on another disk than Minari's
+            folder, or not writable.
     """
+    if "data" in dataset_id.split("/")[1:]:  # By a folder of this name a dataset is known.
+        raise UserError(f"{dataset_id} has a part named data: choose another id")
     root, final = get_dataset_path(), get_dataset_path(dataset_id)
     above = list(final.parents)[: dataset_id.count("/") + 1]  # From the innermost to the root.
     for folder in above[:-1]:

@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("id", help="a Minari dataset id, such as D4RL/antmaze/umaze-v1")
         command.set_defaults(run=run)
+    commands.choices["check"].add_argument(
+        "--trust_environment",
+        action="store_true",
+        help="build an environment that is not known to be safe",
+    )
 
     d4rl = commands.add_parser("import-d4rl", help="turn an HDF5 file of D4RL's into a dataset")
     d4rl.set_defaults(run=_import_d4rl)
@@ -205,7 +210,9 @@ def _import(options: argparse.Namespace, importer: Callable[..., pathlib.Path]) 
 def _check(options: argparse.Namespace) -> int:
     from iql_jax.data.checks import check_dataset
 
-    findings = check_dataset(_local(options.id), progress=not options.no_progress)
+    findings = check_dataset(
+        _local(options.id), progress=not options.no_progress, trusted=options.trust_environment
+    )
     width = max(len(finding.topic) for finding in findings)
     for finding in findings:
         # One finding a line, whatever an environment's error message holds.

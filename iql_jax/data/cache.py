@@ -20,6 +20,7 @@ from iql_jax.console import say
 from iql_jax.data.episodes import FlatEpisodes, read_episodes
 from iql_jax.data.leftovers import sweep
 from iql_jax.data.metadata import read_metadata
+from iql_jax.files import is_damage
 
 _FORMAT_VERSION = 1
 _FIELDS = ("actions", "rewards", "terminations", "truncations", "lengths")
@@ -50,10 +51,11 @@ def load_episodes(path: pathlib.Path, progress: bool = True) -> tuple[FlatEpisod
         return _read(file, key)
     except (FileNotFoundError, _Stale):
         pass
-    except PermissionError as error:
-        say(f"the cached copy {file} cannot be read ({error.strerror}); making one")
-    except Exception as error:  # Damage shows as almost any.
-        say(f"the cached copy {file} is damaged ({error}); making it again")
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        what = "is damaged" if is_damage(error) else "cannot be read"
+        say(f"the cached copy {file} {what} ({error}); making it again")
     episodes = read_episodes(path, progress)
     digest = fingerprint(episodes)
     try:

@@ -21,12 +21,15 @@ _BOUND_TOLERANCE = 1e-5  # Of float32 actions at the bounds.
 _SHOWN_VALUES = 8
 
 
-def check_dataset(path: pathlib.Path, progress: bool = True) -> list[Finding]:
+def check_dataset(
+    path: pathlib.Path, progress: bool = True, trusted: bool = False
+) -> list[Finding]:
     """Check everything about a local dataset.
 
     Args:
         path: the dataset's folder, which holds ``data/``.
         progress: whether to show a progress bar while reading.
+        trusted: whether environments from unknown namespaces may be imported.
 
     Raises:
         UserError: if the metadata cannot be read; whatever else is wrong is a finding.
@@ -38,7 +41,7 @@ def check_dataset(path: pathlib.Path, progress: bool = True) -> list[Finding]:
         findings = [Finding("defect", "structure", str(error))]
     else:
         findings = check_data(episodes, metadata)
-    return [*findings, *check_environments(metadata), *check_versions(metadata)]
+    return [*findings, *check_environments(metadata, trusted), *check_versions(metadata)]
 
 
 def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding]:
@@ -52,15 +55,16 @@ def check_data(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Finding
         check_structure(episodes, metadata),
         check_actions(episodes, metadata),
         *check_endings(episodes, metadata),
-        check_rewards(episodes),
     ]
     collection, evaluation = (_maze(metadata, key) for key in ("env_spec", "eval_env_spec"))
     spec = collection or evaluation
     if spec is None or not {"achieved_goal", "desired_goal"} <= set(episodes.observations):
-        return [*findings, check_jumps(episodes), check_references(metadata)]
+        rewards = check_rewards(episodes, "cloning" if "ogbench" in metadata else None)
+        return [*findings, rewards, check_jumps(episodes), check_references(metadata)]
     evaluation, maze = evaluation or spec, maze_map(spec)
     return [
         *findings,
+        check_rewards(episodes, "rewards recomputed for a goal, the default"),
         check_maze_jumps(episodes, maze),
         check_goals(episodes),
         check_success(episodes),
@@ -140,13 +144,21 @@ def check_endings(episodes: FlatEpisodes, metadata: dict[str, Any]) -> list[Find
     return findings
 
 
-def check_rewards(episodes: FlatEpisodes) -> Finding:
-    """Describe the distribution of rewards and returns."""
+def check_rewards(episodes: FlatEpisodes, use: str | None = None) -> Finding:
+    """Describe the distribution of rewards and returns.
+
+    Args:
+        episodes: the data.
+        use: what these data are good for without rewards that teach anything, if for anything.
+    """
     returns = episode_returns(episodes.rewards, episodes.lengths)
     values, counts = np.unique(episodes.rewards, return_counts=True)
     # Where episodes terminate, a return counts their steps.
     if len(values) == 1 and (values[0] == 0 or not episodes.terminations.any()):
-        return Finding("defect", "rewards", f"every reward is {values[0]:g}: nothing to learn from")
+        text = f"every reward is {values[0]:g}: nothing to learn from"
+        if use is None:
+            return Finding("defect", "rewards", text)
+        return Finding("note", "rewards", f"{text}; enough for {use}")
     if len(values) <= _SHOWN_VALUES:
         shown = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, counts, strict=True))
     else:

@@ -10,15 +10,20 @@ from iql_jax.data.findings import Finding
 from iql_jax.data.requirements import installed_version, unmet_requirements
 from iql_jax.environment_specs import make_from_spec
 from iql_jax.environments import check_time_limit
-from iql_jax.errors import UserError
+from iql_jax.errors import UntrustedEnvironment, UserError
 
 _ROLES = {"env_spec": "environment", "eval_env_spec": "evaluation"}
 
 
-def check_environments(metadata: dict[str, Any]) -> list[Finding]:
-    """Build the collecting and the evaluation environment, and compare their spaces."""
+def check_environments(metadata: dict[str, Any], trusted: bool = False) -> list[Finding]:
+    """Build the collecting and the evaluation environment, and compare their spaces.
+
+    Args:
+        metadata: the dataset's.
+        trusted: whether environments from unknown namespaces may be imported.
+    """
     findings = [
-        _check_environment(metadata, key, topic)
+        _check_environment(metadata, key, topic, trusted)
         for key, topic in _ROLES.items()
         if metadata.get(key)
     ]
@@ -28,10 +33,12 @@ def check_environments(metadata: dict[str, Any]) -> list[Finding]:
     return findings
 
 
-def _check_environment(metadata: dict[str, Any], key: str, topic: str) -> Finding:
+def _check_environment(metadata: dict[str, Any], key: str, topic: str, trusted: bool) -> Finding:
     requirements = tuple(metadata.get("requirements") or ())
     try:
-        env = make_from_spec(metadata[key], {}, requirements=requirements)
+        env = make_from_spec(metadata[key], {}, trusted=trusted, requirements=requirements)
+    except UntrustedEnvironment as error:  # The files may well be right.
+        return Finding("note", topic, f"not looked at: {error}")
     except UserError as error:
         return Finding("defect", topic, str(error))
     try:

@@ -35,6 +35,7 @@ from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
 from iql_jax.errors import UserError
+from iql_jax.files import is_damage
 from iql_jax.maze import GOAL_RADIUS, at_goal
 
 _HOME = "https://github.com/seohongpark/ogbench"
@@ -154,9 +155,9 @@ def _read(path: pathlib.Path, progress: bool) -> dict[str, npt.NDArray[Any]]:
             keys = [key for key in (*_REQUIRED, *_OPTIONAL) if key in archive]
             bar = tqdm(keys, f"reading {path.name}", unit="array", disable=not progress)
             arrays = {key: archive[key] for key in bar}
-    except UserError:
-        raise
-    except Exception as error:  # Damage shows as almost any.
+    except Exception as error:
+        if isinstance(error, UserError) or not is_damage(error):
+            raise
         raise UserError(
             f"{path} cannot be read as .npz ({error}): it is of another format or damaged"
         ) from error

@@ -52,8 +52,8 @@ def check_id(dataset_id: str, force: bool) -> None:
 
 
 def data_folder(dataset_id: str) -> pathlib.Path:
-    """Where the dataset's files will be."""
-    return datasets_root() / dataset_id / "data"
+    """Where the dataset's files will be; absolute, for it is written into the metadata."""
+    return (datasets_root() / dataset_id / "data").absolute()
 
 
 def write_dataset(
