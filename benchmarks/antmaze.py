@@ -93,8 +93,6 @@ def run(method: str, task: str, seed: int) -> bench.Run:
             "max_steps": updates,
             "eval_interval": _EVAL_INTERVAL.value,
             "eval_episodes": _EVAL_EPISODES.value,
-            # The best episodes are then the quickest arrivals.
-            **({"maze_drop": "after_success"} if method == "10%BC" else {}),
             **(run_flags.given(_WEIGHTS) if method == "IQL" else bench.METHODS[method]),
         },
     )

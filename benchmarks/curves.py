@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 import reports
 import runs as bench
-from iql_jax import plots
+from iql_jax import plots, population_scores
 
 INTERVAL = "95 % interval over seeds"
 RANGE = "lowest to highest seed (fewer than 3)"
@@ -69,10 +69,7 @@ def spread(
 
     From three seeds on the 95 % interval of the mean; for fewer their range, for one empty.
     """
-    if len(scores) < 3:
-        return scores.min(axis=0), scores.max(axis=0), RANGE
-    low, high = zip(*(reports.interval(column, bounds) for column in scores.T), strict=True)
-    return np.array(low), np.array(high), INTERVAL
+    return *population_scores.spread(scores, bounds), RANGE if len(scores) < 3 else INTERVAL
 
 
 def draw(path: Path, panels: Sequence[Panel], method: str) -> None:

@@ -64,10 +64,12 @@ _PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw the mean curve t
 def main(_: list[str]) -> None:
     """Run what is missing and report what is there."""
     failed = [] if _FLAGS.only_report.value else bench.run_all(everything(), _FLAGS.jobs.value)
-    if finished := [run for run in everything() if run.summary() is not None]:
-        reports.publish(report(TASKS[_TASK.value], finished), _FLAGS.out.value)
-        if _PICTURE.value:
-            curves.draw(Path(_PICTURE.value), [panel(finished)], "IQL")
+    finished = [run for run in everything() if run.summary() is not None]
+    if not finished:
+        raise UserError(f"no run of {_TASK.value} in {_FLAGS.runs.value} is finished")
+    reports.publish(report(TASKS[_TASK.value], finished), _FLAGS.out.value)
+    if _PICTURE.value:
+        curves.draw(Path(_PICTURE.value), [panel(finished)], "IQL")
     bench.finish(failed)
 
 

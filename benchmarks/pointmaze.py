@@ -16,6 +16,7 @@ import reports
 import run_flags
 import runs
 from iql_jax import cli
+from iql_jax.errors import UserError
 
 _FLAGS = run_flags.define_flags("runs/pointmaze_benchmark")
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium", "large"], "Mazes.")
@@ -26,8 +27,9 @@ METHODS = ("IQL", "BC")
 def main(_: list[str]) -> None:
     """Run what is missing, then print the table."""
     failed = [] if _FLAGS.only_report.value else runs.run_all(everything(), _FLAGS.jobs.value)
-    if reports.summaries(everything()):
-        reports.publish(table(), _FLAGS.out.value)
+    if not reports.summaries(everything()):
+        raise UserError(f"no run in {_FLAGS.runs.value} is finished")
+    reports.publish(table(), _FLAGS.out.value)
     runs.finish(failed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.population_scores import student_interval
+from iql_jax.population_scores import spread
 from runs import Run, read_config_file
 
 NOT_RUN = "-"
@@ -28,8 +28,8 @@ SUCCESS: Bounds = (0.0, 100.0)
 UNBOUNDED: Bounds = (-math.inf, math.inf)  # Normalised returns.
 
 INTERVAL_NOTE = (
-    "The interval is Student's t over seeds, cut to [0, 100]; equal seeds, which say nothing of "
-    "their spread, have none."
+    "The interval is Student's t over seeds, cut to [0, 100]; fewer than three have none, nor have "
+    "equal ones, which say nothing of their spread."
 )
 """For the footnotes of tables of success."""
 
@@ -114,12 +114,6 @@ def other_settings(
     return f"Other settings than {runs[0].config}'s: {'; '.join(said)}. " if said else ""
 
 
-def interval(scores: FloatArray, bounds: Bounds = SUCCESS) -> tuple[float, float]:
-    """The 95 % interval of the mean of a few seeds by Student's t, cut to the bounds."""
-    low, high = student_interval(scores)
-    return max(bounds[0], float(low)), min(bounds[1], float(high))
-
-
 def mean_std(scores: FloatArray) -> str:
     """Mean and standard deviation over seeds, for a table; one seed has no deviation."""
     if len(scores) == 0:
@@ -129,10 +123,10 @@ def mean_std(scores: FloatArray) -> str:
 
 
 def interval_text(scores: FloatArray, bounds: Bounds = SUCCESS) -> str:
-    """The interval, for a table; one seed, or equal ones, have none."""
-    if len(scores) < 2 or np.ptp(scores) == 0:
+    """The 95 % interval of the mean of three seeds or more, for a table; equal ones have none."""
+    if len(scores) < 3 or np.ptp(scores) == 0:
         return NOT_RUN
-    low, high = interval(scores, bounds)
+    low, high = spread(scores, bounds)
     return f"{low:.1f} to {high:.1f}"
 
 

@@ -7,8 +7,8 @@ Sizes are AntMaze's: observations 29, actions 8, batch 256, hidden layers 256 x 
 (made up: only their shapes matter), sampling included, evaluation excluded. Every timing is taken
 in a fresh process, warm; all contenders take their turn in each repeat, and medians over the
 repeats are compared. The package's own figures are those of the programs that ``train_offline.py``
-runs. Only jax, flax, optax, absl-py and tqdm are needed, and what the peers in the folder CHECKOUTS
-need (see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
+runs. Only jax, flax, optax, chex, absl-py and tqdm are needed, and what the peers in the folder
+CHECKOUTS need (see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
 
 One run is compared with a peer within each repeat, for a machine's speed drifts: told are the
 median of those ratios and their range.

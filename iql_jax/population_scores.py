@@ -38,14 +38,19 @@ class Setting:
         return ", ".join(f"{key} {value}" for key, value in self.values.items())
 
     def interval(self) -> tuple[FloatArray, FloatArray]:
-        """The 95 % interval of the mean at each evaluation, [U] and [U], within the bounds.
+        """What tells of the spread over seeds, see ``spread``; [U] and [U]."""
+        return spread(self.scores, self.bounds)
 
-        Of two seeds it is their range, for the interval of two is 13 times as wide; one has none.
-        """
-        if len(self.scores) < 3:
-            return self.scores.min(axis=0), self.scores.max(axis=0)
-        low, high = student_interval(self.scores)
-        return np.clip(low, *self.bounds), np.clip(high, *self.bounds)
+
+def spread(scores: FloatArray, bounds: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+    """The 95 % interval of the mean of scores [K, ...] over K seeds, cut to the bounds.
+
+    Of two seeds it is their range, for the interval of two is 13 times as wide; of one its value.
+    """
+    if len(scores) < 3:
+        return scores.min(axis=0), scores.max(axis=0)
+    low, high = student_interval(scores)
+    return np.clip(low, *bounds), np.clip(high, *bounds)
 
 
 def student_interval(values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -323,4 +323,4 @@ def test_the_wall_time_of_a_run_is_told_apart(tmp_path):
     assert "| test/maze-v0, 5,000 updates | seconds | share |" in shown
     assert "| updates | 80.0 | 80.0 % |" in shown
     assert "| loading and compiling | 5.0 | 5.0 % |" in shown
-    assert "| imports, logging, saving, pictures | 5.0 | 5.0 % |" in shown
+    assert "| logging, saving | 5.0 | 5.0 % |" in shown

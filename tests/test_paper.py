@@ -37,6 +37,14 @@ EXACT = {
 }
 EXACT_ROWS = {"figure2": ["optimal"]}
 
+# What is learned, and which rows learn it in different ways: after a few updates already they have
+# come to different numbers.
+LEARNED = {
+    "figure2": ("value_at_start", slice(1, None)),
+    "lucky_sample": ("learned_q_gamble", slice(6, None, 7)),  # At the highest expectile.
+    "extrapolation": ("mean_q", slice(None)),
+}
+
 
 pytestmark = pytest.mark.usefixtures("data_folders")
 
@@ -60,6 +68,10 @@ def test_a_script_writes_the_picture_and_the_table_that_are_shown(name, tmp_path
             for column in EXACT[name]:
                 expected = pytest.approx(float(committed[column]), abs=2e-4)
                 assert float(fresh[column]) == expected, (fresh[first], column)
+    if name in LEARNED:
+        column, rows = LEARNED[name]
+        learned = [row[column] for row in made[rows]]
+        assert len(set(learned)) == len(learned) > 1
     if name == "figure1":
         assert_fits_the_plane(made, within=0.1, the_last_within=0.5)  # After 250 updates.
     picture = matplotlib.image.imread(tmp_path / "out" / f"{name}.png")

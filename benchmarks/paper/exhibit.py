@@ -14,19 +14,18 @@ from iql_jax import plots
 Row = Mapping[str, Any]
 
 
-def parser(doc: str | None, updates: int | None = None) -> argparse.ArgumentParser:
+def parser(doc: str | None, updates: int) -> argparse.ArgumentParser:
     """The command line that all scripts have.
 
     Args:
         doc: the script's docstring.
-        updates: the default of ``--updates``; None where nothing is trained by the number.
+        updates: the default of ``--updates``.
     """
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--out", type=Path, required=True, help="folder of the picture and the table")
-    if updates is not None:
-        made.add_argument("--updates", type=int, default=updates, help=f"of each ({updates:,})")
+    made.add_argument("--updates", type=int, default=updates, help=f"of each ({updates:,})")
     return made
 
 
