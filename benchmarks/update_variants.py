@@ -32,10 +32,10 @@ from iql_jax import cli, networks
 from iql_jax.compilation import compile_program
 from iql_jax.extractions import update_actor
 from iql_jax.learner import IQLState, cosine_decay, sample_batch, update, update_n
-from iql_jax.objectives import iql_critic, iql_value
+from iql_jax.objectives import squared_errors
 from iql_jax.train_state import TrainState
 from iql_jax.types import Array, Metrics, Transitions
-from iql_jax.updates import update_target
+from iql_jax.updates import update_q, update_target, update_v
 
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 1_000, "Updates in a timing.", lower_bound=1)
@@ -149,14 +149,23 @@ def update_in_passes(state: IQLState, batch: Transitions) -> tuple[IQLState, Met
     """IQL's update with V after its step in a pass for each of s and s'."""
     hp = state.hyperparameters
     target_q = state.target_q(batch.observations, batch.actions)
-    value, value_metrics = iql_value(state, batch, target_q)
+    value, value_metrics = update_v(
+        state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr
+    )
     advantages = target_q - value.apply_fn(value.params, batch.observations)
     rate = cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps)
     actor, actor_metrics = update_actor(
         state, batch, advantages, learning_rate=rate, dropout_key=None
     )
     next_values = value.apply_fn(value.params, batch.next_observations)
-    critic, critic_metrics = iql_critic(state, batch, next_values)
+    critic, critic_metrics = update_q(
+        state.critic,
+        batch,
+        next_values,
+        loss=functools.partial(squared_errors, hp, batch),
+        discount=hp.discount,
+        learning_rate=hp.critic_lr,
+    )
     target = update_target(critic.params, state.target_critic_params, hp.tau)
     state = state.replace(
         actor=actor, critic=critic, value=value, target_critic_params=target, step=state.step + 1

@@ -13,7 +13,7 @@ from iql_jax.extractions import update_actor
 from iql_jax.objectives import OBJECTIVES
 from iql_jax.state import Hyperparameters, IQLState, create_state
 from iql_jax.types import Array, Metrics, Transitions
-from iql_jax.updates import update_target
+from iql_jax.updates import update_q, update_target, update_v
 
 __all__ = [
     "Hyperparameters",
@@ -56,7 +56,13 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     key, dropout_key = jax.random.split(state.key) if state.use_dropout else (state.key, None)
 
     target_q = state.target_q(batch.observations, batch.actions)
-    value, value_metrics = objective.update_value(state, batch, target_q)
+    value, value_metrics = update_v(
+        state.value,
+        batch,
+        objective.value_targets(state, batch, target_q),
+        expectile=objective.value_expectile(hp),
+        learning_rate=hp.value_lr,
+    )
     # One pass of the new V over both observations is faster than two.
     both = jnp.concatenate([batch.observations, batch.next_observations])
     values, next_values = jnp.split(value.apply_fn(value.params, both), 2)
@@ -65,7 +71,14 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     actor, actor_metrics = update_actor(
         state, batch, advantages, learning_rate=learning_rate, dropout_key=dropout_key
     )
-    critic, critic_metrics = objective.update_critic(state, batch, next_values)
+    critic, critic_metrics = update_q(
+        state.critic,
+        batch,
+        objective.next_values(state, batch, next_values),
+        loss=functools.partial(objective.critic_loss, hp, batch),
+        discount=hp.discount,
+        learning_rate=hp.critic_lr,
+    )
     target_critic_params = update_target(critic.params, state.target_critic_params, hp.tau)
 
     new_state = state.replace(

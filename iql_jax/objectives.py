@@ -1,141 +1,114 @@
-"""How V and Q learn: IQL, and the objectives that led to it, two functions each.
+"""What V and Q learn: IQL's targets and losses, and those of the objectives that led to it.
 
-All have the same networks; what an objective says is what V and the critics are moved towards, and
-by which loss. ``learner.update`` calls its two functions in turn. Equation numbers are those of
-Kostrikov et al. (2021), https://arxiv.org/abs/2110.06169.
+All have the same networks and the same steps, ``updates.update_v`` and ``update_q``; an objective
+says what these are moved towards, and by which loss. Equation numbers are those of Kostrikov et al.
+(2021), https://arxiv.org/abs/2110.06169.
 """
 
 import functools
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from iql_jax.state import IQLState
-from iql_jax.train_state import TrainState
-from iql_jax.types import Array, Metrics, Transitions
-from iql_jax.updates import update_q, update_q_sarsa, update_v
+from iql_jax import losses
+from iql_jax.state import Hyperparameters, IQLState
+from iql_jax.types import Array, Transitions
 
-_MEAN = 0.5  # The expectile that is the mean.
-
-
-class ValueStep(Protocol):
-    """One gradient step of V; ``target_q`` [B] is ``min_i Q'_i(s, a)`` of the target critics."""
-
-    def __call__(
-        self, state: IQLState, batch: Transitions, target_q: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        """V after the step, and its metrics."""
-
-
-class CriticStep(Protocol):
-    """One gradient step of the critics; ``next_values`` [B] is the new V of the next states."""
-
-    def __call__(
-        self, state: IQLState, batch: Transitions, next_values: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        """The critics after the step, and their metrics."""
+Targets = Callable[[IQLState, Transitions, jax.Array], jax.Array]
 
 
 class Objective(NamedTuple):
-    """What V and the critics learn; the state that they are given is that before the update."""
+    """What V and the critics learn; the states that it is given are those before the update.
 
-    update_value: ValueStep
-    update_critic: CriticStep
+    Attributes:
+        value_targets: What V is moved towards at the observations, [B], given
+            ``min_i Q'_i(s, a)`` of the target critics, [B].
+        value_expectile: Which expectile of these it shall be.
+        next_values: What follows the reward in the critics' targets, [B], given the new V of the
+            next observations, [B].
+        critic_loss: The critics' loss, a scalar, of Q [num_critics, B] and its targets [B].
+    """
+
+    value_targets: Targets
+    value_expectile: Callable[[Hyperparameters], Array | float]
+    next_values: Targets
+    critic_loss: Callable[[Hyperparameters, Transitions, jax.Array, Array], jax.Array]
 
 
-# Implicit Q-Learning: V is an expectile of Q over the data's actions (eqs. 5 and 6).
+def as_given(state: IQLState, batch: Transitions, values: jax.Array) -> jax.Array:
+    """IQL's targets: of V the Q' of the data's actions (eq. 5), of Q the new V (eq. 6)."""
+    return values
 
 
-def iql_value(
-    state: IQLState, batch: Transitions, target_q: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move V towards the expectile of Q'."""
-    hp = state.hyperparameters
-    return update_v(state.value, batch, target_q, expectile=hp.expectile, learning_rate=hp.value_lr)
+def own_expectile(hp: Hyperparameters) -> Array:
+    """The expectile that is set: IQL's V is that of Q' over the data's actions (eq. 5)."""
+    return hp.expectile
 
 
-def iql_critic(
-    state: IQLState, batch: Transitions, next_values: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move the critics towards ``r + discount * mask * V(s')``."""
-    hp = state.hyperparameters
-    return update_q(
-        state.critic, batch, next_values, discount=hp.discount, learning_rate=hp.critic_lr
-    )
+def mean(hp: Hyperparameters) -> float:
+    """The expectile that is the mean."""
+    return 0.5
+
+
+def squared_errors(
+    hp: Hyperparameters, batch: Transitions, q_values: jax.Array, targets: Array
+) -> jax.Array:
+    """IQL's critics: squared errors (eq. 6)."""
+    return jnp.mean(losses.critic_loss(q_values, targets))
 
 
 # SARSA: the value of the policy that made the data (eq. 3).
 
 
-def mean_value(
-    state: IQLState, batch: Transitions, target_q: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move V towards the mean of Q'."""
-    learning_rate = state.hyperparameters.value_lr
-    return update_v(state.value, batch, target_q, expectile=_MEAN, learning_rate=learning_rate)
+def next_q(state: IQLState, batch: Transitions, next_values: jax.Array) -> jax.Array:
+    """Q' of the data's next actions."""
+    if batch.next_actions is None:
+        raise ValueError(f"the objective {state.objective!r} needs transitions with next actions")
+    return state.target_q(batch.next_observations, batch.next_actions)
 
 
-def sarsa_critic(
-    state: IQLState, batch: Transitions, next_values: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move the critics towards Q' of the data's next actions, by squared errors."""
-    return _sarsa_critic(state, batch, expectile=None)
+def squared_errors_of_sarsa(
+    hp: Hyperparameters, batch: Transitions, q_values: jax.Array, targets: Array
+) -> jax.Array:
+    """Squared errors where there is a next action, or none is needed."""
+    return losses.masked_mean(losses.critic_loss(q_values, targets), _usable(batch))
+
+
+def _usable(batch: Transitions) -> Array:
+    if batch.next_action_masks is None:
+        raise ValueError("the transitions hold no next actions")
+    return jnp.maximum(batch.next_action_masks, 1.0 - batch.masks)
 
 
 # Expectile regression on the TD error itself (eq. 4). In a deterministic environment it agrees with
 # IQL. In a stochastic one its expectile is over next states too, so that it counts on luck.
 
 
-def expectile_sarsa_critic(
-    state: IQLState, batch: Transitions, next_values: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move the critics towards the expectile of Q' of the data's next actions."""
-    return _sarsa_critic(state, batch, expectile=state.hyperparameters.expectile)
+def expectile_errors_of_sarsa(
+    hp: Hyperparameters, batch: Transitions, q_values: jax.Array, targets: Array
+) -> jax.Array:
+    """Expectile regression where there is a next action, or none is needed."""
+    errors = losses.expectile_critic_loss(q_values, targets, hp.expectile)
+    return losses.masked_mean(errors, _usable(batch))
 
 
 # Q-learning: the maximum over actions, also those that the data never show (eq. 1). Of continuous
 # actions it is the maximum over some that are drawn, see ``create_state``.
 
 
-def max_value(
-    state: IQLState, batch: Transitions, target_q: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move V towards the maximum of Q'."""
-    key, _ = _q_learning_keys(state)
-    return update_v(
-        state.value,
-        batch,
-        max_q(state, batch.observations, key),
-        expectile=_MEAN,
-        learning_rate=state.hyperparameters.value_lr,
-    )
+def max_target_q(state: IQLState, batch: Transitions, target_q: jax.Array) -> jax.Array:
+    """The maximum of Q' at the observations."""
+    return _max_q(state, batch.observations, _q_learning_keys(state)[0])
 
 
-def max_critic(
-    state: IQLState, batch: Transitions, next_values: jax.Array
-) -> tuple[TrainState, Metrics]:
-    """Move the critics towards ``r + discount * mask * max_a Q'(s', a)``."""
-    hp = state.hyperparameters
-    _, key = _q_learning_keys(state)
-    return update_q(
-        state.critic,
-        batch,
-        max_q(state, batch.next_observations, key),
-        discount=hp.discount,
-        learning_rate=hp.critic_lr,
-    )
+def max_next_q(state: IQLState, batch: Transitions, next_values: jax.Array) -> jax.Array:
+    """The maximum of Q' at the next observations."""
+    return _max_q(state, batch.next_observations, _q_learning_keys(state)[1])
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "iql": Objective(iql_value, iql_critic),
-    "sarsa": Objective(mean_value, sarsa_critic),
-    "expectile_sarsa": Objective(iql_value, expectile_sarsa_critic),
-    "q_learning": Objective(max_value, max_critic),
-}
-
-
-def max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
+def _max_q(state: IQLState, observations: Array, key: jax.Array) -> jax.Array:
     """The maximum over candidate actions of the target critics' minimum, [B]. Consumes the key."""
     policy = state.actor.apply_fn(state.actor.params, observations)
     candidates = policy.candidates(key, state.max_actions, state.max_over)
@@ -153,18 +126,9 @@ def _q_learning_keys(state: IQLState) -> jax.Array:
     return jax.random.split(key)
 
 
-def _sarsa_critic(
-    state: IQLState, batch: Transitions, *, expectile: Array | None
-) -> tuple[TrainState, Metrics]:
-    """Q learns from Q' of the data's next actions."""
-    if batch.next_actions is None:
-        raise ValueError(f"the objective {state.objective!r} needs transitions with next actions")
-    hp = state.hyperparameters
-    return update_q_sarsa(
-        state.critic,
-        batch,
-        state.target_q(batch.next_observations, batch.next_actions),
-        expectile=expectile,
-        discount=hp.discount,
-        learning_rate=hp.critic_lr,
-    )
+OBJECTIVES: dict[str, Objective] = {
+    "iql": Objective(as_given, own_expectile, as_given, squared_errors),
+    "sarsa": Objective(as_given, mean, next_q, squared_errors_of_sarsa),
+    "expectile_sarsa": Objective(as_given, own_expectile, next_q, expectile_errors_of_sarsa),
+    "q_learning": Objective(max_target_q, mean, max_next_q, squared_errors),
+}

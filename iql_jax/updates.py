@@ -18,16 +18,16 @@ from iql_jax.types import Array, Metrics, Params, Transitions
 def update_v(
     value: TrainState,
     batch: Transitions,
-    target_q: Array,
+    targets: Array,
     *,
     expectile: Array | float,
     learning_rate: Array,
 ) -> tuple[TrainState, Metrics]:
-    """Move V towards the expectile of ``target_q`` [B], the target critics' minimum (eq. 5)."""
+    """Move V towards the expectile of ``targets`` [B]: IQL's are Q' (eq. 5)."""
 
     def loss_fn(params: Params) -> tuple[jax.Array, jax.Array]:
         values = value.apply_fn(params, batch.observations)
-        return jnp.mean(losses.value_loss(values, target_q, expectile)), values
+        return jnp.mean(losses.value_loss(values, targets, expectile)), values
 
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(value.params)
     metrics = {
@@ -43,59 +43,23 @@ def update_q(
     batch: Transitions,
     next_values: Array,
     *,
+    loss: Callable[[jax.Array, Array], jax.Array],
     discount: Array,
     learning_rate: Array,
 ) -> tuple[TrainState, Metrics]:
-    """Move every critic towards ``r + discount * mask * next_values`` [B] (eq. 6)."""
-    targets = losses.td_targets(batch.rewards, batch.masks, next_values, discount)
-    return _critic_step(
-        critic, batch, lambda q: jnp.mean(losses.critic_loss(q, targets)), learning_rate
-    )
+    """Move every critic towards ``r + discount * mask * next_values`` [B] (eq. 6).
 
-
-def update_q_sarsa(
-    critic: TrainState,
-    batch: Transitions,
-    next_q: Array,
-    *,
-    expectile: Array | None,
-    discount: Array,
-    learning_rate: Array,
-) -> tuple[TrainState, Metrics]:
-    """Move every critic towards ``r + discount * mask * next_q``, Q' of the data's next actions.
-
-    By squared errors (eq. 3) where ``expectile`` is None, else by expectile regression (eq. 4).
-    Transitions that need a next action and have none are left out.
+    ``loss`` is a scalar, of Q values [num_critics, B] and these targets.
     """
-    if batch.next_action_masks is None:
-        raise ValueError("the transitions hold no next actions")
-    targets = losses.td_targets(batch.rewards, batch.masks, next_q, discount)
-    usable = jnp.maximum(batch.next_action_masks, 1.0 - batch.masks)
-
-    def loss_fn(q_values: jax.Array) -> jax.Array:
-        if expectile is None:
-            return losses.masked_mean(losses.critic_loss(q_values, targets), usable)
-        errors = losses.expectile_critic_loss(q_values, targets, expectile)
-        return losses.masked_mean(errors, usable)
-
-    return _critic_step(critic, batch, loss_fn, learning_rate)
-
-
-def _critic_step(
-    critic: TrainState,
-    batch: Transitions,
-    loss_of: Callable[[jax.Array], jax.Array],
-    learning_rate: Array,
-) -> tuple[TrainState, Metrics]:
-    """One step of the critics down a loss of their Q values [num_critics, B]."""
+    targets = losses.td_targets(batch.rewards, batch.masks, next_values, discount)
 
     def loss_fn(params: Params) -> tuple[jax.Array, jax.Array]:
         q_values = critic.apply_fn(params, batch.observations, batch.actions)
-        return loss_of(q_values), q_values
+        return loss(q_values, targets), q_values
 
-    (loss, q_values), grads = jax.value_and_grad(loss_fn, has_aux=True)(critic.params)
+    (total, q_values), grads = jax.value_and_grad(loss_fn, has_aux=True)(critic.params)
     metrics = {
-        "critic_loss": loss,
+        "critic_loss": total,
         **{f"q{i + 1}": jnp.mean(q) for i, q in enumerate(q_values)},
         "critic_grad_norm": optax.tree.norm(grads),
     }

@@ -2,9 +2,10 @@
 
 Run it as ``python -m iql_jax.collect.train_ant --workdir DIR [--steps N] [--seed S]``. The same
 command on the same folder goes on from the last snapshot. The folder holds ``snapshot.npz``
-(networks, optimizers, replay buffer), ``evaluations.csv``, and the controllers ``latest.npz`` and
-``best.npz``. ``distill_ant`` then makes the packaged ``ant_controller.npz`` of one of them: of that
-after 725,000 steps, an hour on one core that was shared.
+(networks, optimizers, replay buffer), ``evaluations.csv``, and of the evaluated controllers
+``latest.npz``, in the end the last, and ``best.npz``. ``distill_ant`` then makes the packaged
+``ant_controller.npz`` of one of them: of the last of ``--steps 725000``, an hour on one core that
+was shared.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from sbx import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from iql_jax import cli
 from iql_jax.collect.ant_controller import AntController
 from iql_jax.collect.ant_direction_env import AntDirectionConfig, AntDirectionEnv
 from iql_jax.files import atomic_path
@@ -215,6 +217,7 @@ class Recorder(BaseCallback):
         self._best_score = -np.inf
 
     def _on_training_start(self) -> None:
+        self._evaluated = self.num_timesteps
         self._next_evaluation = self.num_timesteps + self._evaluate_every
         path = self._workdir / "evaluations.csv"
         if path.exists():
@@ -233,7 +236,12 @@ class Recorder(BaseCallback):
             save_snapshot(self.model, self._workdir / "snapshot.npz")
         return True
 
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._evaluated:
+            self._evaluate()
+
     def _evaluate(self) -> None:
+        self._evaluated = self.num_timesteps
         controller = extract_controller(self.model)
         result = evaluate(
             controller,
@@ -290,4 +298,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.guard(main)
