@@ -13,7 +13,7 @@ import elsewhere
 def test_antmaze_reports_what_was_run(tmp_path):
     for seed, score in enumerate([80.0, 90.0, 100.0]):
         write_run(tmp_path / "runs" / f"iql-umaze-seed{seed}", [score - 50, score])
-    best = {"temperature": 0.0, "top_episodes": 0.1}
+    best = {"temperature": 0.0, "top_episodes": 0.1, "maze_drop": "after_success"}
     write_run(tmp_path / "runs" / "10bc-umaze-seed0", [12.0], updates=100, **best)
     write_run(tmp_path / "runs" / "iql-large-play-seed0", [99.0], summary=False)
     picture = tmp_path / "pictures" / "curves.png"
