@@ -14,11 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import minari
-import numpy as np
 import pytest
 
 from iql_jax.collect import catalog, collecting, parts, pointmaze, reproducibility
-from iql_jax.collect.plan import Returns
 from iql_jax.collect.workspace import is_being_made, open_workspace
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
@@ -224,27 +222,6 @@ def test_a_damaged_part_is_made_again(root, uninterrupted, collected, capsys, da
     said = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"the part .*shard-00001.npz is damaged \(.*\); making it again", said[0])
     assert said[1] == f"{ID}: going on with 1,000 of 3,000 steps already made"
-
-
-def test_a_part_that_the_system_does_not_let_read_is_kept(tmp_path, monkeypatch):
-    path = tmp_path / "part.npz"
-    parts.write_part(path, Returns(np.ones(3)))
-    with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", _too_many_open_files)
-        with pytest.raises(OSError, match="Too many open files"):
-            parts.is_sound(path, Returns)
-    assert parts.is_sound(path, Returns)
-
-
-def _too_many_open_files(path, mode):
-    raise OSError(errno.EMFILE, "Too many open files", path)
-
-
-def test_parts_hold_no_objects(tmp_path):
-    returns = Returns(np.array([{"not": "numbers"}], dtype=object))
-    parts.write_part(tmp_path / "part.npz", returns)
-    with pytest.raises(ValueError, match="allow_pickle"):
-        parts.read_part(tmp_path / "part.npz", Returns)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 2999}, {"score_episodes": 1}])

@@ -129,21 +129,18 @@ def test_q_learning_takes_the_maximum_over_all_discrete_actions():
     batch = batch.replace(actions=np.eye(ACTION_DIM, dtype=np.float32)[np.arange(16) % ACTION_DIM])
     _, metrics = jax.jit(update)(state, batch)
     every = [np.tile(row, (16, 1)).astype(np.float32) for row in np.eye(ACTION_DIM)]
-    best = np.max(
-        [q_of(state, state.target_critic_params, batch.next_observations, a).min(0) for a in every],
-        axis=0,
-    )
-    y = batch.rewards + 0.9 * batch.masks * best
+
+    def best(observations):
+        target = state.target_critic_params
+        return np.max([q_of(state, target, observations, a).min(0) for a in every], axis=0)
+
+    y = batch.rewards + 0.9 * batch.masks * best(batch.next_observations)
     q_values = q_of(state, state.critic.params, batch.observations, batch.actions)
     loss = np.mean(np.sum((q_values - y) ** 2, axis=0))
     assert float(metrics["critic_loss"]) == pytest.approx(loss, rel=1e-5)
     # V regresses on the mean of the maxima at the present states.
-    best = np.max(
-        [q_of(state, state.target_critic_params, batch.observations, a).min(0) for a in every],
-        axis=0,
-    )
     values = np.asarray(state.value.apply_fn(state.value.params, batch.observations), np.float64)
-    loss = np.mean(0.5 * (best - values) ** 2)
+    loss = np.mean(0.5 * (best(batch.observations) - values) ** 2)
     assert float(metrics["value_loss"]) == pytest.approx(loss, rel=1e-5)
 
 
@@ -156,25 +153,21 @@ def test_a_maximum_over_more_continuous_actions_is_higher():
     assert losses_by_count[1] > losses_by_count[0]  # Targets far above Q: the higher the farther.
 
 
+def q_learning_loss(step=0, **settings):
+    """The critics' loss in an update of the same networks."""
+    state = make_state(objective="q_learning", **settings).replace(step=step)
+    return float(jax.jit(update)(state, make_transitions())[1]["critic_loss"])
+
+
 def test_q_learning_draws_other_actions_in_each_update():
-    state = make_state(objective="q_learning", max_over="uniform", max_actions=1)
     one, again, other = (
-        float(jax.jit(update)(state.replace(step=step), make_transitions())[1]["critic_loss"])
-        for step in (0, 0, 1)  # The same networks.
+        q_learning_loss(step, max_over="uniform", max_actions=1) for step in (0, 0, 1)
     )
     assert one == again != other
 
 
 def test_q_learning_draws_from_the_policy_or_uniformly():
-    from_policy, uniform = (
-        float(
-            jax.jit(update)(make_state(objective="q_learning", max_over=over), make_transitions())[
-                1
-            ]["critic_loss"]
-        )
-        for over in ("policy", "uniform")
-    )
-    assert from_policy != uniform
+    assert q_learning_loss(max_over="policy") != q_learning_loss(max_over="uniform")
 
 
 # Extractions.

@@ -200,13 +200,18 @@ def test_what_was_begun_stays_together_and_new_members_follow(tmp_path):
             folder.plan(three[:2], 0)
 
 
+def begin(population):
+    """As a population's run does: each member has a record from then on."""
+    for path in population.folders:
+        path.mkdir()
+        (path / "config.json").touch()
+
+
 def test_what_is_too_large_is_divided_while_it_has_no_checkpoint(tmp_path, capsys):
     members = members_of(dataclasses.replace(CONFIG, num_seeds=3))
     with PopulationFolder(tmp_path) as folder:
         (whole,) = folder.plan(members, 0)
-        for path in whole.folders:
-            path.mkdir()
-            (path / "config.json").touch()
+        begin(whole)
         (whole.folder / "checkpoints" / "5.orbax-checkpoint-tmp").mkdir(parents=True)
         parts = folder.plan(members, 2)
         assert names(p.members for p in parts) == [["seed_5", "seed_6"], ["seed_7"]]
@@ -221,9 +226,8 @@ def test_what_has_ended_is_not_divided(tmp_path):
     members = members_of(dataclasses.replace(CONFIG, num_seeds=2))
     with PopulationFolder(tmp_path) as folder:
         (whole,) = folder.plan(members, 0)
+        begin(whole)
         for path in whole.folders:
-            path.mkdir()
-            (path / "config.json").touch()
             (path / "failure.json").touch()
         assert len(folder.plan(members, 1)) == 1
 
