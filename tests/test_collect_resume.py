@@ -20,6 +20,7 @@ from iql_jax.collect import catalog, collecting, parts, pointmaze, reproducibili
 from iql_jax.collect.workspace import is_being_made, open_workspace
 from iql_jax.errors import UserError
 from iql_jax.interrupts import Interrupted
+from iql_jax.processes import available_cores
 
 ID = "iql/pointmaze/umaze-v0"
 OTHER_ID = "iql/pointmaze/medium-v0"
@@ -347,6 +348,7 @@ catalog.make("iql/pointmaze/umaze-v0", 200_000, progress=False)
 """
 
 
+@pytest.mark.skipif(available_cores() == 1, reason="one core collects without workers")
 def test_a_script_that_its_own_workers_begin_anew_says_what_is_wrong(root, tmp_path):
     file = tmp_path / "script.py"
     file.write_text(SCRIPT)
