@@ -1,7 +1,8 @@
 """AntMaze on the datasets that this package generates: smaller weights than the paper's.
 
 With the paper's (temperature 10, max_weight 100) a policy learns in effect from 3 to 5 % of these
-data, and its ants fall or lose their heading. benchmarks/results/antmaze.md has both.
+data, and its ants fall or lose their heading. benchmarks/results/antmaze.md has both. In the
+diverse mazes 300,000 updates are better than these 150,000.
 """
 
 import ml_collections
