@@ -248,6 +248,16 @@ class TestController:
             assert result.arrivals.tolist() == [limit + 1]
             assert result.arrival_share == 0
 
+    def test_falls_are_counted_where_they_begin(self, monkeypatch):
+        controller = load_controller()
+        heights = itertools.cycle([1.0, -1.0, -1.0, 1.0])
+        monkeypatch.setattr(Ants, "upright", lambda ants: np.array([next(heights), 1.0]))
+        monkeypatch.setattr(Ants, "at_goal", lambda ants: np.array([False, False]))
+        monkeypatch.setattr(Ants, "step", lambda ants, actions: None)
+        monkeypatch.setattr(evaluate_ant, "steer", lambda *_: np.zeros((2, 8)))
+        result = evaluate_ant.run_route(controller, "umaze", episodes=2, seed=0)
+        assert (result.falls, result.fallen_share) == (125.0, 0.25)  # Of the two: 175 in 1,400.
+
     def test_its_mazes_leave_no_files(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         env = AntDirectionEnv(AntDirectionConfig(maze_id="AntMaze_UMaze-v5"))

@@ -36,6 +36,7 @@ class RouteResult:
         limit: the steps that an episode may take.
         arrivals: [E] steps until the goal was first reached; ``limit`` + 1 where it never was.
         fallen_share: share of the steps before arrival in which the ant lay on its back or side.
+        falls: how often an upright ant came to lie so, in 1,000 of these steps.
         heading_share: share of these steps in which it was turned less than 30 degrees from the
             world's x axis.
     """
@@ -44,6 +45,7 @@ class RouteResult:
     limit: int
     arrivals: npt.NDArray[np.int64]
     fallen_share: float
+    falls: float
     heading_share: float
 
     @property
@@ -62,23 +64,28 @@ def run_route(controller: AntController, task: str, *, episodes: int, seed: int)
         ants.reset(i, seed + i)
     generator = np.random.default_rng(seed)
     arrivals = np.full(episodes, limit + 1)
-    fallen, ahead = [], []
+    lying = np.zeros(episodes, bool)
+    fallen, ahead, falls = [], [], 0
     for step in range(1, limit + 1):
         noise = generator.normal(scale=ACTION_NOISE, size=(episodes, ACTION_DIM))
         actions = np.clip(steer(controller, ants) + noise, -1.0, 1.0)
         ants.step(actions.astype(np.float32))
         walking = arrivals > limit
-        fallen.append(ants.upright()[walking] < 0.0)
+        before, lying = lying, ants.upright() < 0.0
+        falls += int((lying & ~before & walking).sum())
+        fallen.append(lying[walking])
         ahead.append(np.abs(ants.headings()[walking]) < np.pi / 6)
         arrivals[walking & ants.at_goal()] = step
         if (arrivals <= limit).all():
             break
     start, goal = TASKS[task].start_cell, TASKS[task].goal_cell
+    lay = np.concatenate(fallen)
     return RouteResult(
         path_length=float(planner.distances(goal)[start] * planner.maze.scaling),
         limit=limit,
         arrivals=arrivals,
-        fallen_share=float(np.mean(np.concatenate(fallen))),
+        fallen_share=float(np.mean(lay)),
+        falls=1_000 * falls / len(lay),
         heading_share=float(np.mean(np.concatenate(ahead))),
     )
 
@@ -94,13 +101,17 @@ def main() -> None:
         parser.error(f"--episodes must be at least 1, not {arguments.episodes}")
 
     controller = AntController.load(arguments.controller)
-    print("route         path   arrived   median steps (90 %)   fallen   turned < 30 degrees")
+    print(
+        "route         path   arrived   median steps (90 %)   fallen   falls in 1,000 steps   "
+        "turned < 30 degrees"
+    )
     for task in ROUTES:
         result = run_route(controller, task, episodes=arguments.episodes, seed=arguments.seed)
         median, slow = np.quantile(result.arrivals, [0.5, 0.9])
         print(
             f"{task:12} {result.path_length:3.0f} m {result.arrival_share:9.1%} "
-            f"{median:14.0f} ({slow:4.0f}) {result.fallen_share:8.2%} {result.heading_share:21.0%}"
+            f"{median:14.0f} ({slow:4.0f}) {result.fallen_share:8.2%} {result.falls:22.2f} "
+            f"{result.heading_share:21.0%}"
         )
 
 
