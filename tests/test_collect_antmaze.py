@@ -3,20 +3,16 @@
 import dataclasses
 import itertools
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 
 import minari
 import numpy as np
 import pytest
 
-from iql_jax.collect import ant_tasks, antmaze, catalog, evaluate_ant, workers
+from iql_jax.collect import ant_tasks, antmaze, catalog, workers
 from iql_jax.collect.ant_controller import heading_phases, rotation_matrices
-from iql_jax.collect.ant_direction_env import AntDirectionConfig, AntDirectionEnv
-from iql_jax.collect.ant_tasks import TASKS, Ants, load_controller
-from iql_jax.collect.reproducibility import code_digest
+from iql_jax.collect.ant_tasks import TASKS, Ants
 from iql_jax.config import Config
 from iql_jax.data.checks import check_dataset
 from iql_jax.data.load import load_dataset
@@ -233,45 +229,6 @@ class TestCollect:
         env = make_environment(found.recipe)
         assert env.reset(seed=0)[0].shape == (29,)
         env.close()
-
-
-class TestController:
-    """What trained and measures the packaged controller."""
-
-    def test_a_route_takes_no_more_steps_than_its_task(self, monkeypatch):
-        controller = load_controller()
-        monkeypatch.setattr(Ants, "at_goal", lambda ants: np.zeros(len(ants.states), bool))
-        monkeypatch.setattr(Ants, "step", lambda ants, actions: None)
-        monkeypatch.setattr(evaluate_ant, "steer", lambda *_: np.zeros((1, 8)))
-        for task, limit in (("umaze", 700), ("medium-play", 1000)):
-            result = evaluate_ant.run_route(controller, task, episodes=1, seed=0)
-            assert result.arrivals.tolist() == [limit + 1]
-            assert result.arrival_share == 0
-
-    def test_falls_are_counted_where_they_begin(self, monkeypatch):
-        controller = load_controller()
-        heights = itertools.cycle([1.0, -1.0, -1.0, 1.0])
-        monkeypatch.setattr(Ants, "upright", lambda ants: np.array([next(heights), 1.0]))
-        monkeypatch.setattr(Ants, "at_goal", lambda ants: np.array([False, False]))
-        monkeypatch.setattr(Ants, "step", lambda ants, actions: None)
-        monkeypatch.setattr(evaluate_ant, "steer", lambda *_: np.zeros((2, 8)))
-        result = evaluate_ant.run_route(controller, "umaze", episodes=2, seed=0)
-        assert (result.falls, result.fallen_share) == (125.0, 0.25)  # Of the two: 175 in 1,400.
-
-    def test_its_mazes_leave_no_files(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        env = AntDirectionEnv(AntDirectionConfig(maze_id="AntMaze_UMaze-v5"))
-        env.reset(seed=0)
-        env.step(np.zeros(8, np.float32))
-        assert list(tmp_path.iterdir()) == []
-
-    def test_no_data_depend_on_its_training(self, monkeypatch):
-        read = []
-        monkeypatch.setattr(pathlib.Path, "read_bytes", lambda path: read.append(path.name) or b"")
-        code_digest()
-        trained = {"ant_direction_env.py", "distill_ant.py", "evaluate_ant.py", "train_ant.py"}
-        assert not trained & set(read)
-        assert {"antmaze.py", "ant_tasks.py", "ant_controller.py", "maze.py"} <= set(read)
 
 
 class TestShards:
