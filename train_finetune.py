@@ -13,8 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from iql_jax import cli
-from iql_jax.config import FinetuneConfig
-from iql_jax.finetune import train_finetune
+from iql_jax.training.config import FinetuneConfig
+from iql_jax.training.finetune import train_finetune
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
 _WORKDIR = flags.DEFINE_string(

@@ -12,14 +12,15 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from iql_jax import cli, hosts
-from iql_jax.config import Config
-from iql_jax.console import say
-from iql_jax.errors import UserError
-from iql_jax.offline import train_offline
-from iql_jax.offline_sweep import Engine, check_finished, in_this_process, train_sweep
-from iql_jax.ray_engine import ray_engine
-from iql_jax.sweep import members_of, read_sweep
+from iql_jax import cli
+from iql_jax.populations.offline_sweep import Engine, check_finished, in_this_process, train_sweep
+from iql_jax.populations.ray_engine import ray_engine
+from iql_jax.populations.sweep import members_of, read_sweep
+from iql_jax.training.config import Config
+from iql_jax.training.offline import train_offline
+from iql_jax.utils import hosts
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
 _WORKDIR = flags.DEFINE_string(

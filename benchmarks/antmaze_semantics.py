@@ -36,7 +36,7 @@ import run_flags
 import runs as bench
 from elsewhere import elsewhere, evaluate_elsewhere
 from iql_jax import cli
-from iql_jax.metrics import read_table
+from iql_jax.outputs.logs import read_table
 from mirrored_umaze import make_mirrored
 
 REWARDS = {

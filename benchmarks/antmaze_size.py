@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 
 import peers
-from iql_jax.learner import IQLState, create_state
-from iql_jax.types import Transitions
+from iql_jax.algorithm.learner import IQLState, create_state
+from iql_jax.algorithm.types import Transitions
 
 
 def new_state(seed: int) -> IQLState:

@@ -13,7 +13,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 import reports
 import runs as bench
-from iql_jax import plots, population_scores
+from iql_jax.outputs import plots
+from iql_jax.populations import scores as population_scores
 
 INTERVAL = "95 % interval over seeds"
 RANGE = "lowest to highest seed (fewer than 3)"

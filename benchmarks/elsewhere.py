@@ -8,10 +8,10 @@ import numpy as np
 
 import runs as bench
 from iql_jax.data.load import Dataset, load_dataset
-from iql_jax.interrupts import StopRequest
-from iql_jax.run_evaluation import RunEvaluation, describe
-from iql_jax.run_folder import write_json
-from iql_jax.trained import load_run
+from iql_jax.outputs.folder import write_json
+from iql_jax.training.evaluation import RunEvaluation, describe
+from iql_jax.training.trained import load_run
+from iql_jax.utils.signals import StopRequest
 
 ELSEWHERE = "evaluation_elsewhere.json"
 """In the folder of the run."""

@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 import reports
 from iql_jax import cli
-from iql_jax.collect.ant_controller import rotation_matrices
 from iql_jax.data.load import Dataset
-from iql_jax.environments import EnvironmentRecipe
-from iql_jax.errors import UserError
-from iql_jax.evaluation import EvaluationResult, default_num_envs
-from iql_jax.interrupts import StopRequest
-from iql_jax.run_evaluation import RunEvaluation
-from iql_jax.trained import Trained, load_run
+from iql_jax.envs.episodes import EvaluationResult, default_num_envs
+from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.generation.ant_controller import rotation_matrices
+from iql_jax.training.evaluation import RunEvaluation
+from iql_jax.training.trained import Trained, load_run
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import StopRequest
 
 LAST_STEPS = 200
 SPOT = 2.0  # Metres.

@@ -27,8 +27,8 @@ import run_flags
 import runs as bench
 from finetune_tasks import TASKS, Task
 from iql_jax import cli
-from iql_jax.errors import UserError
-from iql_jax.metrics import Row, read_table
+from iql_jax.outputs.logs import Row, read_table
+from iql_jax.utils.errors import UserError
 
 # The report has rows for what these settings come to.
 _TOLD = ("max_steps", "num_pretraining_steps", "offline_run")

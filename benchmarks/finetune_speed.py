@@ -28,10 +28,10 @@ import runs as bench
 from counts import define_counts
 from finetune_tasks import TASKS, Task
 from iql_jax import cli
-from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
-from iql_jax.environments import EnvironmentRecipe, make_environment
-from iql_jax.metrics import read_table
+from iql_jax.envs.make import EnvironmentRecipe, make_environment
+from iql_jax.outputs.logs import read_table
+from iql_jax.training.config import Config
 
 _TASK = flags.DEFINE_enum("task", "antmaze-umaze", list(TASKS), "What to fine-tune on.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often to time.", lower_bound=1)

@@ -27,15 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import reports
-from iql_jax import cli, losses
-from iql_jax.collect import catalog
-from iql_jax.config import Config
+from iql_jax import cli
+from iql_jax.algorithm import losses
+from iql_jax.algorithm.state import IQLState
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import Dataset, load_dataset
-from iql_jax.errors import UserError
-from iql_jax.interrupts import Interrupted
-from iql_jax.state import IQLState
-from iql_jax.trained import load_run
-from iql_jax.types import Transitions
+from iql_jax.generation import catalog
+from iql_jax.training.config import Config
+from iql_jax.training.trained import load_run
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import Interrupted
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import sessions
 from iql_jax import cli
-from iql_jax.trained import load_run
+from iql_jax.training.trained import load_run
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 20_000, "Updates of the run.", lower_bound=1)

@@ -35,14 +35,14 @@ from tqdm import tqdm
 
 import sessions
 from iql_jax import cli
-from iql_jax.checkpointing import read_newest
-from iql_jax.config import from_record
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
-from iql_jax.metrics import Row, read_table
-from iql_jax.run import initial_state
-from iql_jax.run_folder import read_record
-from iql_jax.transition_log import TransitionLog
-from iql_jax.types import Transitions
+from iql_jax.outputs.checkpoints import read_newest
+from iql_jax.outputs.folder import read_record
+from iql_jax.outputs.logs import Row, read_table
+from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.training.config import from_record
+from iql_jax.training.run import initial_state
 
 LOG_INTERVAL, EVAL_INTERVAL, CHECKPOINT_INTERVAL = 200, 2_000, 500
 STARTUP_SHARE = 0.2  # Of the kills.

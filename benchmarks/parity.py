@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from iql_jax.learner import IQLState, create_state, update
-from iql_jax.types import Params, Transitions
+from iql_jax.algorithm.learner import IQLState, create_state, update
+from iql_jax.algorithm.types import Params, Transitions
 
 FIRST_STEP_TOLERANCE = 1e-5
 LAST_STEP_TOLERANCE = 2e-4

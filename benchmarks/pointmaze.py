@@ -16,7 +16,7 @@ import reports
 import run_flags
 import runs
 from iql_jax import cli
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 _FLAGS = run_flags.define_flags("runs/pointmaze_benchmark")
 _TASKS = flags.DEFINE_list("tasks", ["umaze", "medium", "large"], "Mazes.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.population_scores import spread
+from iql_jax.populations.scores import spread
 from runs import Run, read_config_file
 
 NOT_RUN = "-"

@@ -19,15 +19,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from iql_jax.config import Config, defaults, from_mapping, kind_of
 from iql_jax.data.resolve import resolve
-from iql_jax.errors import UserError
-from iql_jax.interrupts import signals_deferred
-from iql_jax.metrics import Row, read_table
-from iql_jax.offline_sweep import train_sweep
-from iql_jax.population_folder import FAILURE
-from iql_jax.run_folder import FREE_FOR_MEMORY, FREE_ON_RESUME
-from iql_jax.sweep import Member
+from iql_jax.outputs.folder import FREE_FOR_MEMORY, FREE_ON_RESUME
+from iql_jax.outputs.logs import Row, read_table
+from iql_jax.populations.folder import FAILURE
+from iql_jax.populations.offline_sweep import train_sweep
+from iql_jax.populations.sweep import Member
+from iql_jax.training.config import Config, defaults, from_mapping, kind_of
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import signals_deferred
 
 ROOT = Path(__file__).parent.parent
 

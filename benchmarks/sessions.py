@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from iql_jax.metrics import TIMED
+from iql_jax.outputs.logs import TIMED
 from runs import ROOT
 
 

@@ -29,9 +29,9 @@ import reports
 import run_flags
 import runs as bench
 from iql_jax import cli
-from iql_jax.collect.catalog import EMBEDDED
 from iql_jax.data.resolve import datasets_root, local_ids
-from iql_jax.errors import UserError
+from iql_jax.generation.catalog import EMBEDDED
+from iql_jax.utils.errors import UserError
 from populations import Population
 
 DOMAINS = {

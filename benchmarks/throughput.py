@@ -40,9 +40,9 @@ import medians
 import peers
 from antmaze_size import device_name, made_up_transitions, new_state
 from counts import define_counts
-from iql_jax.compilation import compile_program
-from iql_jax.learner import update_n
-from iql_jax.population import Placement, Pool, maps_in_turn, stack, update_population_n
+from iql_jax.algorithm.learner import update_n
+from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
+from iql_jax.training.compilation import compile_program
 
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 

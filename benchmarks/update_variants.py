@@ -28,14 +28,15 @@ import medians
 import peers
 import reports
 from antmaze_size import device_name, made_up_transitions, new_state
-from iql_jax import cli, networks
-from iql_jax.compilation import compile_program
-from iql_jax.extractions import update_actor
-from iql_jax.learner import IQLState, cosine_decay, sample_batch, update, update_n
-from iql_jax.objectives import squared_errors
-from iql_jax.train_state import TrainState
-from iql_jax.types import Array, Metrics, Transitions
-from iql_jax.updates import update_q, update_target, update_v
+from iql_jax import cli
+from iql_jax.algorithm import networks
+from iql_jax.algorithm.extractions import update_actor
+from iql_jax.algorithm.learner import IQLState, cosine_decay, sample_batch, update, update_n
+from iql_jax.algorithm.objectives import squared_errors
+from iql_jax.algorithm.train_state import TrainState
+from iql_jax.algorithm.types import Array, Metrics, Transitions
+from iql_jax.algorithm.updates import update_q, update_target, update_v
+from iql_jax.training.compilation import compile_program
 
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
 _UPDATES = flags.DEFINE_integer("updates", 1_000, "Updates in a timing.", lower_bound=1)

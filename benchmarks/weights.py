@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import reports
-from iql_jax import cli, losses
-from iql_jax.trained import Trained, load_run
-from iql_jax.types import Array
+from iql_jax import cli
+from iql_jax.algorithm import losses
+from iql_jax.algorithm.types import Array
+from iql_jax.training.trained import Trained, load_run
 
 TEMPERATURES = (0.3, 1.0, 3.0, 10.0)
 MAX_WEIGHTS = (10.0, 100.0)

@@ -3,7 +3,7 @@
 import ml_collections
 
 from configs import adroit
-from iql_jax.config import finetune_config
+from iql_jax.training.config import finetune_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -13,9 +13,9 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from iql_jax import config
-from iql_jax.errors import UserError, is_out_of_memory
-from iql_jax.interrupts import Interrupted
+from iql_jax.training import config
+from iql_jax.utils.errors import UserError, is_out_of_memory
+from iql_jax.utils.signals import Interrupted
 
 Returned = TypeVar("Returned")
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from absl import flags
 
 from iql_jax import cli
-from iql_jax.config import from_record
-from iql_jax.console import say
 from iql_jax.data.load import Dataset
-from iql_jax.environments import make_environment
-from iql_jax.errors import UserError
-from iql_jax.evaluation import Act, default_num_envs
-from iql_jax.interrupts import StopRequest
-from iql_jax.run_evaluation import RunEvaluation, describe, evaluation_seed, policy_of
-from iql_jax.run_folder import read_record
-from iql_jax.trained import load_run
-from iql_jax.video import check_film, configure_headless_rendering, record_episode
+from iql_jax.envs.episodes import Act, default_num_envs
+from iql_jax.envs.make import make_environment
+from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
+from iql_jax.outputs.folder import read_record
+from iql_jax.training.config import from_record
+from iql_jax.training.evaluation import RunEvaluation, describe, evaluation_seed, policy_of
+from iql_jax.training.trained import load_run
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import StopRequest
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _EPISODES = flags.DEFINE_integer(

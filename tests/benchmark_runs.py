@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import runs as bench
-from iql_jax.collect.catalog import make
-from iql_jax.config import from_mapping
-from iql_jax.offline import train_offline
+from iql_jax.generation.catalog import make
+from iql_jax.training.config import from_mapping
+from iql_jax.training.offline import train_offline
 
 ROOT = Path(__file__).parent.parent
 

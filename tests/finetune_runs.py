@@ -12,18 +12,20 @@ from absl import flags
 from minari_datasets import change_metadata
 from tables import untimed_rows
 
-from iql_jax import interaction, metrics, report
-from iql_jax.checkpointing import Checkpoints
-from iql_jax.collect.catalog import make
-from iql_jax.config import Config, FinetuneConfig, from_mapping
 from iql_jax.data.load import load_dataset
-from iql_jax.finetune import train_finetune
-from iql_jax.interrupts import Interrupted
-from iql_jax.metrics import read_table
-from iql_jax.offline import train_offline
-from iql_jax.online import Online
-from iql_jax.run import initial_state
-from iql_jax.transition_log import TransitionLog
+from iql_jax.envs import rollout as interaction
+from iql_jax.generation.catalog import make
+from iql_jax.outputs import logs as metrics
+from iql_jax.outputs.checkpoints import Checkpoints
+from iql_jax.outputs.logs import read_table
+from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.training import report
+from iql_jax.training.config import Config, FinetuneConfig, from_mapping
+from iql_jax.training.finetune import train_finetune
+from iql_jax.training.offline import train_offline
+from iql_jax.training.online import Online
+from iql_jax.training.run import initial_state
+from iql_jax.utils.signals import Interrupted
 
 ROOT = Path(__file__).parent.parent
 DATASET = "iql/pointmaze/umaze-v0"

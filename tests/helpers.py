@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from iql_jax.learner import IQLState, create_state
-from iql_jax.types import Transitions
+from iql_jax.algorithm.learner import IQLState, create_state
+from iql_jax.algorithm.types import Transitions
 
 OBSERVATION_DIM, ACTION_DIM, BATCH = 5, 2, 16
 

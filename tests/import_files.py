@@ -5,9 +5,9 @@ import dataclasses
 import h5py
 import numpy as np
 
-from iql_jax.config import Config
 from iql_jax.data.imports.d4rl import import_d4rl
 from iql_jax.data.load import load_dataset
+from iql_jax.training.config import Config
 
 HOPPER = "d4rl/hopper/medium-v2"
 

@@ -9,8 +9,8 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.config import Config
 from iql_jax.data.load import load_dataset
+from iql_jax.training.config import Config
 
 BOX = "test/box-v0"
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from training_environments import ACTION_DIM, OBSERVATION_DIM, Diary, dataset_of
 
-from iql_jax import compilation, interaction
-from iql_jax.config import FinetuneConfig
-from iql_jax.interrupts import StopRequest
-from iql_jax.learner import create_state
-from iql_jax.online import Online
+from iql_jax.algorithm.learner import create_state
+from iql_jax.envs import rollout as interaction
+from iql_jax.training import compilation
+from iql_jax.training.config import FinetuneConfig
+from iql_jax.training.online import Online
+from iql_jax.utils.signals import StopRequest
 
 FIRST_STEP = 500  # Of the phase in the run.
 RATES = {"actor_lr": 0.01, "value_lr": 0.01, "critic_lr": 0.01}  # Every update shows.

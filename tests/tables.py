@@ -2,7 +2,7 @@
 
 import csv
 
-from iql_jax.metrics import TIMED
+from iql_jax.outputs.logs import TIMED
 
 
 def untimed_rows(path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tables import untimed_rows
 
-from iql_jax.config import from_mapping
-from iql_jax.loop import Loop
-from iql_jax.phases import Phase, Stretch
+from iql_jax.training.config import from_mapping
+from iql_jax.training.loop import Loop
+from iql_jax.training.phases import Phase, Stretch
 
 CONFIG = {
     "dataset": "toy/toy-v0",

@@ -3,11 +3,11 @@
 import gymnasium as gym
 import numpy as np
 
-from iql_jax import interaction
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import Dataset
 from iql_jax.data.rewards import RewardTransform
 from iql_jax.data.scores import ScoreRule
-from iql_jax.types import Transitions
+from iql_jax.envs import rollout as interaction
 
 OBSERVATION_DIM, ACTION_DIM = 4, 2
 ENDINGS = ("terminated", "time limit", "both")

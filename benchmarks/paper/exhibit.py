@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iql_jax import plots
+from iql_jax.outputs import plots
 
 Row = Mapping[str, Any]
 

@@ -21,10 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import cli, plots
-from iql_jax.errors import UserError
-from iql_jax.learner import create_state, update_n
-from iql_jax.types import Transitions
+from iql_jax import cli
+from iql_jax.algorithm.learner import create_state, update_n
+from iql_jax.algorithm.types import Transitions
+from iql_jax.outputs import plots
+from iql_jax.utils.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -20,11 +20,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import cli, losses, plots
-from iql_jax.networks import ScalarMLP
-from iql_jax.train_state import TrainState
-from iql_jax.types import Transitions
-from iql_jax.updates import update_v
+from iql_jax import cli
+from iql_jax.algorithm import losses
+from iql_jax.algorithm.networks import ScalarMLP
+from iql_jax.algorithm.train_state import TrainState
+from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm.updates import update_v
+from iql_jax.outputs import plots
 
 FloatArray = npt.NDArray[np.float64]
 

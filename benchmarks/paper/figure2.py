@@ -23,10 +23,11 @@ from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import cli, plots
-from iql_jax.config import Config
+from iql_jax import cli
+from iql_jax.algorithm.learner import update_n
+from iql_jax.algorithm.policy import eval_actions
 from iql_jax.data.load import load_dataset
-from iql_jax.discrete_umaze import (
+from iql_jax.envs.discrete_umaze import (
     CELLS,
     GOAL,
     GOAL_REWARD,
@@ -37,10 +38,10 @@ from iql_jax.discrete_umaze import (
     model,
     observe,
 )
-from iql_jax.finite_mdp import BoolArray, FloatArray, greedy
-from iql_jax.learner import update_n
-from iql_jax.policy import eval_actions
-from iql_jax.run import initial_state
+from iql_jax.envs.finite_mdp import BoolArray, FloatArray, greedy
+from iql_jax.outputs import plots
+from iql_jax.training.config import Config
+from iql_jax.training.run import initial_state
 
 DATASET = "iql/discrete-umaze-v0"
 UPDATES = 6_000

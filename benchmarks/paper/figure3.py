@@ -28,13 +28,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import cli, plots
-from iql_jax.config import Config, from_mapping
-from iql_jax.errors import UserError
-from iql_jax.metrics import Row
-from iql_jax.offline_sweep import check_finished, train_sweep
-from iql_jax.population_scores import Setting, settings
-from iql_jax.sweep import Member, members_of
+from iql_jax import cli
+from iql_jax.outputs import plots
+from iql_jax.outputs.logs import Row
+from iql_jax.populations.offline_sweep import check_finished, train_sweep
+from iql_jax.populations.scores import Setting, settings
+from iql_jax.populations.sweep import Member, members_of
+from iql_jax.training.config import Config, from_mapping
+from iql_jax.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 import exhibit
-from iql_jax import cli, plots
+from iql_jax import cli
+from iql_jax.algorithm.learner import IQLState, create_state, update_n
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.actions import next_actions
-from iql_jax.learner import IQLState, create_state, update_n
-from iql_jax.types import Transitions
+from iql_jax.outputs import plots
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from iql_jax.data.episodes import FloatArray
 from iql_jax.data.metadata import BoxActions, DiscreteActions, action_space
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 ACTION_LIMIT = 1 - 1e-5
 """Actions of the data are clipped to this size, as the official implementation does."""

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.console import say
 from iql_jax.data.episodes import FlatEpisodes, read_episodes
 from iql_jax.data.leftovers import sweep
 from iql_jax.data.metadata import read_metadata
-from iql_jax.files import is_damage
+from iql_jax.utils.console import say
+from iql_jax.utils.files import is_damage
 
 _FORMAT_VERSION = 1
 _FIELDS = ("actions", "rewards", "terminations", "truncations", "lengths")

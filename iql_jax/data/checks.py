@@ -14,8 +14,8 @@ from iql_jax.data.findings import Finding, Level
 from iql_jax.data.maze_task import choose_map, is_dense, known_maze, maze_map
 from iql_jax.data.metadata import DiscreteActions, action_space, read_metadata
 from iql_jax.data.rewards import episode_returns
-from iql_jax.errors import UserError
-from iql_jax.maze import MazeMap, at_goal
+from iql_jax.envs.mazes import MazeMap, at_goal
+from iql_jax.utils.errors import UserError
 
 _BOUND_TOLERANCE = 1e-5  # Of float32 actions at the bounds.
 _SHOWN_VALUES = 8

@@ -17,9 +17,9 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 
-from iql_jax.console import say
 from iql_jax.data.leftovers import sweep
-from iql_jax.errors import UserError
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
 
 _PREFIX = ".downloading-"
 
@@ -43,7 +43,7 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
     """
-    from iql_jax.collect.storage import check_place
+    from iql_jax.generation.storage import check_place
 
     sweep(root, f"{_PREFIX}*")
     remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")

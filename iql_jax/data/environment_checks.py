@@ -8,9 +8,9 @@ from minari.serialization import deserialize_space
 
 from iql_jax.data.findings import Finding
 from iql_jax.data.requirements import installed_version, unmet_requirements
-from iql_jax.environment_specs import make_from_spec
-from iql_jax.environments import check_time_limit
-from iql_jax.errors import UntrustedEnvironment, UserError
+from iql_jax.envs.make import check_time_limit
+from iql_jax.envs.specs import make_from_spec
+from iql_jax.utils.errors import UntrustedEnvironment, UserError
 
 _ROLES = {"env_spec": "environment", "eval_env_spec": "evaluation"}
 

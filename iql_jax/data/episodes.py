@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from iql_jax.data.metadata import AGAIN, DiscreteActions, action_space, read_metadata
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

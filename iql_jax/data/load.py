@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.collect.ant_controller import packaged_controller_digest
-from iql_jax.collect.catalog import EMBEDDED
-from iql_jax.config import Config
-from iql_jax.console import say
+from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS, Transitions
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
 from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray
@@ -22,10 +19,13 @@ from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
-from iql_jax.environment_specs import check_namespace, parse_spec
-from iql_jax.environments import EnvironmentRecipe
-from iql_jax.errors import NoEnvironment, UserError
-from iql_jax.types import NEEDS_NEXT_ACTIONS, Transitions
+from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.envs.specs import check_namespace, parse_spec
+from iql_jax.generation.ant_controller import packaged_controller_digest
+from iql_jax.generation.catalog import EMBEDDED
+from iql_jax.training.config import Config
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import NoEnvironment, UserError
 
 DATA_KEYS = (
     "dataset",

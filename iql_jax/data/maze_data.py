@@ -31,8 +31,8 @@ from gymnasium.envs.registration import EnvSpec
 from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray
 from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind
 from iql_jax.data.steps import Steps
-from iql_jax.errors import UserError
-from iql_jax.maze import at_goal
+from iql_jax.envs.mazes import at_goal
+from iql_jax.utils.errors import UserError
 
 _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
     "point": ("observation",),  # x, y, vx, vy.

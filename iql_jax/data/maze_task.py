@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.environment_specs import parse_spec
-from iql_jax.environments import MazeTask
-from iql_jax.errors import UserError
-from iql_jax.maze import NOT_THIS_MAZE, MazeMap
+from iql_jax.envs.make import MazeTask
+from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
+from iql_jax.envs.specs import parse_spec
+from iql_jax.utils.errors import UserError
 
 MazeKind = Literal["point", "ant"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 AGAIN = "delete its folder and download it again, or make or import it again with --force"
 

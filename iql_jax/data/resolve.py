@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from iql_jax.console import say
 from iql_jax.data.download import DownloadFailed, download
-from iql_jax.errors import UserError
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
 
 LOCAL_NAMESPACE = "iql"
 """Datasets that this package makes itself; no server has them."""
@@ -57,8 +57,8 @@ def resolve(dataset_id: str, progress: bool = True, begun_on: str = "") -> Resol
     Raises:
         UserError: if there is no such dataset; names ids like it.
     """
-    from iql_jax.collect import catalog
-    from iql_jax.collect.storage import is_complete
+    from iql_jax.generation import catalog
+    from iql_jax.generation.storage import is_complete
 
     root = datasets_root()
     if not _ID.fullmatch(dataset_id):
@@ -129,9 +129,9 @@ def _datasets(folder: pathlib.Path, above: frozenset[tuple[int, int]]) -> Iterat
 
 
 def _embedded(dataset_id: str, requested_id: str, root: pathlib.Path, progress: bool) -> Resolved:
-    from iql_jax.collect import catalog
-    from iql_jax.collect.storage import is_complete
-    from iql_jax.collect.workspace import AnotherIsMaking, is_being_made
+    from iql_jax.generation import catalog
+    from iql_jax.generation.storage import is_complete
+    from iql_jax.generation.workspace import AnotherIsMaking, is_being_made
 
     while not is_complete(dataset_id):
         say(f"making {dataset_id}, once, in {root}")
@@ -161,7 +161,7 @@ def datasets_root() -> pathlib.Path:
 
 
 def _suggestions(dataset_id: str, root: pathlib.Path) -> str:
-    from iql_jax.collect import catalog
+    from iql_jax.generation import catalog
 
     known = list(catalog.EMBEDDED)
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

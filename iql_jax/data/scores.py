@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 Entry = TypeVar("Entry")
 

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 
 import gymnasium
 
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 FILE_NAME = "ant.xml"
 

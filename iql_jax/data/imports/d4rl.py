@@ -1,4 +1,4 @@
-"""``python -m iql_jax.data import-d4rl``: a file of D4RL's becomes a local Minari dataset.
+"""``import-d4rl``: a file of D4RL's becomes a local Minari dataset.
 
 What becomes a transition is ``d4rl_view``'s matter, cut into episodes by ``rows``, as IQL's
 official code cuts them: after terminals, and where an observation does not follow from the one
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from iql_jax.console import say
 from iql_jax.data.imports import d4rl_view
 from iql_jax.data.imports.ant_model import FILE_NAME
 from iql_jax.data.imports.d4rl_file import D4RLFile, read_d4rl_file
@@ -27,7 +26,8 @@ from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
 from iql_jax.data.scores import d4rl_reference
-from iql_jax.errors import UserError
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
 
 _HOME = "https://github.com/Farama-Foundation/D4RL"
 

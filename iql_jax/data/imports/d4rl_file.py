@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from iql_jax.data.episodes import BoolArray
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _OPTIONAL = ("timeouts", "next_observations")

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from iql_jax.collect.maze_environments import REQUIREMENTS
 from iql_jax.data.imports.mazes import (
     LARGE,
     MEDIUM,
@@ -21,6 +20,7 @@ from iql_jax.data.imports.mazes import (
     point_maze,
 )
 from iql_jax.data.scores import named_entry, palm_caveat
+from iql_jax.generation.maze_environments import REQUIREMENTS
 
 
 @dataclasses.dataclass(frozen=True)

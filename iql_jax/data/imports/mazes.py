@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.errors import UserError
-from iql_jax.maze import NOT_THIS_MAZE, MazeMap
+from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
+from iql_jax.utils.errors import UserError
 
 Cell = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""``python -m iql_jax.data import-ogbench``: a file of OGBench's becomes a local Minari dataset.
+"""``import-ogbench``: a file of OGBench's becomes a local Minari dataset.
 
 OGBench's files (github.com/seohongpark/ogbench, ``ogbench/utils.py``) hold trajectories one after
 another. The last row of each, which ``terminals`` marks, has an observation but no transition; the
@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from iql_jax.collect.maze_environments import REQUIREMENTS
-from iql_jax.console import say
 from iql_jax.data.episodes import BoolArray
 from iql_jax.data.imports.ant_model import FILE_NAME
 from iql_jax.data.imports.mazes import (
@@ -34,9 +32,11 @@ from iql_jax.data.imports.mazes import (
 from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
-from iql_jax.errors import UserError
-from iql_jax.files import is_damage
-from iql_jax.maze import GOAL_RADIUS, at_goal
+from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
+from iql_jax.generation.maze_environments import REQUIREMENTS
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.files import is_damage
 
 _HOME = "https://github.com/seohongpark/ogbench"
 _REQUIRED = ("observations", "actions", "terminals")

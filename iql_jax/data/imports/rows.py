@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax.data.episodes import BoolArray, IntArray
-from iql_jax.errors import UserError
+from iql_jax.utils.errors import UserError
 
 JUMP = 1e-6
 """How far a stored next observation may lie from the following row, as in IQL's official code.

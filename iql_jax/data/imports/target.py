@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.collect.maze_environments import registered_spec
 from iql_jax.data.imports.mazes import MazeFrame
+from iql_jax.generation.maze_environments import registered_spec
 
 Layout = Literal["flat", "point", "ant"]
 

@@ -12,19 +12,19 @@ from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
 from iql_jax import __version__
-from iql_jax.collect.storage import (
+from iql_jax.data.imports.ant_model import write_ant_model
+from iql_jax.data.imports.rows import Rows
+from iql_jax.data.imports.target import Target
+from iql_jax.data.resolve import LOCAL_NAMESPACE, datasets_root
+from iql_jax.generation.storage import (
     BYTES_PER_ARRAY,
     add_episodes,
     check_place,
     is_complete,
     new_dataset,
 )
-from iql_jax.collect.workspace import open_workspace
-from iql_jax.data.imports.ant_model import write_ant_model
-from iql_jax.data.imports.rows import Rows
-from iql_jax.data.imports.target import Target
-from iql_jax.data.resolve import LOCAL_NAMESPACE, datasets_root
-from iql_jax.errors import UserError
+from iql_jax.generation.workspace import open_workspace
+from iql_jax.utils.errors import UserError
 
 _BATCH_STEPS = 50_000
 _BATCH_EPISODES = 200

@@ -1,0 +1,163 @@
+"""The networks of IQL as Linen modules, with the official initialisation.
+
+Every kernel is orthogonal with gain sqrt(2), output layers included; biases start at zero.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from iql_jax.algorithm.distributions import Categorical, Gaussian
+from iql_jax.algorithm.types import Array
+
+LOG_STD_MIN = -5.0
+LOG_STD_MAX = 2.0
+
+
+def dense(features: int, name: str) -> nn.Dense:
+    """A dense layer with IQL's initialisation, in float32.
+
+    The precision is asked for because accelerators multiply float32 in less by default: GPUs in
+    TF32, TPUs in bfloat16.
+    """
+    return nn.Dense(
+        features,
+        kernel_init=nn.initializers.orthogonal(2.0**0.5),
+        precision=jax.lax.Precision.HIGHEST,
+        name=name,
+    )
+
+
+def hidden_layers(
+    x: Array,
+    hidden_dims: Sequence[int],
+    *,
+    layer_norm: bool = False,
+    regularize: Callable[[Array], Array] = lambda x: x,
+) -> Array:
+    """Dense layers with ReLU, named hidden_0, hidden_1, ... in the module that calls this.
+
+    Args:
+        x: [..., input_dim].
+        hidden_dims: Width of each layer.
+        layer_norm: Whether to normalise what enters each ReLU, by norm_0, norm_1, ...
+        regularize: Applied to the output of each layer.
+
+    Returns:
+        [..., hidden_dims[-1]].
+    """
+    for i, features in enumerate(hidden_dims):
+        x = dense(features, name=f"hidden_{i}")(x)
+        if layer_norm:
+            x = nn.LayerNorm(name=f"norm_{i}")(x)
+        x = regularize(nn.relu(x))
+    return x
+
+
+def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
+    """Zero each element with probability ``rate`` and scale up the rest. The key is consumed.
+
+    ``flax.linen.Dropout`` wants the rate at trace time; here it may be a traced number, so that
+    members of a population can differ in it and changing it compiles nothing anew.
+    """
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0.0)
+
+
+class ScalarMLP(nn.Module):
+    """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions.
+
+    With ``layer_norm`` the output is bounded by the weights from the last norm on, whatever comes
+    in. States unlike all of the data then have no extreme values, which bootstrapping would keep
+    (Ball et al., "Efficient Online Reinforcement Learning with Offline Data", 2023,
+    https://arxiv.org/abs/2302.02948).
+    """
+
+    hidden_dims: Sequence[int]
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> jax.Array:
+        """Map [..., input_dim] to [...]."""
+        hidden = hidden_layers(inputs, self.hidden_dims, layer_norm=self.layer_norm)
+        return jnp.squeeze(dense(1, name="out")(hidden), axis=-1)
+
+
+class Critics(nn.Module):
+    """An ensemble of independent action values Q_i(s, a), named q1, q2, ..."""
+
+    hidden_dims: Sequence[int]
+    num_critics: int = 2
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, observations: Array, actions: Array) -> jax.Array:
+        """Map [B, observation_dim] and [B, action_dim] to Q values [num_critics, B]."""
+        inputs = jnp.concatenate([observations, actions], axis=-1)
+        # A loop rather than a mapped axis: separate products run faster than batched ones on a CPU.
+        critics = [
+            ScalarMLP(self.hidden_dims, self.layer_norm, name=f"q{i + 1}")
+            for i in range(self.num_critics)
+        ]
+        return jnp.stack([critic(inputs) for critic in critics])
+
+
+def dropout_of(module: nn.Module, rate: Array | None) -> Callable[[Array], Array]:
+    """Dropout drawn from a module's rng 'dropout'; a rate of None leaves it out of the program."""
+
+    def regularize(hidden: Array) -> Array:
+        return hidden if rate is None else dropout(hidden, rate, module.make_rng("dropout"))
+
+    return regularize
+
+
+class GaussianPolicy(nn.Module):
+    """A diagonal Gaussian whose mean is squashed by tanh and whose log std is a free vector.
+
+    The distribution itself is not squashed: samples may lie outside [-1, 1] and are clipped when
+    acting. The standard deviation does not depend on the state.
+    """
+
+    hidden_dims: Sequence[int]
+    action_dim: int
+
+    @nn.compact
+    def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Gaussian:
+        """Map observations to a Gaussian over actions.
+
+        Args:
+            observations: [B, observation_dim].
+            dropout_rate: A scalar to train with dropout, drawn from rng 'dropout'; None for none.
+
+        Returns:
+            Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
+        """
+        hidden = hidden_layers(
+            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+        )
+        means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
+        log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
+        return Gaussian(means, jnp.broadcast_to(log_stds, means.shape))
+
+
+class CategoricalPolicy(nn.Module):
+    """A distribution over the actions of a discrete space, which are one-hot vectors."""
+
+    hidden_dims: Sequence[int]
+    action_dim: int  # How many actions there are.
+
+    @nn.compact
+    def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
+        """Map observations [B, observation_dim] to logits [B, action_dim].
+
+        Args:
+            observations: [B, observation_dim].
+            dropout_rate: As in ``GaussianPolicy``.
+        """
+        hidden = hidden_layers(
+            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+        )
+        return Categorical(dense(self.action_dim, name="logits")(hidden))

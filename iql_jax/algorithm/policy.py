@@ -1,0 +1,35 @@
+"""Acting with the policy."""
+
+import jax
+
+from iql_jax.algorithm.train_state import TrainState
+from iql_jax.algorithm.types import Array
+
+
+@jax.jit
+def eval_actions(actor: TrainState, observations: Array) -> jax.Array:
+    """The policy's likeliest actions: a Gaussian's mean inside [-1, 1], or one-hot choices.
+
+    Args:
+        actor: The actor's train state.
+        observations: [B, observation_dim].
+
+    Returns:
+        [B, action_dim].
+    """
+    return actor.apply_fn(actor.params, observations).mode()
+
+
+@jax.jit
+def sample_actions(actor: TrainState, key: jax.Array, observations: Array) -> jax.Array:
+    """Actions drawn from the policy, clipped to [-1, 1] or one-hot. The key is consumed.
+
+    Args:
+        actor: The actor's train state.
+        key: A PRNG key, used here and nowhere else.
+        observations: [B, observation_dim].
+
+    Returns:
+        [B, action_dim].
+    """
+    return actor.apply_fn(actor.params, observations).sample(key)

@@ -1,0 +1,1 @@
+"""Environments: made, evaluated in and trained in; worker processes import these modules."""

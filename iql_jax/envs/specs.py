@@ -1,0 +1,183 @@
+"""Building the environment that a dataset names, without running code from strangers.
+
+A dataset names its environment by an entry point, and building the environment imports that entry
+point: a dataset from a stranger could so run any code. ``make_from_spec`` looks at every module
+the specification names before anything is imported, and refuses those it does not know unless the
+user says that the dataset is trusted.
+
+Nothing here imports JAX: worker processes import this module.
+"""
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import multiprocessing
+import os
+import sys
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError
+
+KNOWN_NAMESPACES = (
+    "gymnasium.envs.box2d",
+    "gymnasium.envs.classic_control",
+    "gymnasium.envs.mujoco",
+    "gymnasium_robotics.envs",
+    "iql_jax.envs.discrete_umaze",
+)
+"""Packages whose environment classes may be imported for any dataset.
+
+Not all of ``gymnasium``: ``gymnasium.envs.registration:make`` is a valid entry point, and imports
+whatever module its arguments name.
+"""
+
+KNOWN_WRAPPERS = ("gymnasium.wrappers",)
+"""Packages whose wrapper classes may be imported for any dataset."""
+
+_OBSOLETE_SPEC_KEYS = ("autoreset", "apply_api_compatibility")  # Written by gymnasium < 1.0.
+
+
+def parse_spec(text: str) -> EnvSpec:
+    """Parse an ``EnvSpec`` written by this or an older gymnasium; imports nothing.
+
+    Raises:
+        UserError: if it is no specification that this gymnasium understands.
+    """
+    try:
+        fields = json.loads(text)
+        obsolete = {key: fields.pop(key, False) for key in _OBSOLETE_SPEC_KEYS}
+        fields.setdefault("additional_wrappers", [])
+        fields["kwargs"] = fields.get("kwargs") or {}
+        fields["kwargs"].pop("render_mode", None)
+        fields["vector_entry_point"] = None
+        spec = EnvSpec.from_json(json.dumps(fields))
+    except Exception as error:
+        raise UserError(
+            f"the dataset's environment specification cannot be read ({_first_line(error)}): "
+            f"{text[:200]!r}"
+        ) from error
+    for key, value in obsolete.items():
+        if value:
+            raise UserError(
+                f"environment {spec.id} was made with {key}={value}, which gymnasium dropped in "
+                "1.0: it cannot be built by this version"
+            )
+    return spec
+
+
+def check_namespace(spec: EnvSpec) -> None:
+    """Refuse a specification that would import code from outside the known namespaces.
+
+    Raises:
+        UntrustedEnvironment: naming the entry point.
+    """
+    named: list[tuple[str, tuple[str, ...]]] = [(str(spec.entry_point), KNOWN_NAMESPACES)]
+    named += [(str(wrapper.entry_point), KNOWN_WRAPPERS) for wrapper in spec.additional_wrappers]
+    for entry_point, known in named:
+        module = entry_point.partition(":")[0]
+        if not any(module == name or module.startswith(name + ".") for name in known):
+            raise UntrustedEnvironment(
+                f"the dataset's environment {spec.id!r} would import and run {entry_point!r}, "
+                f"which is not in a known namespace ({', '.join(known)}), and is trusted only "
+                "with trust_environment"
+            )
+
+
+def make_from_spec(
+    spec_json: str,
+    kwargs: dict[str, Any],
+    *,
+    trusted: bool = False,
+    render_mode: str | None = None,
+    requirements: tuple[str, ...] = (),
+) -> gym.Env:
+    """Build the environment that a specification describes, as it is.
+
+    Args:
+        spec_json: gymnasium's ``EnvSpec`` as JSON.
+        kwargs: arguments of the constructor that replace those in the specification.
+        trusted: whether environments from unknown namespaces may be imported.
+        render_mode: as in ``gymnasium.make``.
+        requirements: what the dataset asks to be installed, for the error's hint.
+
+    Raises:
+        UserError: if it is no specification that this gymnasium understands.
+        UntrustedEnvironment: if the namespace is unknown and not trusted.
+        NoEnvironment: if it does not build.
+    """
+    spec = parse_spec(spec_json)
+    if not trusted:
+        check_namespace(spec)
+    if render_mode is not None:
+        kwargs = {**kwargs, "render_mode": render_mode}
+    try:
+        _register_robotics(str(spec.entry_point))
+        if not trusted:
+            _check_classes(spec)
+        # The checker would only repeat, at every step, what check_spaces looks at once.
+        env = gym.make(spec, disable_env_checker=True, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:
+        raise NoEnvironment(_why_not_built(spec, error, requirements)) from error
+    # A maze environment writes a model file for its constructor and leaves it behind.
+    model_file = getattr(env.unwrapped, "tmp_xml_file_path", None)
+    if model_file is not None:
+        with contextlib.suppress(OSError):
+            os.remove(model_file)
+    return env
+
+
+def _check_classes(spec: EnvSpec) -> None:
+    """Known packages hold more than environments: refuse anything that is no such class."""
+    named: list[tuple[str, type]] = [(str(spec.entry_point), gym.Env)]
+    named += [(wrapper.entry_point, gym.Wrapper) for wrapper in spec.additional_wrappers]
+    for entry_point, base in named:
+        creator: Any = load_env_creator(entry_point)
+        if not (isinstance(creator, type) and issubclass(creator, base)):
+            raise UserError(f"{entry_point!r}, named by environment {spec.id!r}, is no {base}")
+
+
+def _register_robotics(entry_point: str) -> None:
+    """Make gymnasium_robotics' environments known to gymnasium, if the entry point is there.
+
+    The package prints a notice on Adroit when it is imported: it is passed on for Adroit, and once,
+    though workers are many.
+    """
+    if not entry_point.startswith("gymnasium_robotics."):
+        return
+    with contextlib.redirect_stderr(io.StringIO()) as notice:
+        import gymnasium_robotics
+    is_worker = multiprocessing.parent_process() is not None
+    if "adroit" in entry_point and notice.getvalue() and not is_worker:
+        print(notice.getvalue().strip(), file=sys.stderr)
+    gym.register_envs(gymnasium_robotics)
+
+
+def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...]) -> str:
+    versions = []
+    for package in ("gymnasium", "gymnasium-robotics", "mujoco"):
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{package} (not installed)")
+    message = (
+        f"environment {spec.id!r} ({spec.entry_point}) does not build: {_first_line(error)}; "
+        f"installed: {', '.join(versions)}"
+    )
+    if requirements:
+        message += f"; the dataset asks for: {', '.join(requirements)}"
+    if "franka_kitchen" in str(spec.entry_point):
+        message += (
+            "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
+        )
+    return message
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,285 @@
+"""Pictures of a run, drawn without pyplot: nothing global, no display needed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import EngFormatter
+
+from iql_jax.envs.mazes import MazeMap
+from iql_jax.utils.files import atomic_path
+
+BINS_PER_CELL = 8
+
+INK = "#2b2d42"
+MUTED = "#8d99ae"
+ACCENT = "#1f6f8b"
+_FLOOR = "#eef0f3"
+_POLICY = "#ff4d5a"
+_GOAL = "#ffd23f"
+DPI = 160
+_MAP_WIDTH = 6.0  # Inches.
+
+
+def learning_curve(
+    path: Path,
+    evaluations: Sequence[Mapping[str, Any]],
+    score_name: str,
+    title: str,
+    boundary: int | None = None,
+) -> None:
+    """Draw the evaluations of a run over its steps.
+
+    Args:
+        path: where the PNG is written.
+        evaluations: rows with the step in the first column, and 'score'. Where no row has a score
+            (None), because the task has no reference to normalise by, 'return_mean' is drawn and
+            labelled so.
+        score_name: label of the score.
+        title: heading.
+        boundary: the step at which fine-tuning began, to be marked; None in an offline run.
+
+    Raises:
+        ValueError: if there are no evaluations.
+    """
+    if not evaluations:
+        raise ValueError("there are no evaluations to draw")
+    scored = any(row["score"] is not None for row in evaluations)
+    key, label = ("score", score_name) if scored else ("return_mean", "mean return")
+    rows = [row for row in evaluations if row[key] is not None]
+    steps = np.array([float(next(iter(row.values()))) for row in rows])
+    values = np.array([float(row[key]) for row in rows])
+
+    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        steps,
+        values,
+        color=ACCENT,
+        linewidth=2,
+        marker="o",
+        markersize=4 if len(rows) <= 40 else 0,
+        solid_capstyle="round",
+        zorder=3,
+    )
+    axes.plot(steps[-1:], values[-1:], "o", color=ACCENT, markersize=7, zorder=4)
+    axes.annotate(
+        f"{values[-1]:.1f}" if abs(values[-1]) < 1000 else f"{values[-1]:.0f}",
+        (steps[-1], values[-1]),
+        xytext=(9, 0),
+        textcoords="offset points",
+        va="center",
+        color=ACCENT,
+        fontsize=11,
+        fontweight="bold",
+        annotation_clip=False,
+    )
+    axes.set_xlabel("updates" if boundary is None else "steps", color=INK)
+    axes.set_ylabel(label, color=INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=10)
+    axes.margins(x=0.03, y=0.12)
+    axes.set_xlim(left=0)
+    if boundary:  # At 0 there is no phase before it.
+        mark_boundary(axes, boundary)
+    tidy(axes)
+    save(figure, path)
+
+
+def mark_boundary(
+    axes: Axes, boundary: int, names: tuple[str, str] = ("offline updates", "environment steps")
+) -> None:
+    """Separate the two phases of a curve of fine-tuning, and name them."""
+    axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
+    for text, offset, side in ((names[0], -6, "right"), (names[1], 6, "left")):
+        axes.annotate(
+            text,
+            (boundary, 0.0),  # Curves end up high: the room is below.
+            xycoords=("data", "axes fraction"),
+            xytext=(offset, 4),
+            textcoords="offset points",
+            ha=side,
+            va="bottom",
+            color=MUTED,
+            fontsize=9,
+        )
+
+
+def tidy(axes: Axes) -> None:
+    """Give the axes of a curve their grid, spines and colours."""
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, labelcolor=INK, length=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+
+
+def value_map(
+    path: Path,
+    maze_map: MazeMap,
+    positions: npt.ArrayLike,
+    values: npt.ArrayLike,
+    data_paths: Sequence[npt.ArrayLike],
+    policy_paths: Sequence[npt.ArrayLike],
+    goal: npt.ArrayLike | None,
+    title: str,
+) -> None:
+    """Draw V over a maze, with some of the data's paths and the policy's.
+
+    A bin (an eighth of a cell wide) has the mean of V over the positions in it. Bins without
+    positions stay blank: nothing is interpolated, least of all through walls.
+
+    Args:
+        path: where the PNG is written.
+        maze_map: the maze.
+        positions: [K, 2] metres.
+        values: [K], V there.
+        data_paths: paths [T, 2] of the dataset, drawn faintly.
+        policy_paths: paths [T, 2] of the policy, drawn boldly.
+        goal: [2] metres; None where there is no one goal.
+        title: heading.
+    """
+    xmin, xmax, ymin, ymax = _shown_extent(maze_map)
+    # Beside the map: the colour bar; above and below: the title and the legend.
+    figure = Figure(
+        figsize=(_MAP_WIDTH + 0.9, _MAP_WIDTH * (ymax - ymin) / (xmax - xmin) + 0.75),
+        dpi=DPI,
+        layout="constrained",
+    )
+    axes = figure.add_subplot()
+
+    axes.set_facecolor(_FLOOR)
+    x_edges, y_edges, mean = bin_values(maze_map, positions, values)
+    mesh = axes.pcolormesh(x_edges, y_edges, mean, cmap="viridis", zorder=1, rasterized=True)
+    walls = np.zeros((*maze_map.shape, 4))
+    walls[maze_map.walls] = to_rgba(INK)
+    axes.imshow(walls, extent=maze_map.extent, interpolation="nearest", zorder=2)
+    _draw_paths(axes, data_paths, policy_paths)
+    _draw_marks(axes, policy_paths, goal)
+
+    axes.set_xlim(xmin, xmax)
+    axes.set_ylim(ymin, ymax)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=8)
+    axes.legend(
+        handles=[line for line in axes.lines if not str(line.get_label()).startswith("_")],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.005),
+        ncols=4,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9,
+    )
+    bar = figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
+    bar.set_label("V(s)", color=INK)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=MUTED, labelcolor=INK, length=3)
+    save(figure, path)
+
+
+def bin_values(
+    maze_map: MazeMap, positions: npt.ArrayLike, values: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], np.ma.MaskedArray[Any, Any]]:
+    """Average values over the square bins of a maze.
+
+    Args:
+        maze_map: the maze; each of its cells has ``BINS_PER_CELL`` bins a side.
+        positions: [K, 2] metres; those outside the maze are left out.
+        values: [K].
+
+    Returns:
+        The bins' edges along x and along y, both rising, and the means [y bins, x bins], masked
+        where no position is.
+    """
+    xy = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
+    weights = np.asarray(values, dtype=np.float64)
+    if weights.shape != (len(xy),):
+        raise ValueError(f"{len(xy)} positions need as many values, not shape {weights.shape}")
+    rows, columns = maze_map.shape
+    xmin, xmax, ymin, ymax = maze_map.extent
+    x_edges = np.linspace(xmin, xmax, columns * BINS_PER_CELL + 1)
+    y_edges = np.linspace(ymin, ymax, rows * BINS_PER_CELL + 1)
+    edges = [y_edges, x_edges]
+    counts, _, _ = np.histogram2d(xy[:, 1], xy[:, 0], edges)
+    sums, _, _ = np.histogram2d(xy[:, 1], xy[:, 0], edges, weights=weights)
+    return x_edges, y_edges, np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)
+
+
+def _shown_extent(maze_map: MazeMap) -> tuple[float, float, float, float]:
+    """The part of the map worth showing: the free cells, and a rim of the walls around them."""
+    corners = maze_map.cell_to_xy(maze_map.free_cells())
+    rim = 0.75 * maze_map.scaling  # From a cell's centre: half a cell of floor, a quarter of wall.
+    (xmin, ymin), (xmax, ymax) = corners.min(axis=0) - rim, corners.max(axis=0) + rim
+    return xmin, xmax, ymin, ymax
+
+
+def _draw_paths(
+    axes: Axes, data_paths: Sequence[npt.ArrayLike], policy_paths: Sequence[npt.ArrayLike]
+) -> None:
+    for data_path in data_paths:
+        axes.plot(*np.asarray(data_path).T, color="white", alpha=0.35, linewidth=0.7, zorder=3)
+    if data_paths:
+        # White would not show in the legend.
+        axes.plot([], [], color=MUTED, linewidth=1, label="data")
+    for i, policy_path in enumerate(policy_paths):
+        xy = np.asarray(policy_path)
+        axes.plot(
+            *xy.T,
+            color=_POLICY,
+            linewidth=2.2,
+            solid_capstyle="round",
+            solid_joinstyle="round",
+            path_effects=[Stroke(linewidth=3.6, foreground="white"), Normal()],
+            zorder=4,
+            label="policy" if i == 0 else None,
+        )
+
+
+def _draw_marks(
+    axes: Axes,
+    policy_paths: Sequence[npt.ArrayLike],
+    goal: npt.ArrayLike | None,
+) -> None:
+    starts = [np.asarray(path)[0] for path in policy_paths]
+    dots = np.asarray(starts, dtype=np.float64).reshape(-1, 2)
+    if len(dots):
+        axes.plot(
+            *dots.T,
+            "o",
+            color="white",
+            markeredgecolor=_POLICY,
+            markeredgewidth=2,
+            markersize=8,
+            zorder=5,
+            label="start",
+        )
+    if goal is not None:
+        axes.plot(
+            *np.asarray(goal, dtype=np.float64).reshape(2, 1),
+            "*",
+            color=_GOAL,
+            markeredgecolor=INK,
+            markeredgewidth=1.2,
+            markersize=20,
+            zorder=6,
+        )
+        # In the legend, of a size that goes with the others.
+        axes.plot([], [], "*", color=_GOAL, markeredgecolor=INK, markersize=13, label="goal")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, at once or not at all."""
+    FigureCanvasAgg(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")

@@ -1,0 +1,98 @@
+"""Populations as tasks of a Ray cluster, each with its resources and its retries.
+
+A task trains one population, in the folders that all nodes see. When its worker dies Ray starts it
+again, and it goes on from its checkpoint as any command does on its folder.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from iql_jax.populations.folder import Population
+from iql_jax.populations.offline_sweep import Engine
+from iql_jax.populations.train import train_population
+from iql_jax.utils.console import say
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import Interrupted, StopRequest
+
+RETRIES = 10
+POLL_SECONDS = 1.0  # Between looks at whether to stop.
+
+
+def ray_engine(cpus: float, gpus: float) -> Engine:
+    """An engine on the cluster that RAY_ADDRESS names, or on a Ray of this machine's own.
+
+    Args:
+        cpus: Cores that a population is given.
+        gpus: GPUs that a population is given.
+
+    Raises:
+        UserError: If Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UserError(
+            "--engine=ray needs Ray; install it with: pip install 'iql_jax[ray]', or leave "
+            "--engine out"
+        )
+
+    def train(populations: Sequence[Population]) -> Iterator[Population]:
+        if not populations:
+            return  # Of a finished sweep; there may be no cluster any more.
+        import ray
+
+        if not ray.is_initialized():
+            try:
+                ray.init()
+            except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
+        waiting = {task.remote(_absolute(population)): population for population in populations}
+        say(f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
+        with StopRequest() as stop:
+            while waiting:
+                try:
+                    stop.check()
+                except Interrupted as interrupted:
+                    raise Interrupted(
+                        interrupted.signum,
+                        f"{interrupted}; the tasks end with it, after their newest checkpoints",
+                        resumable=True,
+                    ) from None
+                for finished in ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)[0]:
+                    _check(finished)
+                    yield waiting.pop(finished)
+        lost = [
+            str(population.workdir) for population in populations if not population.is_settled()
+        ]
+        if lost:
+            raise UserError(
+                f"{len(lost)} populations have been trained, but {lost[0]} does not hold what came "
+                "of them: name a --workdir that all nodes of the cluster share"
+            )
+
+    return train
+
+
+def _absolute(population: Population) -> Population:
+    """With a folder that does not depend on where a worker is."""
+    return dataclasses.replace(population, workdir=population.workdir.absolute())
+
+
+def _check(task: Any) -> None:
+    """Raise what a task that is over has failed with."""
+    import ray
+
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError | Interrupted | OSError | MemoryError):
+            raise error.cause from None
+        raise
+    # Out of memory, a node gone, a worker that dies again and again: Ray's own words say it.
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"a population's task has failed ({type(error).__name__}: {reason}), after as many as "
+            f"{RETRIES} retries; run the same command again to go on from its checkpoint"
+        ) from error

@@ -1,0 +1,1 @@
+"""One run: offline, or offline and then online."""

@@ -1,0 +1,164 @@
+"""What a finished run leaves for a person: ``summary.json`` and the pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from iql_jax.algorithm.learner import IQLState
+from iql_jax.data.load import Dataset
+from iql_jax.envs.episodes import EvaluationResult
+from iql_jax.outputs import plots
+from iql_jax.outputs.folder import device_name, versions, write_json
+from iql_jax.outputs.logs import read_table
+from iql_jax.training.phases import Progress
+from iql_jax.training.run import Run
+from iql_jax.utils.console import say
+from iql_jax.utils.signals import StopRequest
+
+FloatArray = npt.NDArray[np.float32]
+
+SHOWN_EPISODES = 8  # Of the policy, in the picture.
+SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
+VALUED_POSITIONS = 200_000  # Of the data, at most: those whose value is drawn.
+
+
+def finish(
+    run: Run,
+    state: IQLState,
+    progress: Progress,
+    more: Mapping[str, Any] | None = None,
+    boundary: int | None = None,
+    policy_paths: Sequence[FloatArray] | None = None,
+) -> dict[str, Any]:
+    """Draw the pictures of a finished run, write its summary, and say how it ended.
+
+    Args:
+        run: The run.
+        state: Its last state.
+        progress: How far it is, with its times.
+        more: What the summary shall hold besides.
+        boundary: The step at which its second phase began.
+        policy_paths: Paths of the policy in a maze, see ``shown_paths``; None makes them.
+
+    Returns:
+        The contents of ``summary.json``.
+    """
+    if policy_paths is None and run.evaluation is not None and has_maze(run.dataset):
+        with StopRequest(resumable=True) as stop:
+            shown = run.evaluation.episodes(
+                state, progress.step, SHOWN_EPISODES, stop, SHOWN_EPISODES
+            )
+        policy_paths = shown_paths(run.dataset, shown)
+    draw(run, state, boundary, policy_paths)
+    summary = {**summarize(run, progress), **(more or {})}
+    write_json(run.folder / "summary.json", summary)
+    say(closing_line(summary, run.folder))
+    return summary
+
+
+def summarize(run: Run, progress: Progress) -> dict[str, Any]:
+    """The last evaluation, the speed, what was run on what."""
+    evaluations = read_table(run.folder / "evaluations.csv")
+    last = evaluations[-1] if evaluations else {}
+    return {
+        **{name: last.get(name) for name in ("score", "return_mean", "return_std", "success_rate")},
+        "eval_episodes": run.config.eval_episodes,
+        "updates": progress.updates,
+        "updates_per_second": progress.updates / max(progress.training_seconds, 1e-9),
+        "training_seconds": progress.training_seconds,
+        "eval_seconds": progress.eval_seconds,
+        "wall_seconds": progress.wall_seconds,
+        **run.startup,
+        "seed": run.config.seed,
+        "dataset": {name: run.record["dataset"][name] for name in ("id", "source", "fingerprint")},
+        "versions": versions(),
+        "device": device_name(),
+    }
+
+
+def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
+    """What a finished run says last."""
+    name = "score" if summary["score"] is not None else "return_mean"
+    result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
+    return (
+        f"done: {result}{summary['updates']:,} updates at {summary['updates_per_second']:,.0f} "
+        f"updates/s, evaluation {summary['eval_seconds']:.0f} s, wall "
+        f"{summary['wall_seconds']:.0f} s; see {folder}"
+    )
+
+
+def draw(
+    run: Run,
+    state: IQLState,
+    boundary: int | None,
+    policy_paths: Sequence[FloatArray] | None,
+) -> None:
+    """Draw ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
+    dataset = run.dataset
+    evaluations = read_table(run.folder / "evaluations.csv")
+    if not evaluations:
+        return
+    title = f"{dataset.record['id']}, seed {run.config.seed}"
+    plots.learning_curve(
+        run.folder / "learning_curve.png",
+        evaluations,
+        score_label(dataset),
+        title,
+        boundary=boundary,
+    )
+    if policy_paths is None or dataset.recipe is None or dataset.recipe.maze is None:
+        return
+    observations = dataset.transitions.observations
+    valued = observations[:: -(-len(observations) // VALUED_POSITIONS)]
+    plots.value_map(
+        run.folder / "value_map.png",
+        maze_map=dataset.recipe.maze.map,
+        positions=_positions(dataset, valued),
+        values=state_values(state, valued),
+        data_paths=_data_paths(dataset),
+        policy_paths=policy_paths,
+        goal=dataset.recipe.maze.goal,
+        title=title,
+    )
+
+
+def score_label(dataset: Dataset) -> str:
+    """What a score is."""
+    return "success (%)" if dataset.score_rule.kind == "success" else "normalised score"
+
+
+def has_maze(dataset: Dataset) -> bool:
+    """Whether there is a maze to draw."""
+    return dataset.recipe is not None and dataset.recipe.maze is not None
+
+
+def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[FloatArray]:
+    """The paths in metres, [T, 2], of the episodes of which an evaluation kept observations."""
+    return [_positions(dataset, observations) for observations in result.trajectories]
+
+
+def state_values(state: IQLState, observations: Any) -> FloatArray:
+    """V of every observation: [N, observation_dim] to [N]."""
+    value = jax.jit(state.value.apply_fn)
+    chunks = np.array_split(observations, -(-len(observations) // 10_000))
+    return np.concatenate([np.asarray(value(state.value.params, chunk)) for chunk in chunks])
+
+
+def _positions(dataset: Dataset, observations: Any) -> FloatArray:
+    """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
+    positions = np.asarray(observations)[:, :2]
+    return positions if dataset.recipe is None else dataset.recipe.unnormalized(positions)
+
+
+def _data_paths(dataset: Dataset) -> list[FloatArray]:
+    """The data's own paths, cut where one transition does not lead to the next."""
+    transitions = dataset.transitions
+    observations = np.asarray(transitions.observations)[:SHOWN_DATA_STEPS]
+    follows = np.asarray(transitions.next_observations)[: len(observations) - 1]
+    jumps = np.any(follows != observations[1:], axis=1)
+    paths = np.split(_positions(dataset, observations), np.flatnonzero(jumps) + 1)
+    return [path for path in paths if len(path) > 1]

@@ -1,0 +1,126 @@
+"""Several processes that compute one population together: who writes, and how they agree.
+
+All run the same program on the same settings, and see the same folders (a shared file system). The
+first one writes; what a process knows alone it tells all.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from iql_jax.utils import console
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import Interrupted, StopRequest
+
+
+def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Join the other processes; before anything else that JAX does.
+
+    Args:
+        coordinator: Address and port of process 0. Empty on TPU pods and under Slurm or MPI, where
+            JAX finds it and the two numbers by itself.
+        num_processes: How many there are.
+        process_id: Which one this is.
+
+    Raises:
+        UserError: If they do not come together.
+    """
+    try:
+        if coordinator:
+            jax.distributed.initialize(coordinator, num_processes, process_id)
+        else:
+            jax.distributed.initialize()
+        # They connect at the first exchange, which waits for 30 s: not for one that is busy then.
+        barrier("all are here")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
+            "it needs --coordinator, --num_processes and --process_id, and all the processes"
+        ) from error
+    console.mute(not is_writer())
+
+
+def is_writer() -> bool:
+    """Whether this process writes what all have computed."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def writer_first() -> Iterator[None]:
+    """A part of the program that the others begin when the writer has finished it.
+
+    Raises:
+        UserError: On all the others, if anything is raised on one of them.
+    """
+    if not is_writer():
+        _check_others()
+    with all_or_none():
+        yield
+    if is_writer():
+        _check_others()
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A part of the program that all get through, or none: who did would wait for who did not.
+
+    Raises:
+        UserError: On all the others, if anything is raised on one of them.
+    """
+    try:
+        yield
+    # Whatever it is: the others wait. (A full disk is the system's own error.)
+    except Exception as error:
+        is_told = isinstance(error, UserError)
+        exchange(
+            str(error) if is_told else f"another process failed: {type(error).__name__}: {error}"
+        )
+        raise
+    _check_others()
+
+
+def _check_others() -> None:
+    """Raise what has failed on another process; nothing has on this one."""
+    for failure in exchange(None):
+        if failure is not None:
+            raise UserError(failure)
+
+
+def barrier(name: str) -> None:
+    """Wait until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def exchange(content: Any) -> list[Any]:
+    """Gather a JSON-able value from every process: one entry each, in the order of processes."""
+    if jax.process_count() == 1:
+        return [content]
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.asarray(len(text), np.int32)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(text)] = text
+    texts = np.asarray(multihost_utils.process_allgather(padded))
+    return [json.loads(bytes(line[:length])) for line, length in zip(texts, lengths, strict=True)]
+
+
+class SharedStopRequest(StopRequest):
+    """A stop request that any process may make and all obey, at the same check."""
+
+    def check(self) -> None:
+        """Raise ``Interrupted`` if a signal has come to any process; all must call it together."""
+        signals = [signum for signum in exchange(self.signum) if signum is not None]
+        if signals:
+            raise Interrupted(signals[0], resumable=self._resumable)
+
+
+def stop_request(*, resumable: bool = False) -> StopRequest:
+    """What listens to signals between stretches of training; see ``StopRequest``."""
+    kind = StopRequest if jax.process_count() == 1 else SharedStopRequest
+    return kind(resumable=resumable)

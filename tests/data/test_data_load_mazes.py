@@ -1,0 +1,212 @@
+"""From a config to the transitions of a maze; their semantics are tested in test_data_maze.py."""
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from minari_datasets import (
+    box,
+    change_metadata,
+    code,
+    coded_episodes,
+    episode_buffer,
+    load,
+    maze_spec,
+    spec_json,
+    write_dataset,
+)
+
+from iql_jax.data import resolve
+from iql_jax.data.download import DownloadFailed
+from iql_jax.data.scores import ScoreRule
+from iql_jax.envs.make import make_environment
+from iql_jax.generation import catalog
+from iql_jax.generation.ant_controller import packaged_controller_digest
+from iql_jax.utils.errors import UserError
+
+CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]  # r at x = -0.5, g at x = 0.5.
+WALLED = [[1, 1, 1, 1], ["r", 1, 0, "g"], [1, 1, 1, 1]]  # r at x = -1.5, g at x = 1.5.
+
+pytestmark = pytest.mark.usefixtures("data_folders")
+
+
+@pytest.fixture
+def corridor():
+    """One episode from x = -0.5 through the goal at 0.5 to its own goal, the start."""
+    x = np.array([-0.5, 0.0, 0.5, 0.0, -0.5])
+    position = np.stack([x, 0 * x], axis=1)
+    observations = {
+        "observation": np.concatenate([position, code(1, 0, 5, 2)], axis=1),
+        "achieved_goal": position,
+        "desired_goal": np.tile([-0.5, 0.0], (5, 1)),
+    }
+    space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+    buffer = episode_buffer(0, 4, observations, rewards=[0, 0, 0, 1])
+    return write_dataset(
+        "test/corridor-v0",
+        [buffer],
+        space,
+        env_spec=maze_spec(CORRIDOR, continuing_task=True, reset_target=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "rewards", "masks", "dim"),
+    [
+        ({}, [0, 1, 0, 0], [1, 0, 1, 1], 4),
+        ({"reward_transform": "minus_one"}, [-1, 0, -1, -1], [1, 0, 1, 1], 4),
+        ({"maze_terminate_at_success": False}, [0, 1, 0, 0], [1, 1, 1, 1], 4),
+        ({"maze_drop": "after_success"}, [0, 1], [1, 0], 4),
+        ({"maze_goal": "episode"}, [0, 0, 0, 1], [1, 1, 1, 0], 6),
+        ({"maze_goal": "stored"}, [0, 0, 0, 1], [1, 1, 1, 0], 4),
+    ],
+)
+def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim):
+    found = load("test/corridor-v0", **choices)
+    np.testing.assert_array_equal(found.transitions.rewards, rewards)
+    np.testing.assert_array_equal(found.transitions.masks, masks)
+    assert found.transitions.observations.shape == (len(rewards), dim)
+    assert found.transitions.actions.shape == (len(rewards), 2)
+    record = found.record
+    assert json.loads(json.dumps(record)) == record
+    for name, value in choices.items():
+        if name.startswith("maze"):
+            assert record["choices"][name] == value
+    assert record["choices"]["transitions_at_goal"] == 1
+    assert record["choices"]["maze_map"] == CORRIDOR
+    assert found.score_rule == ScoreRule("success")
+    env = make_environment(found.recipe)
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == (dim,)
+    assert env.unwrapped.goal.tolist() == [0.5, 0.0]
+    env.close()
+
+
+def test_the_environment_says_what_a_mazes_data_mean(corridor):
+    change_metadata(corridor, env_spec=spec_json()[:60])
+    with pytest.raises(UserError, match="environment specification cannot be read"):
+        load("test/corridor-v0", eval_episodes=0)
+
+
+def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(corridor):
+    stranger = json.loads(maze_spec(CORRIDOR)) | {"entry_point": "lab.mazes:Maze"}
+    change_metadata(corridor, env_spec=json.dumps(stranger), eval_env_spec=maze_spec(CORRIDOR))
+    found = load("test/corridor-v0")
+    assert found.record["choices"]["maze_map"] == CORRIDOR
+    assert found.recipe.maze.goal == (0.5, 0.0)
+
+
+def test_walls_that_are_kept_and_do_no_harm_need_no_word(corridor):
+    assert load("test/corridor-v0", maze_walls="evaluation").record["notes"] == []
+
+
+def test_of_arrivals_the_quickest_are_the_best():
+    """Ten episodes with 10, 9, ... 1 steps; those of an odd number of steps come to the goal."""
+    episodes = []
+    for e, steps in enumerate(range(10, 0, -1)):
+        x = np.full(steps + 1, -0.5)
+        x[-1] = 0.5 if steps % 2 else -0.5
+        position = np.stack([x, 0 * x], axis=1)
+        observations = {
+            "observation": np.concatenate([position, code(1, e, steps + 1, 2)], axis=1),
+            "achieved_goal": position,
+            "desired_goal": np.tile([0.5, 0.0], (steps + 1, 1)),
+        }
+        episodes.append(episode_buffer(e, steps, observations))
+    space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+    write_dataset("test/corridor-v0", episodes, space, env_spec=maze_spec(CORRIDOR))
+    found = load("test/corridor-v0", top_episodes=0.3, maze_drop="after_success")
+    assert found.transitions.size == 5 + 3 + 1
+    assert found.record["choices"]["top_episodes"] == {
+        "share": 0.3,
+        "episodes": 3,
+        "lowest_return": 1,
+        "ties": 3,
+    }
+    assert "3 of them have the same as some left out" in found.record["notes"][-1]
+
+
+def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
+    """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
+    x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])
+    episodes = []
+    for e in range(2):
+        position = np.stack([x[e], 0 * x[e]], axis=1)
+        observations = {
+            "observation": np.concatenate([position, code(1, e, 3, 2)], axis=1),
+            "achieved_goal": position,
+            "desired_goal": np.tile([-0.5, 0.0], (3, 1)),
+        }
+        episodes.append(episode_buffer(e, 2, observations, rewards=[e, e]))
+    space = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+    write_dataset("test/corridor-v0", episodes, space, env_spec=maze_spec(CORRIDOR))
+    relabelled = load("test/corridor-v0", top_episodes=0.5)
+    np.testing.assert_array_equal(relabelled.transitions.observations[:, 0], [-0.5, 0])
+    assert relabelled.record["choices"]["transitions_at_goal"] == 1
+    stored = load("test/corridor-v0", top_episodes=0.5, maze_goal="stored")
+    np.testing.assert_array_equal(stored.transitions.observations[:, 0], [-0.5, -0.5])
+
+
+@pytest.mark.parametrize(
+    ("walls", "maze", "goal", "note"),
+    [
+        ("data", CORRIDOR, 0.5, "40.0 % of the data's positions lie in walls of the evaluation"),
+        ("evaluation", WALLED, 1.5, "40 % of the data's positions lie in walls of the evaluation"),
+    ],
+)
+def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, note):
+    change_metadata(corridor, eval_env_spec=maze_spec(WALLED))
+    found = load("test/corridor-v0", maze_walls=walls)
+    assert found.record["choices"]["maze_walls"] == walls
+    assert found.record["choices"]["maze_map"] == maze
+    assert found.record["choices"]["positions_in_walls"] == (0 if walls == "data" else 0.4)
+    assert found.recipe.maze.goal == (goal, 0.0)
+    assert found.record["notes"][0].startswith(note)
+    # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
+    assert found.transitions.rewards.sum() == (walls == "data")
+
+
+def test_a_twin_is_on_record(monkeypatch):
+    def no_network(dataset_id, root):
+        raise DownloadFailed("no network")
+
+    monkeypatch.setattr(resolve, "download", no_network)
+    monkeypatch.setattr(
+        catalog, "make", lambda name, progress: write_dataset(name, coded_episodes(), box(4))
+    )
+    record = load("D4RL/pointmaze/umaze-v2").record
+    assert record["id"] == "iql/pointmaze/umaze-v0"
+    assert record["requested_id"] == "D4RL/pointmaze/umaze-v2"
+    assert record["source"] == "embedded"
+    assert "stands in for D4RL/pointmaze/umaze-v2" in record["notes"][0]
+
+
+@pytest.fixture
+def embedded():
+    """A small dataset under an embedded one's id, and how a maker would describe it."""
+    collection = {"seed": 0, "controller": packaged_controller_digest(), "versions": {}}
+    return collection, write_dataset(
+        "iql/antmaze/umaze-v0", coded_episodes(), box(4), env_spec=spec_json()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        ({}, []),
+        ({"seed": 3}, ["made with the seed 3 instead of 0"]),
+        ({"controller": "0123"}, ["made with the ant controller 0123; the packaged one is now"]),
+    ],
+)
+def test_how_an_embedded_dataset_was_made_is_on_record(embedded, change, notes):
+    collection, folder = embedded
+    collection |= change
+    change_metadata(folder, collection=collection)
+    record = load("iql/antmaze/umaze-v0").record
+    assert record["collection"] == collection
+    size, *more = record["notes"]
+    assert size == "made with 9 transitions instead of 1,000,000"
+    assert len(more) == len(notes)
+    for found, expected in zip(more, notes, strict=True):
+        assert found.startswith(expected)

@@ -1,0 +1,200 @@
+"""Transitions on disk: what was saved comes back, what was not does not, and damage is said."""
+
+import errno
+
+import jax
+import numpy as np
+import pytest
+
+from iql_jax.algorithm.types import Transitions
+from iql_jax.outputs import transitions as transition_log
+from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.utils.errors import UserError
+
+
+def coded(first, count):
+    """Transitions whose every number says which they are, and of which field and column."""
+    at = np.arange(first, first + count, dtype=np.float32)
+    return Transitions(
+        observations=np.stack([at, at + 0.125], axis=1),
+        actions=at[:, None] + np.float32(0.25),
+        rewards=at + np.float32(0.375),
+        masks=at + np.float32(0.5),
+        next_observations=np.stack([at + 0.625, at + 0.75], axis=1).astype(np.float32),
+    )
+
+
+def write(folder, *batches):
+    """A log to which batches of single transitions were appended, saved after each batch."""
+    log = TransitionLog(folder)
+    log.restore(0)
+    made = 0
+    for batch in batches:
+        for _ in range(batch):
+            log.append(coded(made, 1))
+            made += 1
+        assert log.save() == made
+    return log
+
+
+def assert_reads(log, count):
+    read = list(log.read())
+    assert sum(piece.size for piece in read) == count
+    if read:
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *read)
+        jax.tree.map(np.testing.assert_array_equal, whole, coded(0, count))
+        assert {field.dtype for field in jax.tree.leaves(whole)} == {np.dtype(np.float32)}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_was_saved_is_read_in_its_order(tmp_path):
+    log = write(tmp_path / "log", 3, 1, 12)
+    assert names(tmp_path / "log") == [
+        "000000000-000000003.npz",
+        "000000003-000000004.npz",
+        "000000004-000000016.npz",
+    ]
+    assert_reads(log, 16)
+    again = TransitionLog(tmp_path / "log")
+    again.restore(16)
+    assert_reads(again, 16)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 7])
+def test_pieces_that_are_joined_meanwhile_keep_their_order(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(transition_log, "_BLOCK", block)
+    log = TransitionLog(tmp_path)
+    sizes = [1, 4, 2, 1, 1, 3, 2]
+    for first, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True):
+        log.append(coded(int(first), size))
+    assert log.save() == 14
+    assert_reads(log, 14)
+    assert len(names(tmp_path)) == 1
+
+
+def test_what_is_pending_is_neither_read_nor_written_twice(tmp_path):
+    log = write(tmp_path, 2)
+    log.append(coded(2, 1))
+    assert_reads(log, 2)
+    assert log.save() == log.save() == 3
+    assert_reads(log, 3)
+    assert len(names(tmp_path)) == 2
+
+
+def test_nothing_pending_writes_nothing(tmp_path):
+    log = TransitionLog(tmp_path / "log")
+    log.restore(0)
+    assert log.save() == 0
+    assert list(log.read()) == []
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("saved", [0, 3, 4])
+def test_what_came_after_the_checkpoint_is_dropped_and_made_anew(tmp_path, saved):
+    write(tmp_path, 3, 1, 12)
+    log = TransitionLog(tmp_path)
+    log.restore(saved)
+    assert_reads(log, saved)
+    assert len(names(tmp_path)) == {0: 0, 3: 1, 4: 2}[saved]
+    log.append(coded(saved, 5))
+    assert log.save() == saved + 5
+    assert_reads(log, saved + 5)
+
+
+def test_pending_transitions_are_dropped_as_well(tmp_path):
+    log = write(tmp_path, 3)
+    log.append(coded(99, 1))
+    log.restore(3)
+    assert log.save() == 3
+    assert_reads(log, 3)
+
+
+def test_a_new_run_takes_over_nothing_of_one_killed_before_its_first_checkpoint(tmp_path):
+    write(tmp_path, 4, 4)
+    (tmp_path / ".000000008-000000012.partial.npz").write_bytes(b"half a file")
+    log = TransitionLog(tmp_path)
+    log.restore(0)
+    assert names(tmp_path) == []
+    assert list(log.read()) == []
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    log = write(tmp_path, 2)
+    (tmp_path / "notes.txt").write_text("mine")
+    log.restore(0)
+    assert names(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_missing_file_is_one_clear_line(tmp_path, missing):
+    log = write(tmp_path, 3, 1, 12)
+    (tmp_path / names(tmp_path)[missing]).unlink()
+    with pytest.raises(UserError, match="of the 16 transitions") as caught:
+        list(log.read())
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def scribble(path):
+    path.write_bytes(b"not an archive at all")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def leave_out_the_rewards(path):
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays if name != "rewards"}
+    with path.open("wb") as file:
+        np.savez(file, **kept)
+
+
+def name_an_unknown_compression(path):
+    content = bytearray(path.read_bytes())
+    content[8] = content[content.find(b"PK\x01\x02") + 10] = 99
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [halve, empty, scribble, flip, leave_out_the_rewards, name_an_unknown_compression],
+)
+def test_a_damaged_file_is_one_clear_line(tmp_path, damage):
+    log = write(tmp_path, 3, 400)
+    path = tmp_path / names(tmp_path)[1]
+    damage(path)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        list(log.read())
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_what_was_there(tmp_path, monkeypatch):
+    log = write(tmp_path, 3)
+
+    def full(file, **arrays):
+        file.write(b"as far as it goes")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log.append(coded(3, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(UserError, match="no space left to save transitions"):
+            log.save()
+    assert names(tmp_path) == ["000000000-000000003.npz"]
+    assert log.save() == 5  # With space again, nothing is lost.
+    assert_reads(log, 5)

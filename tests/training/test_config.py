@@ -1,0 +1,293 @@
+import dataclasses
+
+import ml_collections
+import numpy as np
+import pytest
+
+from iql_jax.algorithm.extractions import EXTRACTIONS
+from iql_jax.algorithm.objectives import OBJECTIVES
+from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
+from iql_jax.training.config import (
+    _CHOICES,
+    Config,
+    FinetuneConfig,
+    base_config,
+    finetune_config,
+    from_mapping,
+    from_record,
+)
+from iql_jax.utils.errors import UserError
+
+
+def test_base_config_holds_every_key_and_the_papers_numbers():
+    config = base_config()
+    assert set(config) == {field.name for field in dataclasses.fields(Config)}
+    assert (config.batch_size, config.discount, config.tau) == (256, 0.99, 0.005)
+    assert config.actor_lr == config.critic_lr == config.value_lr == 3e-4
+    assert config.hidden_dims == (256, 256)
+
+
+def test_settings_are_frozen():
+    config = from_mapping({"dataset": "a/b-v0"})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"expectil": 0.7}, ["expectil", "did you mean 'expectile'"]),
+        ({"expectile": "high"}, ["expectile", "'high'", "float"]),
+        ({"batch_size": 25.5}, ["batch_size", "25.5", "int"]),
+        ({"batch_size": True}, ["batch_size", "bool"]),
+        ({"seed": None}, ["seed", "NoneType"]),
+        ({"hidden_dims": 256}, ["hidden_dims", "tuple"]),
+        ({"hidden_dims": (256.0,)}, ["hidden_dims", "tuple of integers"]),
+        ({"hidden_dims": ()}, ["hidden_dims", "at least one"]),
+        ({"hidden_dims": (0,)}, ["hidden_dims", "width 1"]),
+        ({"expectile": 1.0}, ["expectile", "(0, 1)"]),
+        ({"expectile": 0}, ["expectile", "(0, 1)"]),
+        ({"actor_lr": -1e-3}, ["actor_lr", "positive"]),
+        ({"critic_lr": float("nan")}, ["critic_lr", "nan"]),
+        ({"batch_size": 0}, ["batch_size", "at least 1"]),
+        ({"tau": 0.0}, ["tau", "(0, 1]"]),
+        ({"dropout_rate": 1.0}, ["dropout_rate", "[0, 1)"]),
+        ({"discount": 1.1}, ["discount", "[0, 1]"]),
+        ({"max_steps": 0}, ["max_steps"]),
+        ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
+        ({"objective": "sarsas"}, ["objective", "did you mean 'sarsa'"]),
+        ({"extraction": "ddpg"}, ["extraction", "did you mean 'ddpgbc'"]),
+        ({"bc_alpha": -0.1}, ["bc_alpha", "0 or more"]),
+        ({"max_actions": 0}, ["max_actions", "at least 1"]),
+        ({"max_over": "all"}, ["max_over", "policy, uniform"]),
+        ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
+        ({"maze_goal": "x"}, ["maze_goal", "eval, episode, stored"]),
+        ({"maze_walls": "datas"}, ["maze_walls", "did you mean 'data'"]),
+        ({"top_episodes": 0.0}, ["top_episodes", "(0, 1]"]),
+        ({"top_episodes": 1.01}, ["top_episodes", "(0, 1]"]),
+        ({"dataset": ""}, ["dataset", "Minari"]),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(settings, parts):
+    with pytest.raises(UserError) as caught:
+        from_mapping({"dataset": "a/b-v0", **settings})
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_what_the_official_configs_write_is_understood():
+    config = from_mapping(
+        {
+            "dataset": "a/b-v0",
+            "opt_decay_schedule": None,
+            "dropout_rate": None,
+            "temperature": 3,
+            "hidden_dims": [64, 32],
+        }
+    )
+    assert config.opt_decay_schedule == "none"
+    assert config.dropout_rate == 0.0
+    assert isinstance(config.temperature, float)
+    assert config.hidden_dims == (64, 32)
+
+
+def test_zero_is_a_value_not_a_missing_one():
+    config = from_mapping({"dataset": "a/b-v0", "temperature": 0.0, "discount": 0})
+    assert (config.temperature, config.discount) == (0.0, 0.0)
+
+
+def test_numpys_numbers_are_numbers():
+    settings = {"seed": np.int64(3), "discount": np.float32(0.5), "temperature": np.int32(2)}
+    config = from_mapping({"dataset": "a/b-v0", "hidden_dims": list(np.array([8, 4])), **settings})
+    assert (config.seed, config.discount, config.temperature) == (3, 0.5, 2.0)
+    values = (config.seed, config.discount, config.temperature, *config.hidden_dims)
+    assert [type(value) for value in values] == [int, float, float, int, int]
+    for wrong in ({"seed": np.float64(3)}, {"seed": np.True_}, {"discount": np.True_}):
+        with pytest.raises(UserError, match="it must be a"):
+            from_mapping({"dataset": "a/b-v0", **wrong})
+
+
+def test_round_trip_through_plain_types():
+    config = from_mapping({"dataset": "a/b-v0", "hidden_dims": (8,), "seed": 3})
+    assert from_mapping(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pointmaze", (0.9, 10.0, "minus_one", 0.0)),
+        ("antmaze", (0.9, 10.0, "minus_one", 0.0)),
+        ("locomotion", (0.7, 3.0, "return_range", 0.0)),
+        ("adroit", (0.7, 0.5, "none", 0.1)),
+        ("kitchen", (0.7, 0.5, "none", 0.1)),
+    ],
+)
+def test_config_files_have_the_papers_settings(name, expected):
+    module = __import__(f"configs.{name}", fromlist=["get_config"])
+    settings = module.get_config()
+    assert isinstance(settings, ml_collections.ConfigDict)
+    config = from_mapping(settings.to_dict())
+    assert (
+        config.expectile,
+        config.temperature,
+        config.reward_transform,
+        config.dropout_rate,
+    ) == expected
+    if name != "pointmaze":
+        assert config.max_steps == 1_000_000
+
+
+def test_generated_antmaze_has_the_papers_settings_but_for_the_weights_and_the_length():
+    papers, ours = (
+        __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+        for name in ("antmaze", "antmaze_generated")
+    )
+    config = from_mapping(ours.to_dict())
+    assert (config.temperature, config.max_weight) == (3.0, 10.0)
+    changed = {key for key in papers if papers[key] != ours[key]}
+    assert changed == {"dataset", "temperature", "max_weight", "max_steps", "eval_interval"}
+
+
+# Fine-tuning.
+
+FINETUNE = {"dataset": "a/b-v0", "num_envs": 4}
+
+
+def test_fine_tuning_has_the_papers_protocol_by_default():
+    config = from_mapping({"dataset": "a/b-v0"}, FinetuneConfig)
+    assert config.num_pretraining_steps == config.max_steps == 1_000_000
+    assert config.replay_buffer_size == 2_000_000
+    assert config.init_dataset_size == config.start_steps == 0
+    assert config.offline_ratio == -1
+    assert config.updates_per_step == config.num_envs == 1
+    assert config.opt_decay_schedule == "none"
+    assert config.offline_run == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"num_pretraining_step": 1}, ["did you mean 'num_pretraining_steps'"]),
+        ({"max_steps": 0}, ["max_steps", "at least 1"]),
+        ({"num_pretraining_steps": -1}, ["num_pretraining_steps", "0 or more"]),
+        ({"init_dataset_size": -5}, ["init_dataset_size", "0 or more"]),
+        ({"replay_buffer_size": 0}, ["replay_buffer_size", "at least 1"]),
+        ({"updates_per_step": 0}, ["updates_per_step", "at least 1"]),
+        ({"num_envs": 0}, ["num_envs", "at least 1"]),
+        ({"start_steps": -1}, ["start_steps", "0 or more"]),
+        ({"start_steps": 8, "max_steps": 8}, ["start_steps is 8", "max_steps 8", "no update"]),
+        ({"offline_ratio": 1.01}, ["offline_ratio", "[0, 1]", "-1"]),
+        ({"offline_ratio": -0.5}, ["offline_ratio", "[0, 1]", "-1"]),
+        ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
+        ({"offline_ratio": 0.001}, ["offline_ratio is 0.001", "(256) comes to 0"]),
+        ({"offline_ratio": 0.999}, ["offline_ratio is 0.999", "(256) comes to 256"]),
+        ({"max_steps": 1_001}, ["max_steps is 1001", "num_envs (4)"]),
+        ({"eval_interval": 1_003}, ["eval_interval", "num_envs (4)"]),
+        ({"expectile": 1.5}, ["expectile", "(0, 1)"]),
+    ],
+)
+def test_wrong_settings_of_fine_tuning_are_one_clear_line(settings, parts):
+    with pytest.raises(UserError) as caught:
+        from_mapping({**FINETUNE, **settings}, FinetuneConfig)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_an_offline_run_has_no_keys_of_fine_tuning():
+    with pytest.raises(
+        UserError, match=r"'num_envs' is one of fine-tuning; use train_finetune\.py"
+    ):
+        from_mapping({"dataset": "a/b-v0", "num_envs": 1})
+
+
+@pytest.mark.parametrize("share", [-1, 0, 0.5, 1])
+def test_shares_of_the_dataset(share):
+    config = from_mapping({**FINETUNE, "offline_ratio": share}, FinetuneConfig)
+    assert config.offline_ratio == share
+    assert isinstance(config.offline_ratio, float)
+
+
+def test_what_the_official_fine_tuning_configs_write_is_understood():
+    settings = {"dataset": "a/b-v0", "init_dataset_size": None, "opt_decay_schedule": None}
+    config = from_mapping(settings, FinetuneConfig)
+    assert (config.init_dataset_size, config.opt_decay_schedule) == (0, "none")
+
+
+@pytest.mark.parametrize("kind", [Config, FinetuneConfig])
+def test_a_record_says_of_which_kind_its_run_was(kind):
+    config = from_mapping({"dataset": "a/b-v0", "seed": 3}, kind)
+    assert from_record(config.to_dict()) == config
+    # Also one that was begun before the newest keys came.
+    record = config.to_dict()
+    del record["top_episodes"]
+    record.pop("start_steps", None)
+    assert from_record(record) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "decay"),
+    [
+        ("antmaze", (1_000_000, 1_000_000), "none"),
+        ("antmaze_generated", (150_000, 400_000), "cosine"),
+        ("adroit", (1_000_000, 1_000_000), "none"),
+        ("pointmaze", (20_000, 50_000), "none"),
+    ],
+)
+def test_config_files_of_fine_tuning_are_those_of_their_domain(name, steps, decay):
+    module = __import__(f"configs.{name}_finetune", fromlist=["get_config"])
+    offline = __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+    settings = module.get_config()
+    assert set(settings) == {field.name for field in dataclasses.fields(FinetuneConfig)}
+    config = from_mapping(settings.to_dict(), FinetuneConfig)
+    shared = ("dataset", "expectile", "temperature", "max_weight", "reward_transform")
+    for key in (*shared, "dropout_rate"):
+        assert getattr(config, key) == offline[key]
+    assert config.opt_decay_schedule == decay
+    assert (config.num_pretraining_steps, config.max_steps) == steps
+
+
+def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
+    offline = base_config()
+    offline.max_steps, offline.expectile = 7, 0.8
+    settings = finetune_config(offline)
+    assert (settings.max_steps, settings.expectile) == (1_000_000, 0.8)
+    assert settings.opt_decay_schedule == "none"
+
+
+def test_a_mistake_in_an_offline_config_is_one_of_fine_tunings_too():
+    offline = base_config()
+    offline.expectil = 0.9
+    with pytest.raises(UserError, match="'expectil'; did you mean 'expectile'"):
+        from_mapping(finetune_config(offline).to_dict(), FinetuneConfig)
+
+
+def test_the_choices_are_those_of_the_learner():
+    assert _CHOICES["objective"] == tuple(OBJECTIVES)
+    assert _CHOICES["extraction"] == tuple(EXTRACTIONS)
+
+
+@pytest.mark.parametrize("objective", NEEDS_NEXT_ACTIONS)
+def test_fine_tuning_has_no_next_actions(objective):
+    with pytest.raises(UserError, match="use 'iql' or 'q_learning'"):
+        from_mapping({"dataset": "a/b-v0", "objective": objective}, FinetuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "start_steps", "expected"),
+    [(1, 0, 100 + 24), (1, 5, 100 + 14), (3, 5, 100 + 18), (3, 6, 100 + 12)],
+)
+def test_fine_tuning_counts_its_updates(num_envs, start_steps, expected):
+    config = FinetuneConfig(
+        dataset="a/b-v0",
+        num_pretraining_steps=100,
+        max_steps=12,
+        eval_interval=12,
+        updates_per_step=2,
+        num_envs=num_envs,
+        start_steps=start_steps,
+    )
+    assert config.num_updates == expected

@@ -1,0 +1,62 @@
+"""What a finished run shows of a maze: positions, the data's paths, values."""
+
+import types
+
+import jax
+import numpy as np
+
+from iql_jax.algorithm.learner import create_state
+from iql_jax.algorithm.types import Transitions
+from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.training import report
+
+MEAN, STD = np.array([1.0, -2.0, 5.0], np.float32), np.array([0.5, 4.0, 9.0], np.float32)
+
+
+def maze_dataset(observations, next_observations, *, normalized):
+    n = len(observations)
+    return types.SimpleNamespace(
+        transitions=Transitions(
+            observations=np.asarray(observations, np.float32),
+            actions=np.zeros((n, 1), np.float32),
+            rewards=np.zeros(n, np.float32),
+            masks=np.ones(n, np.float32),
+            next_observations=np.asarray(next_observations, np.float32),
+        ),
+        recipe=EnvironmentRecipe(
+            spec="",
+            kwargs={},
+            observation_keys=(),
+            maze=None,
+            observation_mean=MEAN if normalized else None,
+            observation_std=STD if normalized else None,
+        ),
+    )
+
+
+def test_paths_are_in_metres_whether_observations_are_normalised_or_not():
+    path = np.array([[2.0, 2.0, 0.0], [0.5, -6.0, 1.0]], np.float32)
+    result = types.SimpleNamespace(trajectories=[path])
+    (plain,) = report.shown_paths(maze_dataset(path, path, normalized=False), result)
+    np.testing.assert_array_equal(plain, [[2, 2], [0.5, -6]])
+    (metres,) = report.shown_paths(maze_dataset(path, path, normalized=True), result)
+    # Times the standard deviation, plus the mean: 2 x 0.5 + 1, 2 x 4 - 2; 0.5 x 0.5 + 1, -24 - 2.
+    np.testing.assert_array_equal(metres, [[2, 6], [1.25, -26]])
+
+
+def test_the_datas_paths_are_cut_where_episodes_end():
+    rows = [[x, 0, 0] for x in (0, 1, 2, 10, 11, 20)]
+    following = [[x, 0, 0] for x in (1, 2, 3, 11, 12, 21)]  # 3, 12 and 21 end the episodes.
+    paths = report._data_paths(maze_dataset(rows, following, normalized=False))
+    # Of the last only one position is there, which is no path.
+    assert [path[:, 0].tolist() for path in paths] == [[0, 1, 2], [10, 11]]
+
+
+def test_values_are_those_of_the_network_in_whatever_chunks():
+    state = create_state(jax.random.key(0), 3, 1, hidden_dims=(4,))
+    observations = np.random.default_rng(0).normal(size=(10_001, 3)).astype(np.float32)
+    values = report.state_values(state, observations)
+    assert values.shape == (10_001,)
+    for i in (0, 5_000, 5_001, 10_000):
+        alone = state.value.apply_fn(state.value.params, observations[i : i + 1])
+        np.testing.assert_allclose(values[i], alone[0], rtol=1e-5)
