@@ -19,7 +19,7 @@ from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config
 from iql_jax.training.offline import train_offline
 from iql_jax.utils import hosts
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
@@ -67,7 +67,7 @@ def main(_: list[str]) -> None:
     rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
     check_finished(rows, workdir)
     if hosts.is_writer():
-        say(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
+        logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
 
 
 def _check_flags() -> None:

@@ -17,7 +17,7 @@ from iql_jax.outputs.folder import read_record
 from iql_jax.training.config import from_record
 from iql_jax.training.evaluation import RunEvaluation, describe, evaluation_seed, policy_of
 from iql_jax.training.trained import load_run
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 
@@ -57,7 +57,7 @@ def main(_: list[str]) -> None:
         num_envs = record["num_envs"]
     with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, step, episodes, stop, sample=_SAMPLE.value)
-    say(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")
+    logger.info(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")
     for name, number in describe(result, dataset).items():
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
@@ -72,7 +72,7 @@ def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
         raise UserError(f"{dataset.record['id']} names no environment to film")
     make = functools.partial(make_environment, dataset.recipe)
     result = record_episode(make, act, seed, path)
-    say(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
+    logger.info(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from iql_jax.data.episodes import FlatEpisodes, read_episodes
 from iql_jax.data.leftovers import sweep
 from iql_jax.data.metadata import read_metadata
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.files import is_damage
 
 _FORMAT_VERSION = 1
@@ -55,7 +55,7 @@ def load_episodes(path: pathlib.Path, progress: bool = True) -> tuple[FlatEpisod
         if isinstance(error, MemoryError):
             raise
         what = "is damaged" if is_damage(error) else "cannot be read"
-        say(f"the cached copy {file} {what} ({error}); making it again")
+        logger.info(f"the cached copy {file} {what} ({error}); making it again")
     episodes = read_episodes(path, progress)
     digest = fingerprint(episodes)
     try:
@@ -63,7 +63,9 @@ def load_episodes(path: pathlib.Path, progress: bool = True) -> tuple[FlatEpisod
         sweep(file.parent, f"{_TEMPORARY}*")
         _evict(file.parent)
     except OSError as error:
-        say(f"cannot keep a fast copy of the dataset in {file.parent} ({error}); going on without")
+        logger.info(
+            f"cannot keep a fast copy of the dataset in {file.parent} ({error}); going on without"
+        )
     return episodes, digest
 
 

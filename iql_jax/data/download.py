@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 
 from iql_jax.data.leftovers import sweep
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 _PREFIX = ".downloading-"
@@ -73,7 +73,7 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
         text = " ".join(str(error).split())[:300]
         raise DownloadFailed(f"{type(error).__name__}: {text}") from error
     for warning in caught:
-        say(f"Minari: {' '.join(str(warning.message).split())}")
+        logger.info(f"Minari: {' '.join(str(warning.message).split())}")
 
 
 def _check_client(remote: str) -> None:

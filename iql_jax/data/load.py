@@ -24,7 +24,7 @@ from iql_jax.envs.specs import check_namespace, parse_spec
 from iql_jax.generation.ant_controller import packaged_controller_digest
 from iql_jax.generation.catalog import EMBEDDED
 from iql_jax.training.config import Config
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
 
 DATA_KEYS = (
@@ -137,7 +137,7 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     if resolved.id != resolved.requested_id:
         notes.insert(0, f"it stands in for {resolved.requested_id}: like it in kind, other data")
     for note in notes:
-        say(f"{resolved.id}: {note}")
+        logger.info(f"{resolved.id}: {note}")
     choices = {
         "observation_keys": list(steps.observation_keys),
         "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from iql_jax.data.download import DownloadFailed, download
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 LOCAL_NAMESPACE = "iql"
@@ -82,12 +82,12 @@ def resolve(dataset_id: str, progress: bool = True, begun_on: str = "") -> Resol
                 f"dataset {dataset_id} is not in {root} and cannot be downloaded: {failure}"
                 f"{_suggestions(dataset_id, root)}"
             )
-        say(f"{dataset_id} cannot be downloaded: {failure}")
-        say(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
+        logger.info(f"{dataset_id} cannot be downloaded: {failure}")
+        logger.info(f"USING ITS EMBEDDED TWIN {twin} INSTEAD: like it in kind, but other data")
         return _embedded(twin, dataset_id, root, progress)
     if not is_complete(dataset_id):
         raise UserError(f"the download of {dataset_id} ended without it: try again")
-    say(f"{dataset_id} is downloaded")
+    logger.info(f"{dataset_id} is downloaded")
     return Resolved(dataset_id, dataset_id, "downloaded", root / dataset_id)
 
 
@@ -96,7 +96,7 @@ def _try_download(dataset_id: str, root: pathlib.Path) -> str:
     """Download a dataset, once in a process; empty, or why it cannot be."""
     if dataset_id.partition("/")[0] == LOCAL_NAMESPACE or "/" not in dataset_id:
         return "no server has it"
-    say(f"{dataset_id} is not in {root}; trying to download it")
+    logger.info(f"{dataset_id} is not in {root}; trying to download it")
     try:
         download(dataset_id, root)
     except DownloadFailed as failure:
@@ -134,11 +134,11 @@ def _embedded(dataset_id: str, requested_id: str, root: pathlib.Path, progress: 
     from iql_jax.generation.workspace import AnotherIsMaking, is_being_made
 
     while not is_complete(dataset_id):
-        say(f"making {dataset_id}, once, in {root}")
+        logger.info(f"making {dataset_id}, once, in {root}")
         try:
             catalog.make(dataset_id, progress=progress)
         except AnotherIsMaking:
-            say(f"waiting for another process that makes {dataset_id}")
+            logger.info(f"waiting for another process that makes {dataset_id}")
             while is_being_made(dataset_id):
                 time.sleep(_POLL_SECONDS)
     return Resolved(dataset_id, requested_id, "embedded", root / dataset_id)

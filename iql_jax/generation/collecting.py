@@ -23,7 +23,7 @@ from iql_jax.generation.reproducibility import code_digest, provenance
 from iql_jax.generation.storage import add_episodes, is_complete, new_dataset
 from iql_jax.generation.workers import never_stop, run_in_order
 from iql_jax.generation.workspace import open_workspace
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.processes import available_cores
 from iql_jax.utils.signals import Interrupted
@@ -108,7 +108,9 @@ def _make(
     missing = [job for job in (*shards, *scores) if job.path not in kept]
     steps_kept = _size(shards, kept)
     if kept:
-        say(f"{plan.dataset_id}: going on with {steps_kept:,} of {plan.steps:,} steps already made")
+        logger.info(
+            f"{plan.dataset_id}: going on with {steps_kept:,} of {plan.steps:,} steps already made"
+        )
     with (
         new_dataset(
             plan.dataset_id,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from iql_jax.generation.storage import no_room_as_user_error
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.files import is_damage
 
 Kind = TypeVar("Kind")
@@ -59,7 +59,7 @@ def is_sound(path: pathlib.Path, kind: type[Any]) -> bool:
         if not is_damage(error):
             raise
         reason = " ".join(str(error).split())
-        say(f"the part {path} is damaged ({reason}); making it again")
+        logger.info(f"the part {path} is damaged ({reason}); making it again")
         path.unlink()
         return False
     return True

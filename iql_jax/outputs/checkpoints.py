@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from iql_jax.utils import hosts
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError, is_out_of_memory
 from iql_jax.utils.signals import signals_deferred
 
@@ -113,7 +113,7 @@ class Checkpoints:
                 unreadable[step] = restored
                 continue
             for damaged, reason in unreadable.items():
-                say(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
+                logger.info(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
             if unreadable and not self._read_only:
                 self._set_aside(unreadable)
             return restored
@@ -149,7 +149,7 @@ class Checkpoints:
             aside = self._folder.with_name("damaged_checkpoints") / name
             aside.parent.mkdir(exist_ok=True)
             (self._folder / str(step)).rename(aside)
-            say(f"moved it to {aside} and going on from the checkpoint before")
+            logger.info(f"moved it to {aside} and going on from the checkpoint before")
         hosts.barrier("the damaged checkpoints are set aside")
         self._manager.reload()
 

@@ -13,7 +13,7 @@ import jax
 
 import iql_jax
 from iql_jax.training.config import defaults, kind_of
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path, partial_path
 from iql_jax.utils.locks import locked
@@ -172,7 +172,9 @@ class RunFolder(LockedFolder):
         if before["device"] != record["device"]:
             changed.append(f"{before['device']} -> {record['device']}")
         if changed:
-            say(f"the run was begun elsewhere ({', '.join(changed)}): its bits may differ from now")
+            logger.info(
+                f"the run was begun elsewhere ({', '.join(changed)}): its bits may differ from now"
+            )
 
 
 def read_record(folder: Path) -> Record:
@@ -200,7 +202,7 @@ def record_change(folder: Path, config: Record) -> None:
     for key in FREE_FOR_MEMORY:
         before, now = record["config"].get(key), config[key]
         if before != now:
-            say(f"from here on with {key} {now:,} (before: {before})")
+            logger.info(f"from here on with {key} {now:,} (before: {before})")
             record["config"][key] = now
             write_json(folder / "config.json", record)
 

@@ -12,7 +12,7 @@ from iql_jax.outputs.folder import LockedFolder, begun_on, write_json
 from iql_jax.populations.mapped import maps_in_turn
 from iql_jax.populations.sweep import Member, populations
 from iql_jax.training.config import Config
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 FAILURE = "failure.json"
@@ -154,7 +154,7 @@ class PopulationFolder(LockedFolder):
         saved = (self._checkpoints(number) / "checkpoints").glob("*")
         if not any(path.name.isdigit() for path in saved):  # Half a checkpoint has another name.
             return False
-        say(
+        logger.info(
             f"{self.path}: {len(names)} members go on together, more than the "
             f"{limit} of population_size, for their checkpoints hold all of them"
         )

@@ -12,7 +12,7 @@ from typing import Any
 from iql_jax.populations.folder import Population
 from iql_jax.populations.offline_sweep import Engine
 from iql_jax.populations.train import train_population
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
 
@@ -48,7 +48,9 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
                 raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
         waiting = {task.remote(_absolute(population)): population for population in populations}
-        say(f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
+        logger.info(
+            f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each"
+        )
         with StopRequest() as stop:
             while waiting:
                 try:

@@ -33,7 +33,7 @@ from iql_jax.training.run import (
     updates_phase,
 )
 from iql_jax.utils import hosts
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import StopRequest
 
@@ -113,7 +113,7 @@ class _Training(Extra):
         try:
             state, progress = loop.run()
         except Diverged as error:
-            say(f"all {len(self._runs)} members have failed: {error}")
+            logger.info(f"all {len(self._runs)} members have failed: {error}")
             self._write_failures()
             return
         self._finish(state, progress)
@@ -193,7 +193,7 @@ class _Training(Extra):
         packed = self._placement.gather(states)
         member = self._placement.member(packed, i)
         place = save_for_diagnosis(folder, step, member, {"step": step})
-        say(
+        logger.info(
             f"member {folder.name} has failed, the others go on: {reason}; its state is saved in "
             f"{place}"
         )
@@ -320,7 +320,7 @@ class _Training(Extra):
             "device": device_name(),
         }
         write_json(self._folder / "summary.json", summary)
-        say(
+        logger.info(
             f"{len(self._runs)} members done, {len(self._failures)} of them failed: {updates:,} "
             f"updates at {rate:,.0f} updates/s in all, evaluation {progress.eval_seconds:.0f} s, "
             f"wall {progress.wall_seconds:.0f} s"

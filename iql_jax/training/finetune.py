@@ -18,7 +18,7 @@ from iql_jax.training.loop import Loop
 from iql_jax.training.online import Online
 from iql_jax.training.phases import Progress
 from iql_jax.training.run import Run, initial_state, load_state, offline_phase, open_run
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 from iql_jax.utils.streams import Stream, stream_seed
@@ -164,7 +164,7 @@ def _offline_agent(
             f"config.offline_run {folder} ended at update {theirs.max_steps:,}, but its newest "
             f"readable checkpoint is of {step:,}; train it again in another folder"
         )
-    say(f"going on from {folder} at step {step:,}")
+    logger.info(f"going on from {folder} at step {step:,}")
     state = template.replace(
         actor=state.actor,
         critic=state.critic,

@@ -26,7 +26,7 @@ from iql_jax.outputs.checkpoints import Checkpoints, newest_step, save_for_diagn
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.training.config import Config
 from iql_jax.training.phases import Extra, Log, Phase, Progress, State
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
 
@@ -89,7 +89,7 @@ class Loop(Generic[State]):
             restored = checkpoints.restore_newest(self.pack(self.template))
             if restored is not None:
                 state, progress = self.unpack(restored[0]), Progress(**restored[1])
-                say(f"resuming {self.folder} at {self.unit} {progress.step:,}")
+                logger.info(f"resuming {self.folder} at {self.unit} {progress.step:,}")
             self.extra.restore(progress.extra)
             log = (self.open_log or self._run_log)(
                 {

@@ -34,7 +34,7 @@ from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.phases import Extra, Phase, Stretch
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 from iql_jax.utils.streams import Stream, stream_seed
@@ -151,7 +151,7 @@ class Online(Extra):
         """Fill the buffer, compile, and begin episodes, so that rates exclude it."""
         started = time.perf_counter()
         if self.interaction.counters.env_steps:
-            say(
+            logger.info(
                 f"dropping {self._config.num_envs} unfinished training episode(s); "
                 "the transitions that they made are kept"
             )
@@ -172,7 +172,7 @@ class Online(Extra):
         self.interaction.begin()
         actor = self._actor_of(state)
         self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor), [])
-        say(
+        logger.info(
             f"{int(buffer.size):,} transitions in the replay buffer; compiled the online step; "
             f"{time.perf_counter() - started:.1f} s"
         )

@@ -16,7 +16,7 @@ from iql_jax.outputs.folder import device_name, versions, write_json
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.phases import Progress
 from iql_jax.training.run import Run
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.signals import StopRequest
 
 FloatArray = npt.NDArray[np.float32]
@@ -56,7 +56,7 @@ def finish(
     draw(run, state, boundary, policy_paths)
     summary = {**summarize(run, progress), **(more or {})}
     write_json(run.folder / "summary.json", summary)
-    say(closing_line(summary, run.folder))
+    logger.info(closing_line(summary, run.folder))
     return summary
 
 

@@ -24,7 +24,7 @@ from iql_jax.training.config import Config
 from iql_jax.training.evaluation import RunEvaluation
 from iql_jax.training.phases import MAX_STRETCH, Phase, Stretch
 from iql_jax.utils import hosts
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
 from iql_jax.utils.signals import StopRequest
 
@@ -155,7 +155,7 @@ def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list
         if names not in loaded:
             started = time.perf_counter()
             loaded[names] = dataset = load_dataset(config, before.get(config.dataset, ""))
-            say(
+            logger.info(
                 f"{dataset.record['id']} ({dataset.record['source']}): "
                 f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
             )
@@ -257,7 +257,7 @@ def updates_phase(
         started = time.perf_counter()
         compiled = compile_program(lower(state, data, np.asarray(0, np.int32)))
         startup["compile_seconds"] = time.perf_counter() - started
-        say(f"compiled the update in {startup['compile_seconds']:.1f} s")
+        logger.info(f"compiled the update in {startup['compile_seconds']:.1f} s")
         ready.append(lambda state, count: compiled(state, data, count))
 
     def advance(state: IQLState, count: int, _: StopRequest) -> Stretch[IQLState]:

@@ -1,19 +1,21 @@
-"""What the program says to a person: on standard error, and never through a progress bar."""
+"""The package's logger: one line on standard error, never through a progress bar."""
 
+import logging
 import sys
 
 from tqdm import tqdm
 
-_muted = False
+
+class _AboveBars(logging.Handler):
+    """Writes each message as a line above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
-def say(message: str) -> None:
-    """Print one line on standard error, above any progress bar."""
-    if not _muted:
-        tqdm.write(message, file=sys.stderr)
-
-
-def mute(muted: bool) -> None:
-    """Say nothing from now on: of several processes that run one program, one speaks."""
-    global _muted
-    _muted = muted
+logger = logging.getLogger("iql_jax")
+logger.setLevel(logging.INFO)
+logger.propagate = False  # absl's root handler would print each line a second time.
+if not logger.handlers:
+    logger.addHandler(_AboveBars())

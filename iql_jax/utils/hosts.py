@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from iql_jax.utils import console
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
 
@@ -43,7 +43,7 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
             "it needs --coordinator, --num_processes and --process_id, and all the processes"
         ) from error
-    console.mute(not is_writer())
+    logger.disabled = not is_writer()
 
 
 def is_writer() -> bool:

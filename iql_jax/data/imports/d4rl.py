@@ -26,7 +26,7 @@ from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
 from iql_jax.data.scores import d4rl_reference
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 _HOME = "https://github.com/Farama-Foundation/D4RL"
@@ -96,7 +96,7 @@ def import_d4rl(
             check_positions(target.maze, rows.observations[:, :2], str(path))
         notes += more
     for note in notes:
-        say(f"{dataset_id}: {note}")
+        logger.info(f"{dataset_id}: {note}")
     details: dict[str, Any] = {"name": found and found[0], "file": path.name}
     details |= {"rows": len(rows.kept), "metadata": file.metadata}
     metadata: dict[str, Any] = {

@@ -34,7 +34,7 @@ from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
 from iql_jax.generation.maze_environments import REQUIREMENTS
-from iql_jax.utils.console import say
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import is_damage
 
@@ -124,7 +124,7 @@ def import_ogbench(
     check_rows(rows, str(path))
     notes.append(note)
     for note in notes:
-        say(f"{dataset_id}: {note}")
+        logger.info(f"{dataset_id}: {note}")
     metadata: dict[str, Any] = {
         "description": f"OGBench data, imported from {path.name}: {'; '.join(notes)}.",
         "author": {"Park et al. 2024 (OGBench)"},
