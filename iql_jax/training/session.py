@@ -1,0 +1,320 @@
+"""A run in progress: it counts steps, and where an interval ends it logs, evaluates and saves.
+
+A run consists of one or two phases, each with its own kind of step: an update offline, an environment
+step online. Intervals are counted within a phase, and every one ends with its phase as well. At a
+boundary the run logs, evaluates and saves, in this order. A checkpoint remembers which of these were
+done at its step, so that a resumed run does exactly what an uninterrupted one would have done.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NoReturn, Self, TypeVar
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
+from iql_jax.outputs.logs import RunLog, Values
+from iql_jax.training.config import Config
+from iql_jax.training.progress import Log, Means, Progress, Saved
+from iql_jax.utils.console import logger
+from iql_jax.utils.errors import Diverged, UserError
+from iql_jax.utils.signals import Interrupted, StopRequest
+
+State = TypeVar("State")
+
+Evaluate = Callable[[Any, int, StopRequest], Values]
+"""Returns a row of evaluations.csv, given a state, its step and what asks to stop."""
+
+# The longest chunk of steps without returning to the host: a stop request waits for its end. It is
+# part of what a run computes (means in metrics.csv are sums over chunks), hence no setting.
+MAX_CHUNK = 1_000
+
+
+class Session(Generic[State]):
+    """One life of a run, from a start or resume to its end or interruption; a context manager.
+
+    Entering restores the newest checkpoint. Leaving by a stop request saves the state.
+
+    Args:
+        config: The settings; the session reads intervals and displays.
+        folder: The run's folder.
+        template: The state before the first step.
+        end: The last step of the run's last phase.
+        started: ``time.perf_counter()`` when the run was opened.
+        record: The run record, for W&B.
+        unit: What a step is called: the first column of the tables.
+        first_step: The step at which the first phase starts.
+        tables: What is logged besides metrics and evaluations.
+        saved_with: What else is saved and restored, by name.
+        stop: What listens to signals.
+
+    Attributes:
+        state: The current state; whoever makes steps replaces it.
+        progress: How far the run is.
+        folder: As given.
+        stop: As given; ``stop.check()`` raises ``Interrupted`` if a signal has come.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        template: State,
+        *,
+        end: int,
+        started: float,
+        record: Mapping[str, Any],
+        unit: str = "update",
+        first_step: int = 0,
+        tables: Sequence[str] = (),
+        saved_with: Mapping[str, Saved] | None = None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.folder = folder
+        self.state = template
+        self.progress = Progress(step=first_step, logged=first_step)
+        self.stop = StopRequest() if stop is None else stop
+        self._config = config
+        self._end = end
+        self._started = started
+        self._record = record
+        self._unit = unit
+        self._tables = tables
+        self._saved_with = {} if saved_with is None else saved_with
+        self._phase = range(first_step, end)
+        self._stride, self._rate = 1, ""
+        self._chunk_started = 0.0
+
+    @property
+    def step(self) -> int:
+        """The run's step."""
+        return self.progress.step
+
+    def __enter__(self) -> Self:
+        """Restore the newest checkpoint and open the logs.
+
+        Raises:
+            UserError: If there are checkpoints and none can be read, or a log cannot be opened.
+        """
+        with contextlib.ExitStack() as stack:
+            self._checkpoints = stack.enter_context(Checkpoints(self.folder / "checkpoints"))
+            restored = self._checkpoints.restore_newest(self._pack(self.state))
+            if restored is not None:
+                self.state, self.progress = self._unpack(restored[0]), Progress(**restored[1])
+                logger.info(f"resuming {self.folder} at {self._unit} {self.step:,}")
+            for name, saved in self._saved_with.items():
+                saved.restore(self.progress.saved.get(name))
+            self._wall_before = self.progress.wall_seconds
+            self._log = self._open_log(
+                {
+                    "metrics": self.progress.logged,
+                    "evaluations": self.progress.evaluated,
+                    **dict.fromkeys(self._tables, self.step),
+                }
+            )
+            stack.callback(self._log.close)
+            self._bar = tqdm(
+                total=self._end,
+                initial=self.step,
+                unit=self._unit,
+                disable=not self._config.progress,
+                smoothing=0.1,
+                dynamic_ncols=True,
+            )
+            stack.callback(self._bar.close)
+            stack.enter_context(self.stop)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Save after a stop request, and close the logs."""
+        with self._open:
+            if isinstance(error, Interrupted):
+                self.save()
+                raise Interrupted(
+                    error.signum,
+                    f"{error} at {self._unit} {self.step:,}; saved in {self.folder}",
+                    resumable=True,
+                ) from None
+
+    def enter_phase(self, begin: int, end: int, stride: int = 1, rate: str = "") -> None:
+        """Count intervals from ``begin`` on, and end the last ones at ``end``.
+
+        Args:
+            begin: The step at which the phase starts.
+            end: The step at which it ends.
+            stride: Steps are made in multiples of this; intervals that end between are rounded up.
+            rate: The column of metrics.csv for steps a second, where they are not updates.
+        """
+        self._phase, self._stride, self._rate = range(begin, end), stride, rate
+
+    def steps_until_due(self) -> int:
+        """Return how many steps to make before something may be due, and start the clock."""
+        self._chunk_started = time.perf_counter()
+        config, stride = self._config, self._stride
+        intervals = (config.log_interval, config.eval_interval, config.checkpoint_interval)
+        # Rounded down, for it is a bound.
+        longest = self._longest_chunk()
+        whole = [*map(self._in_strides, intervals), longest - longest % stride or stride]
+        done = self.step - self._phase.start
+        return min(self._phase.stop - self.step, *(each - done % each for each in whole))
+
+    def record(self, metrics: Mapping[str, Any], *, steps: int, updates: int) -> None:
+        """Count a chunk of steps that was made, and add up its metrics.
+
+        Args:
+            metrics: Means over the updates; empty where there were none.
+            steps: How many steps were made.
+            updates: How many updates they made.
+
+        Raises:
+            Diverged: If a metric is not finite; the state is saved for diagnosis.
+        """
+        progress = self.progress
+        means = self._means(metrics, steps)
+        progress.training_seconds += time.perf_counter() - self._chunk_started
+        for name, mean in means.items():
+            total = np.asarray(progress.metric_sums.get(name, 0.0)) + mean * updates
+            progress.metric_sums[name] = total
+        progress.step += steps
+        progress.updates += updates
+        progress.summed_updates += updates
+        # A population continues while any of its members is finite.
+        broken = [name for name, mean in means.items() if not np.isfinite(mean).any()]
+        if broken:
+            between = f"between {self._unit}s {self.step - steps:,} and {self.step:,}"
+            self.diverge(f"{', '.join(broken)} not finite {between}")
+        self._bar.update(steps)
+
+    def log_if_due(self, **columns: float | None) -> None:
+        """Write a row of metrics.csv where its interval ends.
+
+        Args:
+            columns: What the row has besides the means and the rates.
+        """
+        progress = self.progress
+        if not self._is_due(self._config.log_interval, progress.logged):
+            return
+        num_updates = progress.summed_updates
+        if num_updates:
+            sums = progress.metric_sums.items()
+            row = {name: (np.asarray(total) / num_updates).tolist() for name, total in sums}
+            seconds = progress.training_seconds - progress.training_seconds_logged
+            row["updates_per_second"] = num_updates / seconds
+            if self._rate:
+                row[self._rate] = (self.step - progress.logged) / seconds
+            self.write("metrics", {**row, **columns, **self._clock()})
+        progress.logged, progress.metric_sums, progress.summed_updates = self.step, {}, 0
+        progress.training_seconds_logged = progress.training_seconds
+
+    def evaluate_if_due(self, evaluate: Evaluate | None) -> None:
+        """Write a row of evaluations.csv where its interval ends; None never evaluates.
+
+        Raises:
+            UserError: If an environment fails; the state is saved.
+        """
+        due = self._is_due(self._config.eval_interval, self.progress.evaluated)
+        if evaluate is None or not due:
+            return
+        start = time.perf_counter()
+        try:
+            row = evaluate(self.state, self.step, self.stop)
+        except Diverged as error:
+            self.diverge(str(error))
+        except UserError as error:
+            self.fail(error)
+        seconds = time.perf_counter() - start
+        self.progress.eval_seconds += seconds
+        self.write("evaluations", {**row, "eval_seconds": seconds, **self._clock()})
+        self.progress.evaluated = self.step
+        self._bar.set_postfix(_shown(row), refresh=True)
+
+    def save_if_due(self) -> None:
+        """Save a checkpoint where its interval ends."""
+        if self._is_due(self._config.checkpoint_interval, 0):
+            self.save()
+
+    def save(self) -> None:
+        """Save a checkpoint now."""
+        self._clock()
+        self.progress.saved = {name: saved.save() for name, saved in self._saved_with.items()}
+        self._checkpoints.save(self.step, self._pack(self.state), self.progress.to_dict())
+
+    def write(self, table: str, values: Values, step: int | None = None) -> None:
+        """Log a row of one of the tables, at the current step unless another is given."""
+        self._log.write(table, self.step if step is None else step, values)
+
+    def fail(self, error: UserError) -> NoReturn:
+        """Save after an environment's failure, and raise it.
+
+        A signal to the whole process group ends the workers first: then the run was interrupted.
+        """
+        self.stop.check()
+        self.save()
+        saved = f"{self._unit} {self.step:,} is saved in {self.folder}"
+        raise UserError(f"{error}; {saved}") from error
+
+    def diverge(self, reason: str) -> NoReturn:
+        """End a run of which something is not finite, with its state saved beside the good ones."""
+        packed, progress = self._pack(self.state), self.progress.to_dict()
+        folder = save_for_diagnosis(self.folder, self.step, packed, progress)
+        newest = self._checkpoints.newest()
+        good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
+        raise Diverged(
+            f"{reason}; the state is saved in {folder} for diagnosis{good}; check the data's "
+            "rewards, or lower the learning rates"
+        )
+
+    # What a population does in another way.
+
+    def _pack(self, state: State) -> Any:
+        """Return what a checkpoint holds of a state."""
+        return state
+
+    def _unpack(self, packed: Any) -> State:
+        """Return the state that ``_pack`` packed."""
+        return packed
+
+    def _means(self, metrics: Mapping[str, Any], steps: int) -> Means:
+        """Fetch the metrics of the last ``steps`` steps from the device."""
+        found = jax.device_get(dict(metrics))
+        return {name: np.asarray(mean, np.float64) for name, mean in found.items()}
+
+    def _open_log(self, last_steps: Mapping[str, int]) -> Log:
+        """Open the logs; each table keeps its rows up to a step."""
+        project = self._config.wandb_project
+        return RunLog(self.folder, last_steps, project, self._record, self._unit)
+
+    def _longest_chunk(self) -> int:
+        """Return the most steps to make before a stop request is looked at."""
+        return MAX_CHUNK
+
+    def _in_strides(self, interval: int) -> int:
+        """Return the interval, or the first multiple of the stride above it."""
+        return -(-interval // self._stride) * self._stride
+
+    def _is_due(self, interval: int, done: int) -> bool:
+        """Whether an interval or the phase ends at this step, and was not ``done`` there."""
+        since = self.step - self._phase.start
+        ends = since % self._in_strides(interval) == 0 or self.step == self._phase.stop
+        return self.step > max(done, self._phase.start) and ends
+
+    def _clock(self) -> dict[str, float]:
+        """Bring the run's wall time up to date and return it."""
+        now = time.perf_counter() - self._started
+        self.progress.wall_seconds = self._wall_before + now
+        return {"wall_seconds": self.progress.wall_seconds}
+
+
+def _shown(row: Values) -> dict[str, str]:
+    """Return an evaluation for the progress bar: means over the members of a population."""
+    shown = {}
+    for name in ("score", "return_mean"):
+        numbers = [x for x in np.ravel(np.asarray(row.get(name), object)) if x is not None]
+        if numbers:
+            shown[name] = f"{np.mean(numbers):.1f}"
+    return shown
