@@ -24,8 +24,9 @@ from tqdm import tqdm
 import reports
 from iql_jax import cli
 from iql_jax.data.load import Dataset
-from iql_jax.envs.episodes import EvaluationResult, default_num_envs
-from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.episodes import EvaluationResult
+from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.generation.ant_controller import rotation_matrices
 from iql_jax.training.evaluation import RunEvaluation
 from iql_jax.training.trained import Trained, load_run
@@ -62,7 +63,7 @@ def main() -> None:
     reports.publish(f"{reports.markdown(HEADER, rows)}\n", options.out)
 
 
-def antmaze(dataset: Dataset) -> EnvironmentRecipe:
+def antmaze(dataset: Dataset) -> EnvironmentDescription:
     """The dataset's environment; others are refused, for what is looked at is an ant's body."""
     recipe = dataset.recipe
     if recipe is None or recipe.maze is None or recipe.action_dim != 8:
@@ -77,7 +78,7 @@ def walk(run: Trained, episodes: int, stop: StopRequest) -> EvaluationResult:
         return evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
 
 
-def row(result: EvaluationResult, recipe: EnvironmentRecipe) -> list[str]:
+def row(result: EvaluationResult, recipe: EnvironmentDescription) -> list[str]:
     """The counts of one run."""
     assert result.successes is not None
     ways = [recipe.unnormalized(trajectory) for trajectory in result.trajectories]

@@ -29,7 +29,8 @@ from counts import define_counts
 from finetune_tasks import TASKS, Task
 from iql_jax import cli
 from iql_jax.data.load import load_dataset
-from iql_jax.envs.make import EnvironmentRecipe, make_environment
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.make import make_environment
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import Config
 
@@ -84,7 +85,7 @@ def time_phases(task: Task) -> str:
     return f"{reports.markdown(header, rows)}\n"
 
 
-def time_environment(recipe: EnvironmentRecipe) -> float:
+def time_environment(recipe: EnvironmentDescription) -> float:
     """Steps a second of the bare environment under random actions, resets included."""
     env = make_environment(recipe)
     actions = np.random.default_rng(0).uniform(

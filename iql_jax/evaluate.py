@@ -10,7 +10,7 @@ from absl import flags
 
 from iql_jax import cli
 from iql_jax.data.load import Dataset
-from iql_jax.envs.episodes import Act, default_num_envs
+from iql_jax.envs.lockstep import Act, default_num_envs
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.outputs.folder import read_record

@@ -19,7 +19,7 @@ from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
-from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.specs import check_namespace, parse_spec
 from iql_jax.generation.ant_controller import packaged_controller_digest
 from iql_jax.generation.catalog import EMBEDDED
@@ -60,7 +60,7 @@ class Dataset:
 
     transitions: Transitions
     record: dict[str, Any]
-    recipe: EnvironmentRecipe | None
+    recipe: EnvironmentDescription | None
     reward_transform: RewardTransform
     score_rule: ScoreRule
     terminates: bool
@@ -294,9 +294,9 @@ def _recipe(
     steps: Steps,
     normalization: _Normalization | None,
     actions: LearnableActions,
-) -> EnvironmentRecipe:
+) -> EnvironmentDescription:
     low, high = actions.bounds or (None, None)
-    return EnvironmentRecipe(
+    return EnvironmentDescription(
         spec=str(_evaluation_text(metadata)),
         kwargs=steps.kwargs,
         observation_keys=steps.observation_keys,

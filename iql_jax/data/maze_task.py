@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.envs.make import MazeTask
+from iql_jax.envs.description import MazeTask
 from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.errors import UserError

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from iql_jax.data.episodes import BoolArray, FloatArray, IntArray
-from iql_jax.envs.make import MazeTask
+from iql_jax.envs.description import MazeTask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

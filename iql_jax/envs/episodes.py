@@ -1,57 +1,84 @@
-"""Evaluation: whole episodes of the policy, many environments at once.
+"""Evaluation: a map of episodes over processes.
 
-Episodes are numbered in the order in which they start. Episode i is reset with a seed that derives
-from (seed, i) alone, and every episode that was started runs to its end. So exactly the episodes
-0 ... n - 1 are counted, short ones are not preferred (as they are where the first n episodes to
-*finish* count), and the result does not depend on how many environments there are. (To the bit,
-this needs a policy that computes a row alike in batches of any size; compiled matrix products may
-round differently.)
-
-The policies of a population are evaluated side by side, each with episodes and environments of its
-own.
+Episode i of an evaluation is reset with a seed that derives from (seed, i) alone, the policy acts
+in NumPy in the process that steps the environment, and results come back in order. So scores
+depend on nothing else, to the bit: not on the number of processes, nor on what was evaluated
+before.
 """
 
 import dataclasses
+import math
+import multiprocessing
+import pickle
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from typing import Self
 
+import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from iql_jax.envs.shards import (
-    NO_SUCCESS_REPORTED,
-    MakeEnv,
-    Record,
-    ShardedEnvironments,
-)
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.make import make_environment
+from iql_jax.envs.policy import NumpyPolicy
+from iql_jax.utils.arrays import Bool, Float32, Float64, Int64
 from iql_jax.utils.errors import Diverged, UserError
-from iql_jax.utils.processes import available_cores
+from iql_jax.utils.processes import (
+    available_cores,
+    main_module_hidden,
+    prepare_worker,
+    start_method,
+)
 
-Act = Callable[[npt.NDArray[np.float32]], npt.ArrayLike]
-"""The policy: observations [n, observation_dim] to actions [n, action_dim]; n is constant."""
+_CHECK_SECONDS = 0.1
+_Call = tuple[bytes, NumpyPolicy, int, int, bool, bool]
+"""Arguments of ``_play_described``."""
 
-ENVS_PER_CORE = 16
-"""More gain little: by then a vector step's fixed costs (the policy, the pipes) are spread out."""
-
-_IDLE = -1
+_ACTION_STREAM = 1  # Of drawn actions, apart from that of the reset.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """What E episodes brought, in the order in which they started.
+    """Results of E episodes, in start order.
 
     Attributes:
-        returns: [E] float64, undiscounted sums of the environment's own rewards.
-        lengths: [E] int64, environment steps.
-        successes: [E] bool, whether any step of the episode reported ``info['success']``; None if
-            the environment does not report it.
-        trajectories: observations [T + 1, observation_dim] float32 of the first recorded episodes.
+        returns: [E], undiscounted sums of the environment's own rewards.
+        lengths: [E], environment steps.
+        successes: [E], whether any step of the episode reported success; None if the environment
+            does not report it.
+        trajectories: Observations [T + 1, observation_dim] of the first recorded episodes.
     """
 
-    returns: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-    successes: npt.NDArray[np.bool_] | None
-    trajectories: list[npt.NDArray[np.float32]]
+    returns: Float64
+    lengths: Int64
+    successes: Bool | None
+    trajectories: list[Float32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EpisodeTask:
+    """One policy to evaluate.
+
+    Attributes:
+        environment: The environment to act in.
+        policy: The policy.
+        seed: The seed of the evaluation.
+    """
+
+    environment: EnvironmentDescription
+    policy: NumpyPolicy
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Episode:
+    """What one episode gave: see ``EvaluationResult``; the trajectory where it was recorded."""
+
+    total: float
+    length: int
+    success: bool | None
+    trajectory: Float32 | None
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -59,244 +86,215 @@ def episode_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
 
 
-def default_num_envs(episodes: int, requested: int, policies: int = 1) -> int:
-    """How many environments to step at once.
+class Evaluator:
+    """Runs episodes in worker processes, or in this one where one process suffices.
+
+    A context manager. Workers start at first use, keep their environments between evaluations, and
+    end with the context, or with this process however it ends.
 
     Args:
-        episodes: how many episodes an evaluation has.
-        requested: the user's choice; 0 chooses from the number of cores.
-        policies: how many are evaluated side by side.
-
-    Returns:
-        For each policy, as many as there are episodes, if the cores carry them; otherwise as few as
-        need no more rounds, since episodes often have one length.
-    """
-    if requested or not episodes:
-        return min(requested, episodes)
-    rounds = -(-episodes // max(1, ENVS_PER_CORE * available_cores() // policies))
-    return -(-episodes // rounds)
-
-
-class Evaluator:
-    """Environments that stay alive between evaluations; a context manager.
-
-    They live in worker processes, one per core, whose start takes some seconds; where that would be
-    one process alone, in this one.
+        processes: How many; 0 for one per core.
     """
 
-    def __init__(
-        self, make_env: MakeEnv | Sequence[MakeEnv], num_envs: int, processes: int | None = None
-    ) -> None:
-        """Start the environments.
+    def __init__(self, processes: int = 0) -> None:
+        self._processes = processes or available_cores()
+        self._pool: ProcessPoolExecutor | None = None
+        self._leash: Connection | None = None  # Workers end when it is closed.
 
-        Args:
-            make_env: builds an environment with float32 observations [observation_dim] and actions
-                [action_dim]; picklable, such as ``functools.partial(make_environment, recipe)``. Or
-                what builds each of them.
-            num_envs: how many environments are stepped at once, see ``default_num_envs``.
-            processes: how many processes they are spread over; None is one per core.
-
-        Raises:
-            UserError: if an environment does not build.
-        """
-        cores = available_cores() if processes is None else processes
-        self._envs = ShardedEnvironments(make_env, num_envs, cores)
-
-    def run(self, act: Act, episodes: int, seed: int, record: int = 0) -> EvaluationResult:
-        """Run episodes of one policy to their ends.
-
-        A failure or an interrupt closes the evaluator, for its environments are then in no state
-        to go on from.
-
-        Args:
-            act: the policy, called once per vector step with the observations of all environments
-                (also those that are idle).
-            episodes: how many, at least 1.
-            seed: of the whole evaluation.
-            record: of how many episodes, from the first on, the observations are kept.
-
-        Raises:
-            UserError: if an environment fails, or if an observation, reward or action is not
-                finite.
-        """
-        (result,) = self.run_side_by_side(act, episodes, [seed], record)
-        assert result is not None
-        return result
-
-    def run_side_by_side(
+    def run(
         self,
-        act: Act,
+        tasks: Sequence[EpisodeTask],
         episodes: int,
-        seeds: Sequence[int | None],
+        *,
         record: int = 0,
-    ) -> list[EvaluationResult | None]:
-        """Run the same number of episodes of several policies, in equal shares of the environments.
+        sample: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[EvaluationResult | Diverged]:
+        """Run episodes 0, 1, ... of each task.
+
+        A failure, or an exception of ``check``, ends the workers in the midst of their episodes;
+        the next evaluation starts others.
 
         Args:
-            act: the policies: the observations of a policy's environments follow those of the
-                policy's before.
-            episodes: see ``run``; of each policy.
-            seeds: of each policy's evaluation, which has the very episodes that ``run`` gives this
-                seed; None for a policy that has no episodes.
-            record: see ``run``.
+            tasks: What to evaluate.
+            episodes: How many of each task, at least 1.
+            record: The number of first episodes whose observations are kept.
+            sample: Whether to draw actions from the policy, instead of its likeliest ones.
+            check: Called several times a second; may raise to stop.
 
         Returns:
-            Each policy's result; None where there were no episodes.
+            The result of each task; ``Diverged`` where an action of the policy was not finite.
+
+        Raises:
+            UserError: If an environment does not build, fails or gives a number that is not finite,
+                or if a worker dies.
         """
         if episodes < 1:
             raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
-        if self._envs.closed:
-            raise ValueError("the evaluator is closed")
-        if self._envs.num_envs % len(seeds):
-            raise ValueError(
-                f"{len(seeds)} policies cannot share {self._envs.num_envs} environments evenly"
-            )
-        share = self._envs.num_envs // len(seeds)
-        tallies = [
-            _Tally(episodes, record, seed, slice(i * share, (i + 1) * share))
-            for i, seed in enumerate(seeds)
-            if seed is not None
+        pickled = {id(task): pickle.dumps(task.environment) for task in tasks}
+        calls = [
+            (pickled[id(task)], task.policy, task.seed, i, sample, i < record)
+            for task in tasks
+            for i in range(episodes)
         ]
         try:
-            self._run(act, tallies)
-        except BaseException:
-            self._envs.close(force=True)
+            if self._processes == 1:
+                played = [_play_described(*call, check) for call in calls]
+            else:
+                played = self._map(calls, check)
+        except BaseException as error:
+            self.close(force=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "an evaluation's process ended without a word (killed, or out of memory?); "
+                    "try fewer of them (eval_processes)"
+                ) from error
             raise
-        results = iter([tally.result() for tally in tallies])
-        return [None if seed is None else next(results) for seed in seeds]
+        return [_collect(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
-    def close(self) -> None:
-        """End the environments and their processes; may be called again."""
-        self._envs.close()
+    def close(self, force: bool = False) -> None:
+        """End the workers, and close the environments of this process; may be called again.
+
+        Args:
+            force: Whether to end workers in the midst of their episodes.
+        """
+        if self._leash is not None and force:
+            self._leash.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._leash is not None:
+            self._leash.close()
+        self._pool = self._leash = None
+        while _environments:
+            _environments.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._envs.close(force=error is not None)
+        self.close(force=error is not None)
 
-    def _run(self, act: Act, tallies: Sequence["_Tally"]) -> None:
-        if not tallies:
-            return
-        episode_of = np.full(self._envs.num_envs, _IDLE)
-        observations = self._start(episode_of, tallies)
-        while (episode_of != _IDLE).any():
-            step = self._envs.step(self._actions(act, observations, episode_of, tallies))
-            for tally in tallies:
-                mine = tally.envs
-                tally.add(episode_of[mine], {name: rows[mine] for name, rows in step.items()})
-            observations = step["observations"]
-            ended = (episode_of != _IDLE) & step["ended"]
-            if ended.any():
-                episode_of[ended] = _IDLE
-                if any(tally.started < tally.episodes for tally in tallies):
-                    observations = self._start(episode_of, tallies)
-
-    def _start(
-        self, episode_of: npt.NDArray[np.int64], tallies: Sequence["_Tally"]
-    ) -> npt.NDArray[np.float32]:
-        """Give the next episodes of each policy to its idle environments."""
-        assignments: dict[int, tuple[int, int]] = {}
-        begun = []
-        for tally in tallies:
-            idle = tally.envs.start + np.flatnonzero(episode_of[tally.envs] == _IDLE)
-            idle = idle[: tally.episodes - tally.started]
-            episodes = tally.started + np.arange(len(idle))
-            episode_of[idle] = episodes
-            for i, episode in zip(idle.tolist(), episodes.tolist(), strict=True):
-                assignments[i] = (episode, episode_seed(tally.seed, episode))
-            begun.append((idle, episodes))
-        observations = self._envs.start(assignments)
-        for tally, (idle, episodes) in zip(tallies, begun, strict=True):
-            tally.begin(episodes, observations[idle])
-        return observations
-
-    def _actions(
-        self,
-        act: Act,
-        observations: npt.NDArray[np.float32],
-        episode_of: npt.NDArray[np.int64],
-        tallies: Sequence["_Tally"],
-    ) -> npt.NDArray[np.float32]:
-        actions = np.asarray(act(observations), dtype=np.float32)
-        expected = (self._envs.num_envs, self._envs.action_dim)
-        if actions.shape != expected:
-            raise ValueError(f"the policy returned actions {actions.shape}, not {expected}")
-        bad = (episode_of != _IDLE) & ~np.isfinite(actions).all(axis=1)
-        for tally in tallies if bad.any() else ():
-            if not bad[tally.envs].any():
-                continue
-            episode = int(episode_of[tally.envs][bad[tally.envs]][0])
-            raise Diverged(
-                f"the policy's action in evaluation episode {episode} at step "
-                f"{tally.lengths[episode] + 1} is not finite: training has diverged"
-            )
-        return actions
+    def _map(self, calls: Sequence[_Call], check: Callable[[], None]) -> list[Episode | Diverged]:
+        if self._pool is None:
+            context = multiprocessing.get_context(start_method())
+            leash, self._leash = context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(self._processes, context, prepare_worker, (leash,))
+        with main_module_hidden():  # Workers start as episodes are submitted.
+            futures = [self._pool.submit(_play_described, *call) for call in calls]
+        pending = set(futures)
+        while pending:
+            check()
+            finished, pending = wait(pending, _CHECK_SECONDS, FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+        return [future.result() for future in futures]
 
 
-class _Tally:
-    """Running totals of one policy's episodes.
+_environments: dict[bytes, gym.Env[Float32, Float32]] = {}
+"""The environments of this process, by their pickled descriptions."""
 
-    Attributes:
-        episodes: how many there will be.
-        started: how many have started.
-        seed: of the evaluation.
-        envs: the policy's environments.
-        lengths: [episodes], steps so far.
+
+def _play_described(
+    description: bytes,
+    policy: NumpyPolicy,
+    seed: int,
+    episode: int,
+    sample: bool,
+    record: bool,
+    watch: Callable[[], None] = lambda: None,
+) -> Episode | Diverged:
+    """``play`` in the environment of a pickled description."""
+    if description not in _environments:
+        _environments[description] = make_environment(pickle.loads(description))
+    env = _environments[description]
+    return play(env, policy, seed, episode, sample=sample, record=record, watch=watch)
+
+
+def play(
+    env: gym.Env[Float32, Float32],
+    policy: NumpyPolicy,
+    seed: int,
+    episode: int,
+    *,
+    sample: bool = False,
+    record: bool = False,
+    watch: Callable[[], None] = lambda: None,
+) -> Episode | Diverged:
+    """Play one episode of an evaluation to its end.
+
+    Args:
+        env: The environment.
+        policy: The policy.
+        seed: The seed of the evaluation.
+        episode: The number of the episode.
+        sample: Whether to draw actions.
+        record: Whether to keep the observations.
+        watch: Called after the reset and after each step.
+
+    Returns:
+        The episode; ``Diverged`` if an action of the policy is not finite.
+
+    Raises:
+        UserError: If the environment fails or gives a number that is not finite.
     """
+    generator = np.random.default_rng((seed, episode, _ACTION_STREAM)) if sample else None
+    total, length, success, over = 0.0, 0, None, False
+    trajectory: list[Float32] = []
+    try:
+        observation = env.reset(seed=episode_seed(seed, episode))[0]
+    except Exception as error:
+        raise environment_failure(error, f"evaluation episode {episode} at its reset") from error
+    while True:
+        where = f"evaluation episode {episode} at step {length}"
+        if not np.isfinite(observation).all():
+            raise UserError(f"the environment's observation in {where} is not finite")
+        if not math.isfinite(total):
+            raise UserError(f"the environment's reward in {where} is not finite")
+        if record:
+            trajectory.append(np.array(observation, np.float32))
+        watch()
+        if over:
+            return Episode(total, length, success, np.stack(trajectory) if record else None)
+        length += 1
+        where = f"evaluation episode {episode} at step {length}"
+        action = policy(observation, generator)
+        if not np.isfinite(action).all():
+            return Diverged(f"the policy's action in {where} is not finite: training has diverged")
+        try:
+            observation, reward, terminated, truncated, info = env.step(action)
+        except Exception as error:
+            raise environment_failure(error, where) from error
+        total += float(reward)
+        over = terminated or truncated
+        if "success" in info:
+            success = bool(success) or bool(info["success"])
 
-    def __init__(self, episodes: int, record: int, seed: int, envs: slice) -> None:
-        self.episodes = episodes
-        self.seed = seed
-        self.envs = envs
-        self.started = 0
-        self.lengths = np.zeros(episodes, np.int64)
-        self._returns = np.zeros(episodes, np.float64)
-        self._successes = np.full(episodes, NO_SUCCESS_REPORTED, np.int8)
-        self._trajectories: list[list[npt.NDArray[np.float32]]] = [
-            [] for _ in range(min(record, episodes))
-        ]
 
-    def begin(self, episodes: npt.NDArray[np.int64], observations: npt.NDArray[np.float32]) -> None:
-        """Take the first observations [k, observation_dim] of episodes [k]."""
-        self.started += len(episodes)
-        self._check_finite(episodes, observations, "observation")
-        self._keep(episodes, observations)
+def collect(episodes: Sequence[Episode]) -> EvaluationResult:
+    """The result of all episodes of an evaluation."""
+    successes = [episode.success for episode in episodes]
+    reported = any(success is not None for success in successes)
+    return EvaluationResult(
+        returns=np.array([episode.total for episode in episodes], np.float64),
+        lengths=np.array([episode.length for episode in episodes], np.int64),
+        successes=np.array([bool(success) for success in successes]) if reported else None,
+        trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
+    )
 
-    def add(self, episode_of: npt.NDArray[np.int64], step: Record) -> None:
-        """Take a step of the environments whose episodes are given; idle ones have none."""
-        running = episode_of != _IDLE
-        episodes = episode_of[running]
-        self.lengths[episodes] += 1
-        self._check_finite(episodes, step["observations"][running], "observation")
-        self._check_finite(episodes, step["rewards"][running, None], "reward")
-        self._returns[episodes] += step["rewards"][running]
-        self._successes[episodes] = np.maximum(
-            self._successes[episodes], step["successes"][running]
-        )
-        self._keep(episodes, step["observations"][running])
 
-    def result(self) -> EvaluationResult:
-        """The totals of all episodes."""
-        reported = (self._successes != NO_SUCCESS_REPORTED).any()
-        return EvaluationResult(
-            returns=self._returns,
-            lengths=self.lengths,
-            successes=self._successes == 1 if reported else None,
-            trajectories=[np.stack(trajectory) for trajectory in self._trajectories],
-        )
+def environment_failure(error: Exception, where: str) -> UserError:
+    """One line on an error that an environment raised."""
+    if isinstance(error, UserError):
+        return error
+    message = " ".join(str(error).split())
+    return UserError(f"the environment failed in {where}: {type(error).__name__}: {message}")
 
-    def _keep(self, episodes: npt.NDArray[np.int64], observations: npt.NDArray[np.float32]) -> None:
-        for i in np.flatnonzero(episodes < len(self._trajectories)):
-            self._trajectories[episodes[i]].append(observations[i])
 
-    def _check_finite(
-        self, episodes: npt.NDArray[np.int64], values: npt.NDArray[np.floating], what: str
-    ) -> None:
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            episode = int(episodes[bad][0])
-            raise UserError(
-                f"the environment's {what} in evaluation episode {episode} at step "
-                f"{self.lengths[episode]} is not finite (NaN or infinite)"
-            )
+def _collect(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:
+    """The result of a task, of its episodes."""
+    episodes: list[Episode] = []
+    for episode in played:
+        if isinstance(episode, Diverged):
+            return episode
+        episodes.append(episode)
+    return collect(episodes)

@@ -14,7 +14,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.envs.episodes import Act, EvaluationResult, episode_seed
+from iql_jax.envs.episodes import EvaluationResult, episode_seed
+from iql_jax.envs.lockstep import Act
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path
 

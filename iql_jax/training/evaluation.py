@@ -13,7 +13,8 @@ from iql_jax.algorithm.learner import IQLState
 from iql_jax.algorithm.policy import eval_actions, sample_actions
 from iql_jax.algorithm.train_state import TrainState
 from iql_jax.data.load import Dataset
-from iql_jax.envs.episodes import Act, EvaluationResult, Evaluator
+from iql_jax.envs.episodes import EvaluationResult
+from iql_jax.envs.lockstep import Act, Evaluator
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.shards import MakeEnv
 from iql_jax.populations.mapped import eval_population_actions, maps_in_turn

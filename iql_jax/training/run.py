@@ -14,7 +14,7 @@ import numpy as np
 from iql_jax.algorithm.learner import IQLState, create_state, update_n
 from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.data.load import DATA_KEYS, Dataset, load_dataset
-from iql_jax.envs.episodes import default_num_envs
+from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.outputs.checkpoints import read_newest
 from iql_jax.outputs.folder import Record, RunFolder, begun_on, read_record
 from iql_jax.outputs.logs import require_wandb

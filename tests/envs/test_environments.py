@@ -17,7 +17,8 @@ from minari_datasets import ANT_MAZE, ANT_MAZE_V5, maze_spec, spec_json
 from packaging.version import Version
 
 from iql_jax.envs import specs as environment_specs
-from iql_jax.envs.make import EnvironmentRecipe, MazeTask, make_environment
+from iql_jax.envs.description import EnvironmentDescription, MazeTask
+from iql_jax.envs.make import make_environment
 from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
 from iql_jax.envs.specs import (
     KNOWN_NAMESPACES,
@@ -35,7 +36,7 @@ STRANGER = spec_json("stranger_envs:StrangerEnv", "Stranger-v0")
 
 
 def recipe_of(spec, keys=(), maze=None, **fields):
-    return EnvironmentRecipe(
+    return EnvironmentDescription(
         spec=spec,
         kwargs=fields.pop("kwargs", {}),
         observation_keys=keys,

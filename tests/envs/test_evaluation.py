@@ -13,9 +13,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from iql_jax.envs import episodes as evaluation
-from iql_jax.envs.episodes import Evaluator, default_num_envs, episode_seed
-from iql_jax.envs.make import EnvironmentRecipe, make_environment
+from iql_jax.envs import lockstep as evaluation
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.episodes import episode_seed
+from iql_jax.envs.lockstep import Evaluator, default_num_envs
+from iql_jax.envs.make import make_environment
 from iql_jax.envs.shards import ShardedEnvironments
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.processes import available_cores
@@ -383,7 +385,7 @@ def test_workers_do_not_import_jax():
 
 def test_a_maze_gives_the_same_episodes_however_it_is_evaluated():
     pytest.importorskip("gymnasium_robotics")
-    recipe = EnvironmentRecipe(
+    recipe = EnvironmentDescription(
         spec=point_maze_spec(),
         kwargs={},
         observation_keys=("observation", "desired_goal"),
@@ -430,8 +432,8 @@ def test_workers_do_not_import_the_entry_point(tmp_path):
         textwrap.dedent(f"""
         import functools, os, pathlib, sys
         pathlib.Path({str(tmp_path)!r}, f"imported-by-{{os.getpid()}}").touch()
-        sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
-        from iql_jax.envs.episodes import Evaluator
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from iql_jax.envs.lockstep import Evaluator
         from test_evaluation import Lottery, direct, ones
 
         def make_env(report_success):

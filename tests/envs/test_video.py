@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from iql_jax.envs import video
-from iql_jax.envs.episodes import Evaluator
-from iql_jax.envs.make import EnvironmentRecipe, make_environment
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.lockstep import Evaluator
+from iql_jax.envs.make import make_environment
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import partial_path
@@ -224,7 +225,7 @@ def test_a_maze_is_filmed_without_a_display(headless, tmp_path):
     spec = copy.deepcopy(gym.spec("PointMaze_UMaze-v3"))
     spec.kwargs["continuing_task"] = False
     spec.max_episode_steps = 12
-    recipe = EnvironmentRecipe(
+    recipe = EnvironmentDescription(
         spec=spec.to_json(),
         kwargs={},
         observation_keys=("observation",),

@@ -7,7 +7,7 @@ import numpy as np
 
 from iql_jax.algorithm.learner import create_state
 from iql_jax.algorithm.types import Transitions
-from iql_jax.envs.make import EnvironmentRecipe
+from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.training import report
 
 MEAN, STD = np.array([1.0, -2.0, 5.0], np.float32), np.array([0.5, 4.0, 9.0], np.float32)
@@ -23,7 +23,7 @@ def maze_dataset(observations, next_observations, *, normalized):
             masks=np.ones(n, np.float32),
             next_observations=np.asarray(next_observations, np.float32),
         ),
-        recipe=EnvironmentRecipe(
+        recipe=EnvironmentDescription(
             spec="",
             kwargs={},
             observation_keys=(),

@@ -1,0 +1,66 @@
+"""Descriptions of environments, which travel to worker processes."""
+
+import dataclasses
+from typing import Any
+
+from iql_jax.envs.mazes import MazeMap
+from iql_jax.utils.arrays import Float32
+
+
+@dataclasses.dataclass(frozen=True)
+class MazeTask:
+    """The maze and the goal of an evaluation.
+
+    Attributes:
+        map: the maze.
+        goal: the fixed evaluation goal, x and y in metres; None where the environment draws the
+            goal of each episode.
+    """
+
+    map: MazeMap
+    goal: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EnvironmentDescription:
+    """Everything that a process needs to build an environment; picklable, without live objects.
+
+    Attributes:
+        spec: gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
+        kwargs: arguments of the environment's constructor that replace those in ``spec``.
+        observation_keys: the entries of a Dict observation to concatenate, in order ('a/b' for an
+            entry of a nested Dict); empty for a Box.
+        observation_mean: [observation_dim] float32, subtracted from observations, or None.
+        observation_std: [observation_dim] float32, by which they are then divided, or None.
+        maze: the maze task, or None for other environments.
+        trusted: whether environments from unknown namespaces may be imported.
+        observation_dim: numbers in an observation of the dataset; None leaves it unchecked.
+        action_dim: numbers in an action of the dataset; None leaves it unchecked.
+        action_low: [action_dim] float32, the environment action that the policy's -1 stands for;
+            None where the dataset's actions lie in [-1, 1] already.
+        action_high: [action_dim] float32, likewise for 1.
+        requirements: the packages that the dataset's metadata ask for, pip-style.
+        discrete_start: the first of the environment's actions where they are integers, of which the
+            dataset's are one-hot vectors; None where they are continuous.
+    """
+
+    spec: str
+    kwargs: dict[str, Any]
+    observation_keys: tuple[str, ...]
+    observation_mean: Float32 | None
+    observation_std: Float32 | None
+    maze: MazeTask | None
+    trusted: bool = False
+    observation_dim: int | None = None
+    action_dim: int | None = None
+    action_low: Float32 | None = None
+    action_high: Float32 | None = None
+    requirements: tuple[str, ...] = ()
+    discrete_start: int | None = None
+
+    def unnormalized(self, observations: Float32) -> Float32:
+        """Observations, or their first k numbers, [..., k], in the environment's own units."""
+        if self.observation_mean is None or self.observation_std is None:
+            return observations
+        k = observations.shape[-1]
+        return observations * self.observation_std[:k] + self.observation_mean[:k]

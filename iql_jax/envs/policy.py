@@ -1,0 +1,79 @@
+"""A policy that acts in NumPy, in processes that must not import JAX."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from iql_jax.utils.arrays import Float32
+
+_LOG_STD_RANGE = (-5.0, 2.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NumpyPolicy:
+    """A policy network with ReLU layers, in float32; made by ``from_layers``.
+
+    Attributes:
+        weights: Of each layer, [out, in].
+        biases: Of each layer, [out].
+        log_std: [action_dim], natural logarithms, of a Gaussian policy whose mean is
+            ``tanh(output)``; None for a categorical policy, whose logits are the output and whose
+            actions are one-hot.
+    """
+
+    weights: tuple[Float32, ...]
+    biases: tuple[Float32, ...]
+    log_std: Float32 | None
+
+    @classmethod
+    def from_layers(
+        cls,
+        layers: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
+        log_std: npt.ArrayLike | None = None,
+    ) -> "NumpyPolicy":
+        """Make a Gaussian policy, or a categorical one where there is no ``log_std``.
+
+        Args:
+            layers: Kernels [in, out] and biases [out] from the observation to the output, as Flax
+                has them.
+            log_std: [action_dim].
+        """
+        return cls(
+            weights=tuple(np.ascontiguousarray(np.transpose(k), np.float32) for k, _ in layers),
+            biases=tuple(np.asarray(bias, np.float32) for _, bias in layers),
+            log_std=None if log_std is None else np.asarray(log_std, np.float32),
+        )
+
+    def __call__(
+        self, observation: Float32, generator: np.random.Generator | None = None
+    ) -> Float32:
+        """Act: the likeliest action, or a drawn one where there is a generator.
+
+        Args:
+            observation: [observation_dim].
+            generator: Draws the action.
+
+        Returns:
+            [action_dim], clipped to [-1, 1] or one-hot; not finite where the output is not.
+        """
+        output = self._output(observation)
+        if self.log_std is not None:
+            action = np.tanh(output)
+            if generator is not None:
+                std = np.exp(np.clip(self.log_std, *_LOG_STD_RANGE))
+                action += std * generator.standard_normal(len(action), np.float32)
+            return np.clip(action, -1.0, 1.0)
+        if not np.isfinite(output).all():
+            return np.full_like(output, np.nan)
+        noise = 0.0 if generator is None else generator.gumbel(size=len(output))
+        return np.eye(len(output), dtype=np.float32)[np.argmax(output + noise)]
+
+    def _output(self, observation: Float32) -> Float32:
+        # One dot product an output: BLAS would spread a matrix product over threads, which costs
+        # more than it saves here, and makes the last bits depend on their number.
+        hidden = observation
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = np.maximum(np.vecdot(weight, hidden) + bias, 0.0)
+        return np.asarray(np.vecdot(self.weights[-1], hidden) + self.biases[-1])
