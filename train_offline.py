@@ -3,7 +3,7 @@
     python train_offline.py --config=configs/pointmaze.py --workdir=runs/pointmaze
 
 Any key of the config can be overridden: --config.seed=1 --config.expectile=0.8. The same command on
-the same folder goes on where it stopped. --config.num_seeds=8 trains eight seeds together;
+the same folder resumes where it stopped. --config.num_seeds=8 trains eight seeds together;
 --sweep=configs/sweeps/pointmaze.py trains what that file overrides in the config.
 """
 
@@ -13,8 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from iql_jax import cli
-from iql_jax.populations.offline_sweep import Engine, check_finished, in_this_process, train_sweep
 from iql_jax.populations.ray_engine import ray_engine
+from iql_jax.populations.run import Engine, check_finished, in_this_process, train_sweep
 from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config
 from iql_jax.training.offline import train_offline
@@ -29,9 +29,7 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of the run or runs. By default runs/DATASET/seed_SEED, seeds_SEED or the sweep's name.",
 )
 _SWEEP = flags.DEFINE_string("sweep", None, "Sweep file; see configs/sweeps/.")
-_ENGINE = flags.DEFINE_enum(
-    "engine", "local", ["local", "ray"], "Where populations are trained: here, or as Ray tasks."
-)
+_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "What trains populations.")
 _TASK_CPUS = flags.DEFINE_float("task_cpus", 1.0, "Cores of a Ray task.", lower_bound=0.0)
 _TASK_GPUS = flags.DEFINE_float("task_gpus", 0.0, "GPUs of a Ray task.", lower_bound=0.0)
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -48,49 +46,43 @@ def main(_: list[str]) -> None:
     config = cli.read_config(_CONFIG.value, Config)
     if _SWEEP.value is None and config.num_seeds == 1:
         if _DISTRIBUTED.value or _ENGINE.value != "local":
-            raise UserError(
-                "--distributed and --engine are for populations; give --config.num_seeds or --sweep"
-            )
+            raise UserError("--distributed and --engine need --config.num_seeds or --sweep")
         train_offline(config, cli.workdir(_WORKDIR.value, config.dataset, f"seed_{config.seed}"))
         return
-    overrides = [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value))
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
-    members = members_of(config, overrides)
+    members = members_of(config, [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value)))
     engine: Engine = in_this_process
     in_turn = None
     if _ENGINE.value == "ray":
-        engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
-        in_turn = _TASK_GPUS.value == 0
+        engine, in_turn = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value), _TASK_GPUS.value == 0
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
     rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
     check_finished(rows, workdir)
-    if hosts.is_writer():
-        logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
+    logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
 
 
 def _check_flags() -> None:
-    """Refuse flags that go with others that are not there, and would do nothing."""
+    """Refuse flags whose partners are missing: they would do nothing."""
     if _DISTRIBUTED.value and _ENGINE.value != "local":
         raise UserError("--distributed and --engine=ray exclude each other; give one of them")
     if _ENGINE.value != "ray" and (_TASK_CPUS.present or _TASK_GPUS.present):
-        raise UserError("--task_cpus and --task_gpus are for --engine=ray; give it too")
+        raise UserError("--task_cpus and --task_gpus need --engine=ray")
     given = [flag.present for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)]
     if any(given) and not (_DISTRIBUTED.value and all(given)):
         raise UserError(
-            "--coordinator, --num_processes and --process_id go together, with --distributed"
+            "--coordinator, --num_processes, --process_id and --distributed go together"
         )
     if any(given) and not 0 <= _PROCESS_ID.value < _NUM_PROCESSES.value:
         raise UserError(
-            f"--process_id={_PROCESS_ID.value} is not one of --num_processes="
-            f"{_NUM_PROCESSES.value}, which are counted from 0"
+            f"--process_id={_PROCESS_ID.value} is not below --num_processes={_NUM_PROCESSES.value}"
         )
 
 
 if __name__ == "__main__":
     cli.run(
         main,
-        "train fewer members at once (--config.population_size=N), set a smaller "
+        "train fewer members at once (--config.population_size=N in a new folder), set a smaller "
         "--config.batch_size or, if it was during an evaluation, fewer --config.eval_envs",
     )

@@ -23,7 +23,7 @@ from iql_jax.data.resolve import resolve
 from iql_jax.outputs.folder import FREE_FOR_MEMORY, FREE_ON_RESUME
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations.folder import FAILURE
-from iql_jax.populations.offline_sweep import train_sweep
+from iql_jax.populations.run import train_sweep
 from iql_jax.populations.sweep import Member
 from iql_jax.training.config import Config, defaults, from_mapping, kind_of
 from iql_jax.utils.errors import UserError

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_FLAGS = ("cli", "finetune", "offline_sweep", "video")  # The commands define theirs.
+WITHOUT_FLAGS = ("cli", "finetune", "video")  # The commands define theirs.
 
 
 def run(words, output, errors):

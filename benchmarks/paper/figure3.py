@@ -31,7 +31,7 @@ import exhibit
 from iql_jax import cli
 from iql_jax.outputs import plots
 from iql_jax.outputs.logs import Row
-from iql_jax.populations.offline_sweep import check_finished, train_sweep
+from iql_jax.populations.run import check_finished, train_sweep
 from iql_jax.populations.scores import Setting, settings
 from iql_jax.populations.sweep import Member, members_of
 from iql_jax.training.config import Config, from_mapping

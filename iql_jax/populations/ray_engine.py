@@ -1,7 +1,7 @@
 """Populations as tasks of a Ray cluster, each with its resources and its retries.
 
-A task trains one population, in the folders that all nodes see. When its worker dies Ray starts it
-again, and it goes on from its checkpoint as any command does on its folder.
+A task trains one population, in folders that all nodes see. When its worker dies Ray starts it
+again, and it resumes from its checkpoint as any command does on its folder.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iql_jax.populations.folder import Population
-from iql_jax.populations.offline_sweep import Engine
+from iql_jax.populations.run import Engine
 from iql_jax.populations.train import train_population
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
@@ -38,7 +38,7 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
 
     def train(populations: Sequence[Population]) -> Iterator[Population]:
         if not populations:
-            return  # Of a finished sweep; there may be no cluster any more.
+            return  # A finished sweep needs no cluster.
         import ray
 
         if not ray.is_initialized():
@@ -47,42 +47,32 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
-        waiting = {task.remote(_absolute(population)): population for population in populations}
+        waiting = {}
+        for population in populations:
+            # Workers have working directories of their own.
+            absolute = dataclasses.replace(population, workdir=population.workdir.absolute())
+            waiting[task.remote(absolute)] = population
         logger.info(
             f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each"
         )
-        with StopRequest() as stop:
+        with StopRequest(resumable=True) as stop:
             while waiting:
-                try:
-                    stop.check()
-                except Interrupted as interrupted:
-                    raise Interrupted(
-                        interrupted.signum,
-                        f"{interrupted}; the tasks end with it, after their newest checkpoints",
-                        resumable=True,
-                    ) from None
+                stop.check()  # The tasks end with this process, after their newest checkpoints.
                 for finished in ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)[0]:
-                    _check(finished)
-                    yield waiting.pop(finished)
-        lost = [
-            str(population.workdir) for population in populations if not population.is_settled()
-        ]
-        if lost:
-            raise UserError(
-                f"{len(lost)} populations have been trained, but {lost[0]} does not hold what came "
-                "of them: name a --workdir that all nodes of the cluster share"
-            )
+                    _raise_failure(finished)
+                    population = waiting.pop(finished)
+                    if not population.is_settled():
+                        raise UserError(
+                            f"a population was trained, but {population.workdir} does not hold its "
+                            "results: name a --workdir that all nodes of the cluster share"
+                        )
+                    yield population
 
     return train
 
 
-def _absolute(population: Population) -> Population:
-    """With a folder that does not depend on where a worker is."""
-    return dataclasses.replace(population, workdir=population.workdir.absolute())
-
-
-def _check(task: Any) -> None:
-    """Raise what a task that is over has failed with."""
+def _raise_failure(task: Any) -> None:
+    """Raise the error, if any, that ended a task."""
     import ray
 
     try:
@@ -95,6 +85,6 @@ def _check(task: Any) -> None:
     except ray.exceptions.RayError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"a population's task has failed ({type(error).__name__}: {reason}), after as many as "
-            f"{RETRIES} retries; run the same command again to go on from its checkpoint"
+            f"a population's task failed ({type(error).__name__}: {reason}), after as many as "
+            f"{RETRIES} retries; run the same command again to resume from its checkpoint"
         ) from error

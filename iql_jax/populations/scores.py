@@ -1,19 +1,19 @@
-"""Scores of a population by setting: of members that differ in their seeds alone."""
+"""Scores of a population by setting: those of members that differ in their seeds alone."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import scipy.stats
 
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations.sweep import Member, Overrides
+from iql_jax.utils.arrays import Float64, Int64
 
-FloatArray = npt.NDArray[np.float64]
+UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,28 +24,28 @@ class Setting:
         values: The swept values that they share.
         steps: [U], the updates at which all were evaluated.
         scores: [K, U], of each seed.
-        bounds: Between what scores lie.
+        bounds: The lowest and the highest possible score.
     """
 
     values: Overrides
-    steps: npt.NDArray[np.int64]
-    scores: FloatArray
-    bounds: tuple[float, float] = (-math.inf, math.inf)
+    steps: Int64
+    scores: Float64
+    bounds: tuple[float, float] = UNBOUNDED
 
     @property
     def label(self) -> str:
         """The values in words."""
         return ", ".join(f"{key} {value}" for key, value in self.values.items())
 
-    def interval(self) -> tuple[FloatArray, FloatArray]:
-        """What tells of the spread over seeds, see ``spread``; [U] and [U]."""
+    def interval(self) -> tuple[Float64, Float64]:
+        """The ends [U] of the scores' ``spread`` over seeds."""
         return spread(self.scores, self.bounds)
 
 
-def spread(scores: FloatArray, bounds: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+def spread(scores: Float64, bounds: tuple[float, float]) -> tuple[Float64, Float64]:
     """The 95 % interval of the mean of scores [K, ...] over K seeds, cut to the bounds.
 
-    Of two seeds it is their range, for the interval of two is 13 times as wide; of one its value.
+    Two seeds give their range instead, for the interval of two is 13 times as wide.
     """
     if len(scores) < 3:
         return scores.min(axis=0), scores.max(axis=0)
@@ -53,52 +53,47 @@ def spread(scores: FloatArray, bounds: tuple[float, float]) -> tuple[FloatArray,
     return np.clip(low, *bounds), np.clip(high, *bounds)
 
 
-def student_interval(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The 95 % interval by Student's t of the mean of values [K, ...] over K seeds.
+def student_interval(values: Float64) -> tuple[Float64, Float64]:
+    """The 95 % interval [...] by Student's t of the mean of values [K, ...] over K seeds.
 
-    Both ends have the shape [...]; of one seed they are its value.
+    A single seed gives its value at both ends.
     """
     mean, num_seeds = values.mean(axis=0), len(values)
     if num_seeds < 2:
         return mean, mean
-    error = values.std(axis=0, ddof=1) / math.sqrt(num_seeds)
-    half = scipy.stats.t.ppf(0.975, num_seeds - 1) * error
+    half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(values, axis=0)
     return mean - half, mean + half
 
 
 def swept_keys(members: Sequence[Member]) -> list[str]:
-    """The keys that any member overrides, in their order; the seed is not one of them."""
+    """The keys that any member overrides, in their order, without the seed."""
     return list(dict.fromkeys(key for member in members for key in member.setting))
 
 
 def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting]:
-    """The finished members' evaluations, one entry for those that differ in their seeds alone."""
+    """The finished members' evaluations of ``key``, an entry for each setting that has any."""
     swept = swept_keys(members)
-    tables: dict[str, list[Mapping[int, float]]] = {}
-    bounds: dict[str, tuple[float, float]] = {}
+    tables: dict[str, list[list[Row]]] = {}
     for member in members:
-        values = {name: getattr(member.config, name) for name in swept}
         evaluations = read_table(workdir / member.name / "evaluations.csv")
         if evaluations and (workdir / member.name / "summary.json").exists():
-            curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
-            tables.setdefault(json.dumps(values), []).append(curve)
-            bounds[json.dumps(values)] = _bounds(evaluations, key)
-    found = []
-    for text, curves in tables.items():
-        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-        scores = np.array([[curve[step] for step in steps] for curve in curves])
-        if steps:
-            found.append(Setting(json.loads(text), np.array(steps), scores, bounds[text]))
-    return found
+            values = {name: getattr(member.config, name) for name in swept}
+            tables.setdefault(json.dumps(values), []).append(evaluations)
+    found = [_setting(json.loads(values), seeds, key) for values, seeds in tables.items()]
+    return [setting for setting in found if setting.steps.size]
 
 
-def _bounds(evaluations: Sequence[Row], key: str) -> tuple[float, float]:
-    """Between what these scores lie: those that are success rates have bounds."""
-    unbounded = (-math.inf, math.inf)
-    for row in evaluations:
-        score, success = row[key], row.get("success_rate")
-        if key != "score" or score is None or success is None:
-            return unbounded
-        if not math.isclose(score, 100 * success):
-            return unbounded
-    return (0.0, 100.0)
+def _setting(values: Overrides, seeds: Sequence[Sequence[Row]], key: str) -> Setting:
+    """One setting, given the evaluations of each of its seeds."""
+    curves = [
+        {int(row["update"]): row[key] for row in rows if row[key] is not None} for rows in seeds
+    ]
+    steps = sorted(set.intersection(*map(set, curves)))
+    scores = np.array([[curve[step] for step in steps] for curve in curves])
+    is_rate = key == "score" and all(_is_success_rate(row) for rows in seeds for row in rows)
+    return Setting(values, np.array(steps), scores, (0.0, 100.0) if is_rate else UNBOUNDED)
+
+
+def _is_success_rate(row: Row) -> bool:
+    score, success = row["score"], row["success_rate"]
+    return None not in (score, success) and math.isclose(score, 100 * success)

@@ -7,6 +7,7 @@ overrides (key -> its value, for each member). Keys are the config's.
 import dataclasses
 import importlib.util
 import itertools
+import math
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ from iql_jax.outputs.folder import FREE_ON_RESUME
 from iql_jax.training.config import Config, from_mapping
 from iql_jax.utils.errors import UserError
 
-# What members of one population may differ in: the key they begin with, and the numbers that the
-# update takes as traced leaves. Where members are updated at once, their data too. All else makes
-# another program or another protocol.
+MAX_MEMBERS = 10_000
+
+# The keys in which members of one population may differ, beside those of their data: the seed, and
+# the numbers that the update takes as traced leaves. All others make another program.
 TRACED = (
     "seed",
-    "opt_decay_schedule",  # By the updates that it takes, which may be infinitely many.
+    "opt_decay_schedule",  # Traced as the number of updates over which it decays, or infinity.
     *(
         field.name
         for field in dataclasses.fields(Config)
@@ -31,8 +33,7 @@ TRACED = (
     ),
 )
 
-# Of the command, not of a member.
-_NOT_SWEPT = ("num_seeds", *FREE_ON_RESUME)
+_NOT_SWEPT = ("num_seeds", *FREE_ON_RESUME)  # These belong to the command, not to a member.
 
 Overrides = dict[str, Any]
 
@@ -58,10 +59,10 @@ class Member:
 
 
 def read_sweep(path: Path) -> list[Overrides]:
-    """What a sweep file's ``get_sweep()`` returns, as the overrides of each member.
+    """The overrides of each member, as a sweep file's ``get_sweep()`` returns them.
 
     Raises:
-        UserError: If there is no such file, it fails, or it returns something else.
+        UserError: If there is no such file, it fails, or it returns something else or too much.
     """
     spec = importlib.util.spec_from_file_location("sweep", path)
     if spec is None or spec.loader is None or not path.is_file():
@@ -71,14 +72,14 @@ def read_sweep(path: Path) -> list[Overrides]:
         spec.loader.exec_module(module)
         sweep = module.get_sweep()
     # A sweep file is the user's own code: anything may come out of it.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, AttributeError) and error.name == "get_sweep":
             raise UserError(f"--sweep {path} defines no get_sweep()") from error
         raise UserError(f"--sweep {path} fails with {type(error).__name__}: {error}") from error
     if isinstance(sweep, Mapping) and all(isinstance(v, list | tuple) for v in sweep.values()):
-        return [
-            dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())
-        ]
+        _check_count(math.prod(map(len, sweep.values())))
+        grid = itertools.product(*sweep.values())
+        return [dict(zip(sweep, values, strict=True)) for values in grid]
     if isinstance(sweep, list | tuple) and all(isinstance(item, Mapping) for item in sweep):
         return [dict(item) for item in sweep]
     raise UserError(
@@ -90,29 +91,30 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
     """The members: every override of the config, with every one of its seeds.
 
     Raises:
-        UserError: If there are none; if a key is unknown or not to be swept, a value wrong, or two
-            members the same.
+        UserError: If there are none or too many; if a key is unknown or not to be swept, a value
+            wrong, or two members the same.
     """
+    if not sweep:
+        raise UserError("the sweep has no members: get_sweep() returned nothing")
+    _check_count(len(sweep) * config.num_seeds)
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
     members: dict[str, Member] = {}
     names: dict[Config, str] = {}
     for overrides in sweep:
-        for key in overrides:
-            if key in _NOT_SWEPT:
-                raise UserError(f"config.{key} is of the whole command and cannot be swept")
+        if refused := [key for key in overrides if key in _NOT_SWEPT]:
+            raise UserError(f"config.{refused[0]} is of the whole command and cannot be swept")
         first: Config = from_mapping({**base, **overrides})
         for seed in range(first.seed, first.seed + config.num_seeds):
             own: Config = from_mapping({**base, **overrides, "seed": seed})
             different = {key: getattr(own, key) for key in overrides if key != "seed"}
-            member = Member(_name({**different, "seed": seed}), own, {**different, "seed": seed})
-            if own in names:  # They would pass for two seeds.
+            different["seed"] = seed
+            member = Member(_name(different), own, different)
+            if own in names:  # They would count as two seeds.
                 both = " and ".join(dict.fromkeys((names[own], member.name)))
                 raise UserError(f"two members of the sweep are the same: {both}")
             if member.name in members:
                 raise UserError(f"two members of the sweep would have one folder, {member.name}")
             members[member.name], names[own] = member, member.name
-    if not members:
-        raise UserError("the sweep has no members: get_sweep() returned nothing")
     return list(members.values())
 
 
@@ -121,19 +123,19 @@ def populations(
     limit: int,
     layout: Callable[[Config], Hashable] | None = None,
 ) -> list[list[Member]]:
-    """Members that one program can train together.
+    """Divide members into those that one program can train together.
 
     Args:
         members: All.
         limit: How many train together at most; 0 for no limit.
-        layout: Equal for configs whose transitions have the same shapes; their members may train
-            together. None: those with different data never do.
+        layout: Returns the same for configs whose transitions have the same shapes; their members
+            may train together. None: members with different data never do.
     """
     groups: dict[Hashable, list[Member]] = {}
     for member in members:
+        free = TRACED if layout is None else (*TRACED, *DATA_KEYS)
         shapes = None if layout is None else layout(member.config)
-        structure = _structure(member.config, TRACED if layout is None else (*TRACED, *DATA_KEYS))
-        groups.setdefault((structure, shapes), []).append(member)
+        groups.setdefault((_structure(member.config, free), shapes), []).append(member)
     return [
         group[start : start + (limit or len(group))]
         for group in groups.values()
@@ -141,14 +143,16 @@ def populations(
     ]
 
 
-def _structure(config: Config, free: Sequence[str]) -> Config:
-    """The settings without those that are free; whether there is dropout at all is not."""
-    fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    common: dict[str, Any] = {key: fields[key] for key in free}
-    common["dropout_rate"] = 0.5 if config.dropout_rate > 0 else 0.0
-    if "dataset" in free:
-        common["dataset"] = "any"  # A config has one.
-    return dataclasses.replace(config, **common)
+def _structure(config: Config, free: Sequence[str]) -> Hashable:
+    """The settings without those that are free; dropout may differ, but not be there or not."""
+    fixed = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    return (*fixed.items(), config.dropout_rate > 0)
+
+
+def _check_count(count: int) -> None:
+    """Refuse more members than anybody means, before they take all memory."""
+    if count > MAX_MEMBERS:
+        raise UserError(f"the sweep has {count:,} members; at most {MAX_MEMBERS:,} are possible")
 
 
 def _name(overrides: Overrides) -> str:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 import figure3
 from iql_jax import cli
-from iql_jax.populations import offline_sweep
 from iql_jax.populations import plots as population_plots
+from iql_jax.populations import run as offline_sweep
 from iql_jax.populations.scores import Setting
 from iql_jax.utils.signals import Interrupted
 

@@ -28,10 +28,10 @@ from iql_jax.data.load import load_dataset
 from iql_jax.generation.catalog import make
 from iql_jax.outputs.folder import read_record
 from iql_jax.populations import folder as population_folder
-from iql_jax.populations import offline_sweep
+from iql_jax.populations import run as offline_sweep
 from iql_jax.populations import train as population_run
 from iql_jax.populations.mapped import stack
-from iql_jax.populations.offline_sweep import train_sweep
+from iql_jax.populations.run import train_sweep
 from iql_jax.populations.sweep import members_of
 from iql_jax.training import report
 from iql_jax.training.config import from_mapping
@@ -407,7 +407,7 @@ import sys
 from iql_jax import cli
 from iql_jax.utils import hosts
 from iql_jax.training.config import from_mapping
-from iql_jax.populations.offline_sweep import train_sweep
+from iql_jax.populations.run import train_sweep
 from iql_jax.populations.sweep import members_of
 from pathlib import Path
 config = from_mapping({dataclasses.asdict(config)!r})

@@ -15,8 +15,8 @@ from minari_datasets import box, coded_episodes, write_dataset
 from tables import untimed_rows
 
 from iql_jax.populations.folder import Population
-from iql_jax.populations.offline_sweep import train_sweep
 from iql_jax.populations.ray_engine import ray_engine
+from iql_jax.populations.run import train_sweep
 from iql_jax.populations.sweep import members_of
 from iql_jax.training.config import from_mapping
 from iql_jax.utils.errors import UserError

@@ -1,15 +1,19 @@
-"""Populations from a command to one table: what ``train_offline.py`` does with several members."""
+"""Populations from a command to one table: ``train_offline.py`` with several members."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
-from iql_jax.outputs.folder import RunFolder
+from iql_jax.data.load import layout
+from iql_jax.outputs.folder import RunFolder, begun_on
 from iql_jax.outputs.logs import Row
-from iql_jax.populations import report as population_report
+from iql_jax.populations import report
 from iql_jax.populations.folder import Population, PopulationFolder
+from iql_jax.populations.mapped import maps_in_turn
 from iql_jax.populations.sweep import Member
 from iql_jax.populations.train import train_population
+from iql_jax.training.config import Config
 from iql_jax.utils import hosts
 from iql_jax.utils.errors import UserError
 
@@ -18,7 +22,7 @@ Engine = Callable[[Sequence[Population]], Iterator[Population]]
 
 
 def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:
-    """One population after the other."""
+    """Train one population after the other."""
     for population in populations:
         train_population(population)
         yield population
@@ -31,11 +35,11 @@ def train_sweep(
     engine: Engine = in_this_process,
     in_turn: bool | None = None,
 ) -> list[Row]:
-    """Train every member; in a folder with some of this done, go on with it.
+    """Train every member; a folder with some of this done is resumed.
 
     Args:
-        members: See ``sweep.members_of``. To those that the folder has, new ones may come.
-        workdir: Gets the members' folders and what is told of all of them.
+        members: See ``sweep.members_of``. New ones may join those that the folder has.
+        workdir: Gets the members' folders and the report of all of them.
         limit: How many members are trained together at most; 0 for no limit.
         engine: Where the populations are trained.
         in_turn: Whether members are updated one after the other there; by default as here.
@@ -44,31 +48,42 @@ def train_sweep(
         The rows of ``members.csv``.
 
     Raises:
-        UserError: On anything that the user can mend, such as a folder whose runs have other
+        UserError: On anything that the user can fix, such as a folder whose runs have other
             settings.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
     for member in members:  # Of a finished one, too, which no run would open again.
         RunFolder(workdir / member.name).check_settings(member.config.to_dict())
+    if in_turn is None:
+        in_turn = maps_in_turn()
     folder = PopulationFolder(workdir)
-    tell = population_report.write if hosts.is_writer() else population_report.rows
+    write_report = report.write if hosts.is_writer() else report.rows
     with contextlib.ExitStack() as stack:
         with hosts.writer_first():
             if hosts.is_writer():
                 stack.enter_context(folder)
-                folder.plan(members, limit, in_turn)
+                # One after the other, members gain nothing from a program with the data of all.
+                together = None if in_turn else functools.partial(_layout, workdir)
+                folder.plan(members, limit, together)
             planned = folder.read_plan(members)
             unsettled = [population for population in planned if not population.is_settled()]
         for _ in engine(unsettled):
-            tell(workdir, members)
-        return tell(workdir, members)
+            write_report(workdir, members)
+        return write_report(workdir, members)
+
+
+def _layout(workdir: Path, config: Config) -> Hashable:
+    """Equal for configs whose transitions have the same shapes."""
+    begun = sorted(path.parent for path in workdir.glob("*/config.json"))
+    wanted = config.dataset
+    return layout(wanted, config.maze_goal, config.progress, begun_on(wanted, begun))
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:
-    """Say which members have not come to their end, given the rows of ``members.csv``.
+    """Refuse a table of ``members.csv`` in which any member has not come to its end.
 
     Raises:
-        UserError: If any has not.
+        UserError: It names these members.
     """
     if lost := [str(row["member"]) for row in table if row["status"] != "finished"]:
         raise UserError(

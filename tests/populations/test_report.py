@@ -1,0 +1,117 @@
+"""The report of a population: scores by setting, their intervals, the table, the pictures."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+
+from iql_jax.populations import plots, report
+from iql_jax.populations.scores import Setting, settings, student_interval
+from iql_jax.populations.sweep import members_of
+from iql_jax.training.config import from_mapping
+
+CONFIG = from_mapping({"dataset": "toy/toy-v0", "seed": 5})
+
+
+def setting(scores, expectile=0.5, **more):
+    return Setting({"expectile": expectile}, np.array([10, 20]), np.array(scores), **more)
+
+
+def test_the_interval_is_students():
+    # Mean 2, standard error 1 / sqrt(3); 4.3027 is the table's value for two degrees of freedom.
+    low, high = student_interval(np.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    low, high = student_interval(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    np.testing.assert_allclose([low, high], [[2 - 12.7062, 5], [2 + 12.7062, 5]], atol=1e-3)
+    assert student_interval(np.array([7.0])) == (7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "more", "low", "high"),
+    [
+        ([[1.0, 4.0]], {}, [1, 4], [1, 4]),
+        ([[1.0, 4.0], [3.0, 2.0]], {}, [1, 2], [3, 4]),  # Their range.
+        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {}, [-0.4841, 4], [4.4841, 4]),
+        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {"bounds": (0.0, 4.2)}, [0, 4], [4.2, 4]),
+    ],
+)
+def test_the_interval_of_a_setting(scores, more, low, high):
+    np.testing.assert_allclose(setting(scores, **more).interval(), [low, high], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "label"),
+    [
+        ((1,), "score"),
+        ((1, 2), "score: mean, range of 2 seeds"),
+        ((3,), "score: mean, 95 % interval (Student's t)"),
+        ((2, 3), "score: mean, range of 2 seeds, 95 % interval (Student's t)"),
+    ],
+)
+def test_curves_say_what_their_interval_is(monkeypatch, seeds, label):
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    found = [setting(np.arange(2.0 * k).reshape(k, 2)) for k in seeds]
+    plots.curves("", found, "score", "a title")
+    assert figures[0].axes[0].get_ylabel() == label
+    assert len(figures[0].axes[0].lines) == len(seeds)
+
+
+def test_two_swept_keys_make_a_grid_and_three_no_picture(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+
+    def found(*keys):
+        sides = np.stack(np.meshgrid(*[[1, 2]] * len(keys), indexing="ij"), -1)
+        return [
+            Setting(dict(zip(keys, place, strict=True)), np.array([10]), np.array([[float(i)]]))
+            for i, place in enumerate(sides.reshape(-1, len(keys)).tolist())
+        ]
+
+    plots.sweep("", found("tau", "discount")[:3], "score", "a title")
+    (image,) = figures[0].axes[0].images
+    np.testing.assert_array_equal(image.get_array().filled(-1), [[0, 1], [2, -1]])
+    plots.sweep("", found("tau", "discount", "expectile"), "score", "a title")
+    assert len(figures) == 1
+
+
+def write_run(workdir, member, score, success_rate=None):
+    folder = workdir / member.name
+    folder.mkdir(parents=True)
+    cells = ["" if cell is None else str(cell) for cell in (score, success_rate)]
+    (folder / "evaluations.csv").write_text(
+        "update,score,success_rate,return_mean\n"
+        f"10,{','.join(cells)},5.0\n20,{','.join(cells)},3.0\n"
+    )
+    (folder / "summary.json").write_text("{}")
+
+
+def test_settings_are_of_finished_members_and_know_success_rates(tmp_path):
+    sweep = [{"dataset": f"toy/{name}-v0"} for name in ("maze", "hopper", "plain")]
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2), sweep)
+    for member, score in zip(members[:-1], (10.0, 30.0, 120.0, 90.0, None), strict=True):
+        write_run(tmp_path, member, score, score / 100 if score and score < 50 else None)
+    maze, hopper = settings(tmp_path, members, "score")
+    assert maze.values == {"dataset": "toy/maze-v0"}
+    assert maze.scores.tolist() == [[10.0, 10.0], [30.0, 30.0]]
+    assert (maze.bounds, hopper.bounds) == ((0.0, 100.0), (-np.inf, np.inf))
+
+
+def test_the_report_has_a_table_and_two_pictures(tmp_path):
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2), [{"tau": 0.1}, {"tau": 0.2}])
+    for member in members[:3]:
+        write_run(tmp_path, member, None)
+    (tmp_path / members[3].name).mkdir()
+    (tmp_path / members[3].name / "failure.json").write_text('{"reason": "not finite"}')
+    rows = report.write(tmp_path, members)
+    with (tmp_path / "members.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["member"] for row in written] == [member.name for member in members]
+    assert [(row["tau"], row["seed"]) for row in written[1:3]] == [("0.1", "6"), ("0.2", "5")]
+    assert (rows[0]["return_mean"], rows[0]["best_return"], rows[0]["score"]) == (3.0, 5.0, None)
+    assert [(row["status"], row["failure"]) for row in written[2:]] == [
+        ("finished", ""), ("failed", "not finite"),
+    ]  # fmt: skip
+    for picture in ("learning_curve.png", "sweep.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
