@@ -11,8 +11,6 @@ from matplotlib.colors import to_rgb
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.outputs import plots
-from iql_jax.populations import plots as population_plots
-from iql_jax.populations.scores import Setting, student_interval
 
 MAZE = MazeMap.from_lists(
     [[1, 1, 1, 1, 1], [1, "g", 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], 1
@@ -197,50 +195,3 @@ def test_a_picture_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
 def test_pyplot_stays_out():
     code = "import sys, iql_jax.outputs.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# Populations.
-
-
-def setting(scores, steps=(10, 20), **more):
-    return Setting({"expectile": 0.5}, np.array(steps), np.array(scores), **more)
-
-
-def test_the_interval_is_students():
-    # Mean 2, standard error 1 / sqrt(3); 4.3027 is the table's value for two degrees of freedom.
-    low, high = student_interval(np.array([1.0, 2.0, 3.0]))
-    assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    low, high = student_interval(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    np.testing.assert_allclose([low, high], [[2 - 12.7062, 5], [2 + 12.7062, 5]], atol=1e-3)
-    assert student_interval(np.array([7.0])) == (7.0, 7.0)
-
-
-@pytest.mark.parametrize(
-    ("scores", "more", "low", "high"),
-    [
-        ([[1.0, 4.0]], {}, [1, 4], [1, 4]),
-        ([[1.0, 4.0], [3.0, 2.0]], {}, [1, 2], [3, 4]),  # Their range.
-        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {}, [-0.4841, 4], [4.4841, 4]),
-        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {"bounds": (0.0, 4.2)}, [0, 4], [4.2, 4]),
-    ],
-)
-def test_the_interval_of_a_setting(scores, more, low, high):
-    np.testing.assert_allclose(setting(scores, **more).interval(), [low, high], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "said"),
-    [
-        ((1,), "score"),
-        ((1, 2), "score: mean, range of 2 seeds"),
-        ((3,), "score: mean, 95 % interval (Student's t)"),
-        ((2, 3), "score: mean, range of 2 seeds, 95 % interval (Student's t)"),
-    ],
-)
-def test_pictures_say_what_their_interval_is(monkeypatch, seeds, said):
-    figures = []
-    monkeypatch.setattr(population_plots, "save", lambda figure, path: figures.append(figure))
-    found = [setting(np.arange(2.0 * k).reshape(k, 2)) for k in seeds]
-    population_plots.curves("", found, "score", "a title")
-    assert figures[0].axes[0].get_ylabel() == said
-    assert figures[0].axes[0].get_title(loc="left") == "a title"
