@@ -7,7 +7,7 @@ DDPG+BC goes up the critics' gradient and stays with the data by alpha times the
 Park et al. 2024 (arXiv 2406.09329) found that with the same values it often makes the better
 policy. Each run is ``train_offline.py`` with the task's config, in a process and a folder of its
 own; the rows of a task differ in the actor's loss alone and have the same budget. Every alpha of
---bc_alphas is a row: the default's ends are what OGBench, with this normalisation of Q, uses for
+--alphas is a row: the default's ends are what OGBench, with this normalisation of Q, uses for
 its goal-conditioned IQL on PointMaze (0.003) and AntMaze (0.3).
 
 Finished runs are not repeated and interrupted ones go on; --only_report runs nothing, and leaves
@@ -61,7 +61,7 @@ _TEMPERATURES = flags.DEFINE_list(
     "temperatures", ["10"], "The betas of AWR, which multiply the advantage; a row each."
 )
 _BC_ALPHAS = flags.DEFINE_list(
-    "bc_alphas", ["0.003", "0.03", "0.3"], "The alphas of DDPG+BC; a row each."
+    "alphas", ["0.003", "0.03", "0.3"], "The alphas of DDPG+BC; a row each."
 )
 _UPDATES = {
     "pointmaze-large": flags.DEFINE_integer(
@@ -84,7 +84,7 @@ flags.register_validator(
     "tasks", lambda tasks: set(tasks) <= set(TASKS), f"tasks are {', '.join(TASKS)}"
 )
 flags.register_validator("temperatures", _are_numbers, "numbers, 0 or more")
-flags.register_validator("bc_alphas", _are_numbers, "numbers, 0 or more")
+flags.register_validator("alphas", _are_numbers, "numbers, 0 or more")
 
 
 def main(_: list[str]) -> None:
@@ -109,12 +109,12 @@ def extractions() -> list[Extraction]:
     betas = sorted({float(beta) for beta in _TEMPERATURES.value})
     alphas = sorted({float(alpha) for alpha in _BC_ALPHAS.value})
     awr = [
-        Extraction(f"AWR, beta {n:g}", f"awr-{n:g}", {"extraction": "awr", "temperature": n})
+        Extraction(f"AWR, beta {n:g}", f"awr-{n:g}", {"actor_loss": "awr", "temperature": n})
         for n in betas
     ]
     ddpgbc = [
         Extraction(
-            f"DDPG+BC, alpha {n:g}", f"ddpgbc-{n:g}", {"extraction": "ddpgbc", "bc_alpha": n}
+            f"DDPG+BC, alpha {n:g}", f"ddpgbc-{n:g}", {"actor_loss": "ddpgbc", "alpha": n}
         )
         for n in alphas
     ]
@@ -166,7 +166,7 @@ def report() -> str:
         reports.other_settings(
             [run for run in everything() if run.config == TASKS[task].config],
             told=("max_steps",),
-            of_method=("extraction", "temperature", "bc_alpha"),
+            of_method=("actor_loss", "temperature", "alpha"),
         )
         for task in _TASKS.value
     ]

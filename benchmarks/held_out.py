@@ -129,7 +129,7 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
         "advantage, mean": jnp.mean(advantages),
         "advantage, std": jnp.std(advantages),
         "weight": jnp.mean(weights),
-        "effective share": losses.effective_share(weights),
+        "effective share": losses.effective_sample_size(weights),
         "log-likelihood": jnp.mean(log_probs),
         "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
     }

@@ -66,7 +66,7 @@ def report(advantages: Array, temperatures: Sequence[float], max_weights: Sequen
         for max_weight in max_weights:
             weights = losses.advantage_weights(advantages, temperature, max_weight)
             below = jnp.sum(weights, where=advantages < 0) / jnp.sum(weights)
-            row.append(f"{losses.effective_share(weights):.1%}, {below:.0%} below")
+            row.append(f"{losses.effective_sample_size(weights):.1%}, {below:.0%} below")
         rows.append(row)
     return reports.markdown(header, rows)
 

@@ -48,7 +48,7 @@ def awr(given: Given) -> tuple[jax.Array, Metrics]:
     metrics = {
         "weight": jnp.mean(weights),
         "weight_clipped": jnp.mean(weights >= hp.max_weight),
-        "weight_effective": losses.effective_share(weights),
+        "weight_ess": losses.effective_sample_size(weights),
     }
     return jnp.mean(losses.actor_loss(given.log_probs, weights)), metrics
 
@@ -56,9 +56,9 @@ def awr(given: Given) -> tuple[jax.Array, Metrics]:
 def ddpgbc(given: Given) -> tuple[jax.Array, Metrics]:
     """DDPG+BC: up the critics' gradient, held by the data (https://arxiv.org/abs/2406.09329)."""
     state, observations = given.state, given.batch.observations
-    alpha = state.hyperparameters.bc_alpha
+    alpha = state.hyperparameters.alpha
     if alpha is None:
-        raise ValueError("bc_alpha is None; make the state with extraction='ddpgbc'")
+        raise ValueError("alpha is None; make the state with actor_loss='ddpgbc'")
     q_values = given.policy.expected_q(functools.partial(state.target_q, observations))
     loss = jnp.mean(losses.ddpgbc_loss(q_values, given.log_probs, alpha))
     return loss, {"policy_q": jnp.mean(q_values)}
@@ -92,7 +92,7 @@ def update_actor(
     Returns:
         The actor one step further, and its metrics.
     """
-    actor, loss_of = state.actor, EXTRACTIONS[state.extraction]
+    actor, loss_of = state.actor, EXTRACTIONS[state.actor_loss]
     dropout_rate = state.hyperparameters.dropout_rate if state.use_dropout else None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 

@@ -113,7 +113,7 @@ def advantage_weights(
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
 
 
-def effective_share(weights: Array) -> jax.Array:
+def effective_sample_size(weights: Array) -> jax.Array:
     """Of N weights, which share would do as much if they were equal: (sum w)^2 / (N sum w^2).
 
     Kish's effective sample size, divided by N: 1 where all weights are equal, 1 / N where one has

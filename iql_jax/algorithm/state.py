@@ -30,7 +30,7 @@ class Hyperparameters(flax.struct.PyTreeNode):
     actor_decay_steps: Array  # Updates over which actor_lr goes to 0 on a cosine; inf: constant.
     dropout_rate: Array  # Unused unless the state uses dropout.
     # The weight of staying with the data; None unless the extraction is 'ddpgbc'.
-    bc_alpha: Array | None = None
+    alpha: Array | None = None
 
 
 class IQLState(flax.struct.PyTreeNode):
@@ -46,7 +46,7 @@ class IQLState(flax.struct.PyTreeNode):
     # What makes another program when it changes.
     use_dropout: bool = flax.struct.field(pytree_node=False)
     objective: str = flax.struct.field(pytree_node=False, default="iql")
-    extraction: str = flax.struct.field(pytree_node=False, default="awr")
+    actor_loss: str = flax.struct.field(pytree_node=False, default="awr")
     max_actions: int = flax.struct.field(pytree_node=False, default=10)
     max_over: str = flax.struct.field(pytree_node=False, default="policy")
 
@@ -76,10 +76,10 @@ def create_state(
     dropout_rate: float = 0.0,
     discrete_actions: bool = False,
     objective: str = "iql",
-    extraction: str = "awr",
+    actor_loss: str = "awr",
     max_actions: int = 10,
     max_over: str = "policy",
-    bc_alpha: float = 0.3,
+    alpha: float = 0.3,
 ) -> IQLState:
     """The state before the first update; the defaults are the paper's for locomotion.
 
@@ -102,10 +102,10 @@ def create_state(
         dropout_rate: Of the actor's hidden units, in [0, 1); 0 leaves dropout out of the program.
         discrete_actions: Whether actions are one-hot vectors, and the policy categorical.
         objective: How V and Q learn: a key of ``objectives.OBJECTIVES``.
-        extraction: How the policy learns from them: a key of ``extractions.EXTRACTIONS``.
+        actor_loss: How the policy learns from them: a key of ``extractions.EXTRACTIONS``.
         max_actions: Of 'q_learning': over how many actions it takes the maximum, if not discrete.
         max_over: Of 'q_learning': what they are drawn from, 'policy' or 'uniform'.
-        bc_alpha: Of 'ddpgbc': the weight of staying with the data.
+        alpha: Of 'ddpgbc': the weight of staying with the data.
     """
     key, actor_key, critic_key, value_key = jax.random.split(key, 4)
     observations = jnp.zeros((1, observation_dim))
@@ -138,11 +138,11 @@ def create_state(
             critic_lr=_scalar(critic_lr),
             actor_decay_steps=_scalar(jnp.inf if actor_decay_steps is None else actor_decay_steps),
             dropout_rate=_scalar(dropout_rate),
-            bc_alpha=_scalar(bc_alpha) if extraction == "ddpgbc" else None,
+            alpha=_scalar(alpha) if actor_loss == "ddpgbc" else None,
         ),
         use_dropout=dropout_rate > 0.0,
         objective=objective,
-        extraction=extraction,
+        actor_loss=actor_loss,
         max_actions=max_actions,
         max_over=max_over,
     )

@@ -50,8 +50,8 @@ class Config:
 
     # Other objectives and extractions than IQL's; see iql_jax/algorithm.
     objective: str = "iql"  # 'iql', 'sarsa', 'expectile_sarsa' or 'q_learning'.
-    extraction: str = "awr"  # 'awr', 'ddpgbc' or 'bc'.
-    bc_alpha: float = 0.3  # Of 'ddpgbc': the weight of staying with the data.
+    actor_loss: str = "awr"  # 'awr', 'ddpgbc' or 'bc'.
+    alpha: float = 0.3  # Of 'ddpgbc': the weight of staying with the data.
     max_actions: int = 10  # Of 'q_learning': how many continuous actions the maximum is over.
     max_over: str = "policy"  # Of 'q_learning': what draws them, 'policy' or 'uniform'.
 
@@ -199,7 +199,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_weight": (lambda n: 0 < n <= 1e15, "in (0, 1e15]: float32 has no gradients beyond"),
     "tau": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "dropout_rate": (lambda n: 0 <= n < 1, "in [0, 1)"),
-    "bc_alpha": (_non_negative, "0 or more"),
+    "alpha": (_non_negative, "0 or more"),
     "max_actions": (_positive, "at least 1"),
     "top_episodes": (lambda n: 0 < n <= 1, "in (0, 1]"),
     "eval_interval": (_positive, "at least 1"),
@@ -219,7 +219,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 _CHOICES: dict[str, tuple[str, ...]] = {
     "opt_decay_schedule": ("cosine", "none"),
     "objective": ("iql", "sarsa", "expectile_sarsa", "q_learning"),
-    "extraction": ("awr", "ddpgbc", "bc"),
+    "actor_loss": ("awr", "ddpgbc", "bc"),
     "max_over": ("policy", "uniform"),
     "reward_transform": ("none", "minus_one", "return_range"),
     "maze_goal": ("eval", "episode", "stored"),

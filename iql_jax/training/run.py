@@ -199,10 +199,10 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
         dropout_rate=config.dropout_rate,
         discrete_actions=dataset.discrete_actions,
         objective=config.objective,
-        extraction=config.extraction,
+        actor_loss=config.actor_loss,
         max_actions=config.max_actions,
         max_over=config.max_over,
-        bc_alpha=config.bc_alpha,
+        alpha=config.alpha,
     )
 
 

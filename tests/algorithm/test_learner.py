@@ -26,14 +26,14 @@ def test_changing_any_number_compiles_nothing():
         traces.append(1)
         return update(state, batch)
 
-    state = make_state(dropout_rate=0.1, extraction="ddpgbc")
+    state = make_state(dropout_rate=0.1, actor_loss="ddpgbc")
     batch = make_transitions()
     counted(state, batch)
     for name in state.hyperparameters.__dataclass_fields__:
         changed = state.hyperparameters.replace(**{name: jnp.asarray(0.3, jnp.float32)})
         counted(state.replace(hyperparameters=changed), batch)
-    other = {"dropout_rate": 0.2, "actor_decay_steps": None, "expectile": 0.6, "bc_alpha": 2.0}
-    counted(make_state(seed=3, extraction="ddpgbc", **other), batch)
+    other = {"dropout_rate": 0.2, "actor_decay_steps": None, "expectile": 0.6, "alpha": 2.0}
+    counted(make_state(seed=3, actor_loss="ddpgbc", **other), batch)
     assert len(traces) == 1
 
 

@@ -83,15 +83,15 @@ def test_advantage_weights_multiply_and_clip():
     np.testing.assert_array_equal(losses.advantage_weights(advantages, 0.0, 100.0), np.ones(4))
 
 
-def test_the_effective_share_of_equal_weights_is_all_of_them():
-    assert float(losses.effective_share(jnp.full(5, 0.3))) == pytest.approx(1.0)
+def test_the_effective_sample_size_of_equal_weights_is_all_of_them():
+    assert float(losses.effective_sample_size(jnp.full(5, 0.3))) == pytest.approx(1.0)
     # One in a hundred that counts.
-    assert float(losses.effective_share(jnp.eye(100)[0])) == pytest.approx(0.01)
+    assert float(losses.effective_sample_size(jnp.eye(100)[0])) == pytest.approx(0.01)
     for scale in (1e-30, 1.0, 1e30):  # (1 + 3)^2 / (2 (1 + 9))
-        shares = losses.effective_share(scale * jnp.array([1.0, 3.0]))
+        shares = losses.effective_sample_size(scale * jnp.array([1.0, 3.0]))
         assert float(shares) == pytest.approx(0.8)
-    assert float(losses.effective_share(jnp.zeros(3))) == 0.0
-    assert float(losses.effective_share(jnp.full(1_000_000, 1e15))) == pytest.approx(1.0)
+    assert float(losses.effective_sample_size(jnp.zeros(3))) == 0.0
+    assert float(losses.effective_sample_size(jnp.full(1_000_000, 1e15))) == pytest.approx(1.0)
 
 
 def test_actor_loss_has_no_gradient_through_its_weights():

@@ -175,7 +175,7 @@ def test_q_learning_draws_from_the_policy_or_uniformly():
 
 def test_extractions_leave_v_and_q_as_they_are():
     states = [
-        jax.jit(update)(make_state(extraction=name), make_transitions())[0]
+        jax.jit(update)(make_state(actor_loss=name), make_transitions())[0]
         for name in ("awr", "ddpgbc", "bc")
     ]
     for state in states[1:]:
@@ -192,7 +192,7 @@ def test_extractions_leave_v_and_q_as_they_are():
 
 
 def test_bc_is_awr_at_temperature_0():
-    cloned, _ = jax.jit(update)(make_state(extraction="bc"), make_transitions())
+    cloned, _ = jax.jit(update)(make_state(actor_loss="bc"), make_transitions())
     weighted, _ = jax.jit(update)(make_state(temperature=0.0), make_transitions())
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-7),
@@ -202,7 +202,7 @@ def test_bc_is_awr_at_temperature_0():
 
 
 def test_ddpgbc_asks_the_target_critics_about_the_policys_mean():
-    state = make_state(extraction="ddpgbc", bc_alpha=0.4)
+    state = make_state(actor_loss="ddpgbc", alpha=0.4)
     batch = make_transitions()
     _, metrics = jax.jit(update)(state, batch)
     policy = state.actor.apply_fn(state.actor.params, batch.observations)
@@ -213,8 +213,8 @@ def test_ddpgbc_asks_the_target_critics_about_the_policys_mean():
     assert float(metrics["policy_q"]) == pytest.approx(np.mean(q_values), rel=1e-4)
 
 
-@pytest.mark.parametrize("extraction", ["awr", "ddpgbc"])
-def test_a_discrete_bandit_is_solved(extraction):
+@pytest.mark.parametrize("actor_loss", ["awr", "ddpgbc"])
+def test_a_discrete_bandit_is_solved(actor_loss):
     """Action 1 of 3 pays 1; the data hold it a tenth of the time."""
     choices = np.array([0] * 5 + [1] + [2] * 4)
     bandit = Transitions(
@@ -225,8 +225,8 @@ def test_a_discrete_bandit_is_solved(extraction):
         next_observations=np.ones((10, 1), np.float32),
     )
     state = create_state(
-        jax.random.key(0), 1, 3, hidden_dims=(16,), discrete_actions=True, extraction=extraction,
-        expectile=0.5, temperature=10.0, bc_alpha=0.05, tau=0.05, actor_lr=3e-3, value_lr=3e-3,
+        jax.random.key(0), 1, 3, hidden_dims=(16,), discrete_actions=True, actor_loss=actor_loss,
+        expectile=0.5, temperature=10.0, alpha=0.05, tau=0.05, actor_lr=3e-3, value_lr=3e-3,
         critic_lr=3e-3,
     )  # fmt: skip
     state, _ = update_n(state, jax.device_put(bandit), 1_500, batch_size=64)

@@ -132,21 +132,21 @@ def test_weights_are_clipped_at_100():
     metrics = metrics_of_advantages_near(50.0)
     assert float(metrics["weight"]) == 100.0
     assert float(metrics["weight_clipped"]) == 1.0
-    assert float(metrics["weight_effective"]) == 1.0
+    assert float(metrics["weight_ess"]) == 1.0
 
 
 def test_weights_that_vanish_are_no_numbers_out_of_range():
     # exp(-500) is 0 in float32: nothing is learned, and nothing has diverged.
     metrics = metrics_of_advantages_near(-50.0)
     assert float(metrics["weight"]) == 0.0
-    assert float(metrics["weight_effective"]) == 0.0
+    assert float(metrics["weight_ess"]) == 0.0
     chex.assert_tree_all_finite(metrics)
 
 
 def test_the_largest_clip_is_no_number_out_of_range():
     metrics = metrics_of_advantages_near(50.0, max_weight=1e15)
     assert float(metrics["weight"]) == pytest.approx(1e15)
-    assert float(metrics["weight_effective"]) == pytest.approx(1.0)
+    assert float(metrics["weight_ess"]) == pytest.approx(1.0)
     chex.assert_tree_all_finite(metrics)
 
 
@@ -232,7 +232,7 @@ def test_adam_by_hand():
 def test_metrics_are_flat_scalars(step):
     metrics = step[3]
     assert {"value_loss", "critic_loss", "actor_loss", "v", "q1", "q2", "advantage"} <= set(metrics)
-    assert {"weight_clipped", "weight_effective", "log_prob", "policy_std"} <= set(metrics)
+    assert {"weight_clipped", "weight_ess", "log_prob", "policy_std"} <= set(metrics)
     assert "actor_grad_norm" in metrics
     shapes = jax.eval_shape(update, make_state(), make_transitions())[1]
     assert all(metric.shape == () for metric in shapes.values())
@@ -240,6 +240,6 @@ def test_metrics_are_flat_scalars(step):
 
 def test_every_number_of_the_learner_is_traced():
     structure = {"key", "observation_dim", "action_dim", "hidden_dims", "num_critics", "layer_norm"}
-    structure |= {"discrete_actions", "objective", "extraction", "max_actions", "max_over"}
+    structure |= {"discrete_actions", "objective", "actor_loss", "max_actions", "max_over"}
     numbers = set(inspect.signature(create_state).parameters) - structure
     assert set(Hyperparameters.__dataclass_fields__) == numbers

@@ -149,7 +149,7 @@ def test_its_size_is_its_own(folders):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"objective": "expectile_sarsa", "extraction": "ddpgbc"}], ids=["iql", "other"]
+    "settings", [{}, {"objective": "expectile_sarsa", "actor_loss": "ddpgbc"}], ids=["iql", "other"]
 )
 def test_a_run_evaluates_with_integers(folders, tmp_path, settings):
     settings = {"eval_interval": 10, "eval_episodes": 2, "eval_envs": 2, **settings}

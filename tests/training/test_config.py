@@ -56,8 +56,8 @@ def test_settings_are_frozen():
         ({"max_steps": 0}, ["max_steps"]),
         ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
         ({"objective": "sarsas"}, ["objective", "did you mean 'sarsa'"]),
-        ({"extraction": "ddpg"}, ["extraction", "did you mean 'ddpgbc'"]),
-        ({"bc_alpha": -0.1}, ["bc_alpha", "0 or more"]),
+        ({"actor_loss": "ddpg"}, ["actor_loss", "did you mean 'ddpgbc'"]),
+        ({"alpha": -0.1}, ["alpha", "0 or more"]),
         ({"max_actions": 0}, ["max_actions", "at least 1"]),
         ({"max_over": "all"}, ["max_over", "policy, uniform"]),
         ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
@@ -267,7 +267,7 @@ def test_a_mistake_in_an_offline_config_is_one_of_fine_tunings_too():
 
 def test_the_choices_are_those_of_the_learner():
     assert _CHOICES["objective"] == tuple(OBJECTIVES)
-    assert _CHOICES["extraction"] == tuple(EXTRACTIONS)
+    assert _CHOICES["actor_loss"] == tuple(EXTRACTIONS)
 
 
 @pytest.mark.parametrize("objective", NEEDS_NEXT_ACTIONS)

@@ -7,7 +7,7 @@ from iql_jax.training.config import from_mapping
 
 def test_the_rows_of_a_task_differ_in_the_extraction_alone():
     runs = schedule(
-        *["extraction", "--bc_alphas=1,0.03", "--seeds=2"],
+        *["extraction", "--alphas=1,0.03", "--seeds=2"],
         *["--pointmaze_updates=500", "--antmaze_updates=700"],
     )
     runs = [[run.folder.name, run.config, run.settings] for run in runs]
@@ -17,7 +17,7 @@ def test_the_rows_of_a_task_differ_in_the_extraction_alone():
         *["ddpgbc-1-pointmaze-large-seed0", "ddpgbc-1-antmaze-medium-play-seed0"],
     ]
     assert len(runs) == len({name for name, *_ in runs}) == 12
-    own = ("extraction", "temperature", "bc_alpha")
+    own = ("actor_loss", "temperature", "alpha")
     for name, config, settings in runs:
         rest = {key: setting for key, setting in settings.items() if key not in own}
         maze, task = ("point", "large") if "pointmaze" in name else ("ant", "medium-play")
@@ -28,24 +28,24 @@ def test_the_rows_of_a_task_differ_in_the_extraction_alone():
             "max_steps": 500 if maze == "point" else 700,
         }
         read = from_mapping(settings)
-        number = read.temperature if read.extraction == "awr" else read.bc_alpha
-        assert name.startswith(f"{read.extraction}-{number:g}-{maze}maze")
+        number = read.temperature if read.actor_loss == "awr" else read.alpha
+        assert name.startswith(f"{read.actor_loss}-{number:g}-{maze}maze")
 
 
 def test_every_alpha_is_reported(tmp_path):
     for seed, score in enumerate([80.0, 90.0, 100.0]):
         trained = tmp_path / "runs" / f"awr-10-pointmaze-large-seed{seed}"
         write_run(trained, [score - 50, score], config="pointmaze", temperature=10.0 - seed)
-    own = {"config": "pointmaze", "extraction": "ddpgbc"}
+    own = {"config": "pointmaze", "actor_loss": "ddpgbc"}
     trained = tmp_path / "runs" / "ddpgbc-0.3-pointmaze-large-seed1"
-    write_run(trained, [12.0], bc_alpha=0.3, discount=0.9, **own)
+    write_run(trained, [12.0], alpha=0.3, discount=0.9, **own)
     trained = tmp_path / "runs" / "ddpgbc-1-pointmaze-large-seed0"
-    write_run(trained, [99.0], summary=False, bc_alpha=1.0, **own)
+    write_run(trained, [99.0], summary=False, alpha=1.0, **own)
     printed = command(
         "extraction",
         "--only_report",
         "--tasks=pointmaze-large",
-        "--bc_alphas=0.3,1",
+        "--alphas=0.3,1",
         f"--runs={tmp_path / 'runs'}",
         f"--out={tmp_path / 'table.md'}",
     )
@@ -56,7 +56,7 @@ def test_every_alpha_is_reported(tmp_path):
         [task, "DDPG+BC, alpha 0.3", "12.0", "-", "12", "400"],
     ]  # Of alpha 1 nothing is finished.
     assert "100 episodes a seed" in printed
-    # Not bc_alpha and the extraction, which the rows stand for.
+    # Not alpha and the extraction, which the rows stand for.
     assert (
         "Other settings than configs/pointmaze.py's: temperature=9.0 (awr-10-pointmaze-large-seed1"
         "); discount=0.9 (ddpgbc-0.3-pointmaze-large-seed1); temperature=8.0 ("
