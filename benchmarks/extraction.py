@@ -113,9 +113,7 @@ def extractions() -> list[Extraction]:
         for n in betas
     ]
     ddpgbc = [
-        Extraction(
-            f"DDPG+BC, alpha {n:g}", f"ddpgbc-{n:g}", {"actor_loss": "ddpgbc", "alpha": n}
-        )
+        Extraction(f"DDPG+BC, alpha {n:g}", f"ddpgbc-{n:g}", {"actor_loss": "ddpgbc", "alpha": n})
         for n in alphas
     ]
     return [*awr, *ddpgbc]
