@@ -30,7 +30,7 @@ def evaluate_elsewhere(trained: bench.Run, dataset_id: str) -> None:
     settings, here, state, update = load_run(trained.folder, progress=False)
     there = load_dataset(dataclasses.replace(settings, dataset=dataset_id, maze_walls="evaluation"))
     check_same_transitions(here, there)
-    episodes, num_envs = settings.eval_episodes, trained.record()["num_envs"]
+    episodes, num_envs = settings.eval_episodes, settings.eval_envs or 1
     with StopRequest() as stop, RunEvaluation(settings, there, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, update, episodes, stop)
     found = {

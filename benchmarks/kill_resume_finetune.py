@@ -221,7 +221,9 @@ def log_problems(folder: Path) -> Iterator[str]:
     """Transitions that are missing, do not follow each other, or do not make up their episodes."""
     log = TransitionLog(folder / "transitions")
     log.restore(_STEPS.value)
-    made: Transitions = jax.tree.map(lambda *parts: np.concatenate(parts), *log.read())
+    made: Transitions = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(Transitions(**made) for made in log.read())
+    )
     if made.size != _STEPS.value:
         yield f"{made.size} transitions are logged, not {_STEPS.value}"
     episodes = read_table(folder / "episodes.csv")

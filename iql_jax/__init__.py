@@ -1,3 +1,52 @@
-"""Implicit Q-Learning in JAX: offline training, evaluation and data for Minari."""
+"""Implicit Q-Learning in JAX: offline training, fine-tuning, evaluation and datasets.
 
-__version__ = "0.1.0"
+The names below are imported at first use, so that ``import iql_jax`` alone brings in nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iql_jax.algorithm.config import AgentConfig
+    from iql_jax.algorithm.learner import create_state, update, update_n
+    from iql_jax.data.load import load_dataset
+    from iql_jax.envs.make import make_environment
+    from iql_jax.training.finetune import train_finetune
+    from iql_jax.training.offline import train_offline
+    from iql_jax.training.trained import load_run
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "AgentConfig",
+    "create_state",
+    "load_dataset",
+    "load_run",
+    "make_environment",
+    "train_finetune",
+    "train_offline",
+    "update",
+    "update_n",
+]
+
+_MODULES = {
+    "AgentConfig": "algorithm.config",
+    "create_state": "algorithm.learner",
+    "load_dataset": "data.load",
+    "load_run": "training.trained",
+    "make_environment": "envs.make",
+    "train_finetune": "training.finetune",
+    "train_offline": "training.offline",
+    "update": "algorithm.learner",
+    "update_n": "algorithm.learner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

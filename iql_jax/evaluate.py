@@ -53,8 +53,6 @@ def main(_: list[str]) -> None:
     trusted = before.trust_environment or _TRUST.value
     settings, dataset, state, step = load_run(folder, trust_environment=trusted)
     num_envs = default_num_envs(episodes, _ENVS.value or settings.eval_envs)
-    if episodes == settings.eval_episodes and _ENVS.value is None:
-        num_envs = record["num_envs"]
     with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
         result = evaluation.episodes(state, step, episodes, stop, sample=_SAMPLE.value)
     logger.info(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")

@@ -12,6 +12,7 @@ from absl import flags
 from minari_datasets import change_metadata
 from tables import untimed_rows
 
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
 from iql_jax.envs import rollout as interaction
 from iql_jax.generation.catalog import make
@@ -114,7 +115,9 @@ def rebuilt(phase, folder, capacity, keep_dataset=False):
     data = phase._dataset
     log = TransitionLog(folder / "transitions")
     log.restore(phase.interaction.counters.env_steps)
-    made = jax.tree.map(lambda *parts: np.concatenate(parts), *log.read())
+    made = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(Transitions(**made) for made in log.read())
+    )
     made = made.replace(rewards=data.reward_transform(made.rewards))
     num_dataset = data.transitions.size
     first = num_dataset if keep_dataset else 0

@@ -1,26 +1,27 @@
-"""The folder of a run: what it holds, whose it is, and who may write to it now."""
+"""The folder of a run: its record, which run it belongs to, and which process may write to it."""
 
 import contextlib
 import json
 import platform
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
+from filelock import FileLock, Timeout
+from packaging.version import InvalidVersion, Version
 
 import iql_jax
-from iql_jax.training.config import defaults, kind_of
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path, partial_path
-from iql_jax.utils.locks import locked
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
     "eval_envs",
+    "eval_processes",
     "population_size",
     "progress",
     "trust_environment",
@@ -30,6 +31,9 @@ FREE_ON_RESUME = (
 # Free to change on resume as well, and recorded: memory may run out where the replay buffer is
 # made, hours into a run. A smaller one forgets the oldest experience sooner.
 FREE_FOR_MEMORY = ("replay_buffer_size",)
+
+OLDEST_READ = Version("0.2")
+"""The first version of this package whose run folders this one reads."""
 
 PACKAGES = (
     "jax",
@@ -43,94 +47,104 @@ PACKAGES = (
     "numpy",
 )
 
+_KINDS = {"config.json": "run", "population.json": "population"}
+
 Record = dict[str, Any]
 
 
 class LockedFolder:
-    """A folder of this program's, locked for this process while the context is open.
+    """A folder of this program, locked for this process while the context is open.
+
+    What fails before anything was started leaves a new folder as it was.
 
     Attributes:
         path: Where it is.
     """
 
-    RECORD = ""  # The file that identifies this kind of folder.
+    RECORD: ClassVar[str]  # The file that identifies this kind of folder.
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = contextlib.ExitStack()
+        self._lock = FileLock(path / ".lock", blocking=False)  # The system frees a dead process's.
         self._is_new = False
         self._had_record = False
 
     def __enter__(self) -> Self:
-        """Create the folder where it is new, and lock it.
+        """Create the folder if it is missing, and lock it.
 
         Raises:
-            UserError: If it holds something else, or another process is at work in it.
+            UserError: If it holds something else, or another process trains in it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir {self.path} is a file; name a folder")
-        holds = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        self._is_new = not self.path.exists()
+        holds = self._names()
         self._had_record = self.RECORD in holds
         if self._had_record:
             self.check_record()
-        # A kill while the record was being written leaves the beginning of it.
+        # A kill while the record was being written leaves a part of it.
         elif holds - {".lock", partial_path(Path(self.RECORD)).name}:
-            raise UserError(self.refusal(holds))
-        self._is_new = not self.path.exists()
-        try:
-            self._lock.enter_context(locked(self.path / ".lock"))
-        except BlockingIOError as error:
+            other = next((f"a {kind}" for file, kind in _KINDS.items() if file in holds), None)
             raise UserError(
-                f"another process is training in {self.path}; wait or stop it"
+                f"--workdir {self.path} holds {other or f'files but no {_KINDS[self.RECORD]}'}; "
+                "name a new or empty folder"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"another process is training in {self.path}; wait for it or stop it"
             ) from error
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Release the lock; what fails before anything is begun leaves nothing behind."""
-        holds = {path.name for path in self.path.iterdir()}
+        """Release the lock, and remove what this process created if nothing was started."""
+        holds = self._names()
         if error is not None and not self._had_record and holds == {".lock", self.RECORD}:
             (self.path / self.RECORD).unlink()
             holds.remove(self.RECORD)
         if self._is_new and holds == {".lock"}:  # While it is locked.
             (self.path / ".lock").unlink()
-            with contextlib.suppress(OSError):  # Another process may have begun to use it.
+            with contextlib.suppress(OSError):  # Another process may have started to use it.
                 self.path.rmdir()
-        self._lock.close()
+        self._lock.release()
 
     def check_record(self) -> None:
-        """Refuse a record that is not ours."""
-
-    def refusal(self, holds: set[str]) -> str:
-        """What is said of a folder that holds other files than ours."""
+        """Raise UserError if the record is not one of ours."""
         raise NotImplementedError
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
 
 
 class RunFolder(LockedFolder):
-    """One run's folder."""
+    """The folder of one run."""
 
     RECORD = "config.json"
 
     def check_record(self) -> None:
-        """Refuse a record that is not ours."""
+        """Raise UserError if the record is not that of a run."""
         read_record(self.path)
 
-    def refusal(self, holds: set[str]) -> str:
-        """What is said of a folder that holds other files than ours."""
-        kind = "a population of runs" if "population.json" in holds else "files but no run"
-        return f"--workdir {self.path} holds {kind}; name a new or empty folder"
+    def check_settings(self, config: Record, complete: Callable[[Record], Record]) -> None:
+        """Refuse a folder that belongs to a run with other settings; call it before any long work.
 
-    def check_settings(self, config: Record) -> None:
-        """Refuse a folder that belongs to a run with other settings; for before any long work."""
-        if not (self.path / "config.json").exists():
+        Args:
+            config: All settings, as they are now.
+            complete: Returns recorded settings with the keys that they lack: keys added after the
+                run started take today's default.
+
+        Raises:
+            UserError: If any setting differs that is not free to change.
+        """
+        if not (self.path / self.RECORD).exists():
             return
-        # A key that has come since the run was begun had what is its default now.
-        begun_with = read_record(self.path)["config"]
-        before = {**defaults(kind_of(begun_with)), **begun_with}
-        now = {**defaults(kind_of(config)), **config}
+        before = complete(read_record(self.path)["config"])
         changed = [
-            f"{key} {before.get(key)!r} -> {now.get(key)!r}"
-            for key in sorted({**before, **now})
-            if key not in (*FREE_ON_RESUME, *FREE_FOR_MEMORY) and before.get(key) != now.get(key)
+            f"{key} {before.get(key)!r} -> {config.get(key)!r}"
+            for key in sorted({**before, **config})
+            if key not in (*FREE_ON_RESUME, *FREE_FOR_MEMORY) and before.get(key) != config.get(key)
         ]
         if changed:
             raise UserError(
@@ -138,15 +152,12 @@ class RunFolder(LockedFolder):
                 f"({', '.join(changed)}); name another folder for this one"
             )
 
-    def claim(self, config: Record, dataset: Record, num_envs: int) -> None:
-        """Write ``config.json``, or check that the one already here is of the same data.
+    def claim(self, config: Record, dataset: Record) -> None:
+        """Write the run record, or check that the one already here is of the same data.
 
         Args:
-            config: The effective settings; of a run that was begun, see ``check_settings``.
-            dataset: The record of the dataset, with its fingerprint.
-            num_envs: How many environments an evaluation steps at once. Where the settings leave it
-                open it follows from the machine's cores, and it is the run's from then on: the last
-                bits of a policy may depend on how many observations it is given at once.
+            config: All settings; for those of a run that was started, see ``check_settings``.
+            dataset: The description of the dataset, with its fingerprint.
 
         Raises:
             UserError: If the folder belongs to a run on other data.
@@ -155,72 +166,74 @@ class RunFolder(LockedFolder):
             "run_id": uuid.uuid4().hex,
             "config": config,
             "dataset": dataset,
-            "num_envs": num_envs,
             "versions": versions(),
             "device": device_name(),
         }
-        if not (self.path / "config.json").exists():
-            write_json(self.path / "config.json", record)
+        if not (self.path / self.RECORD).exists():
+            write_json(self.path / self.RECORD, record)
             return
         before = read_record(self.path)
         check_same_data(self.path, before, dataset)
+        then, now = ({**r["versions"], "device": r["device"]} for r in (before, record))
         changed = [
-            f"{name} {before['versions'].get(name)} -> {version}"
-            for name, version in record["versions"].items()
-            if before["versions"].get(name) != version
+            f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]
         ]
-        if before["device"] != record["device"]:
-            changed.append(f"{before['device']} -> {record['device']}")
         if changed:
             logger.info(
-                f"the run was begun elsewhere ({', '.join(changed)}): its bits may differ from now"
+                f"the run was started elsewhere ({', '.join(changed)}): its bits may differ from "
+                "now on"
             )
 
 
 def read_record(folder: Path) -> Record:
-    """The contents of a run's ``config.json``.
+    """Returns the run record of a folder: the contents of ``config.json``.
 
     Raises:
-        UserError: If it is missing, or not written by a run.
+        UserError: If it is missing, not written by a run, or written by a version too old.
     """
-    path = folder / "config.json"
+    path = folder / RunFolder.RECORD
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no run: config.json is missing") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
-    keys = {"run_id", "config", "dataset", "num_envs", "versions", "device"}
-    if not isinstance(record, dict) or not keys <= set(record):
-        raise UserError(f"{path} is not the record of a run; name another folder")
-    return record
+    try:
+        for key in ("run_id", "config", "dataset", "device"):
+            record[key]
+        writer = Version(record["versions"]["iql_jax"])
+    except (KeyError, TypeError, InvalidVersion) as error:
+        raise UserError(f"{path} is not the record of a run; name another folder") from error
+    if writer < OLDEST_READ:
+        raise UserError(
+            f"{path} was written by iql_jax {writer}; this version reads runs from {OLDEST_READ} "
+            "on: use that version or start a new folder"
+        )
+    return dict(record)
 
 
 def record_change(folder: Path, config: Record) -> None:
-    """Bring a run's record up to date with what of its settings is free to change for memory."""
+    """Bring a run record up to date with the settings that are free to change for memory."""
     record = read_record(folder)
     for key in FREE_FOR_MEMORY:
         before, now = record["config"].get(key), config[key]
         if before != now:
             logger.info(f"from here on with {key} {now:,} (before: {before})")
             record["config"][key] = now
-            write_json(folder / "config.json", record)
+            write_json(folder / RunFolder.RECORD, record)
 
 
-def begun_on(dataset_id: str, folders: Iterable[Path]) -> str:
-    """The id of the dataset that a run has had where it asked for this one.
+def started_with(requested: str, folders: Iterable[Path]) -> str:
+    """Returns the id of the dataset that runs which requested this one were started with.
 
     Args:
-        dataset_id: What was asked for.
-        folders: Of runs; the first that asked for it tells.
-
-    Returns:
-        The id, or nothing where there is no such run.
+        requested: The dataset's id as the config has it.
+        folders: Folders of runs; the first that requested it decides. Empty if there is none.
     """
     for folder in folders:
-        if (folder / "config.json").exists():
+        if (folder / RunFolder.RECORD).exists():
             dataset = read_record(folder)["dataset"]
-            if dataset["requested_id"] == dataset_id:
+            if dataset["requested_id"] == requested:
                 return str(dataset["id"])
     return ""
 
@@ -230,8 +243,8 @@ def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
 
     Args:
         folder: The run's folder.
-        record: The run's record.
-        dataset: The record of the dataset as it is now.
+        record: The run record.
+        dataset: The description of the dataset as it is now.
 
     Raises:
         UserError: If the fingerprints differ, or what was taken from the metadata does.
@@ -248,12 +261,12 @@ def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
     if changed:
         raise UserError(
             f"{folder} belongs to a run that read the same data otherwise ({', '.join(changed)}): "
-            "their metadata have changed, or this version takes them in another way"
+            "their metadata have changed, or this version reads them in another way"
         )
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that may change a run's numbers."""
+    """Returns the versions of Python and of the packages that may change a run's numbers."""
     return {
         "python": platform.python_version(),
         "iql_jax": iql_jax.__version__,
@@ -262,7 +275,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name() -> str:
-    """The accelerator, or the processor, that JAX computes on."""
+    """Returns the name of the accelerator, or of the processor, that JAX computes on."""
     device = jax.devices()[0]
     return f"{device.platform}: {device.device_kind} x {jax.device_count()}"
 

@@ -1,4 +1,4 @@
-"""The transitions of a run's environments on disk, so that its replay buffer can be rebuilt.
+"""The transitions of a run's environments on disk, from which its replay buffer is rebuilt.
 
 A checkpoint that held the replay buffer would repeat the dataset each time. Instead, transitions
 are appended to the run's folder just before each checkpoint, as one NumPy file for those since the
@@ -6,20 +6,21 @@ one before. Rewards are the environment's own, before any transform.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from iql_jax.algorithm.types import Transitions
-from iql_jax.outputs.checkpoints import is_disk_full
-from iql_jax.utils.errors import UserError
+from iql_jax.utils.arrays import Float32
+from iql_jax.utils.errors import UserError, is_disk_full
 from iql_jax.utils.files import atomic_path
 
+Arrays = Mapping[str, Float32]  # Of each field, [n, ...].
+
+FIELDS = ("observations", "actions", "rewards", "masks", "next_observations")
+
 _NAME = re.compile(r"(\d{9})-(\d{9})\.npz")
-_FIELDS = ("observations", "actions", "rewards", "masks", "next_observations")
-_BLOCK = 1_000  # Appended pieces that are made one: small arrays take ten times their numbers.
+_BLOCK = 1_000  # Appended pieces that are joined: small arrays take ten times their numbers.
 
 
 class TransitionLog:
@@ -31,12 +32,12 @@ class TransitionLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._blocks: list[Transitions] = []
-        self._pieces: list[Transitions] = []  # Later than the blocks.
+        self._blocks: list[Arrays] = []
+        self._pieces: list[Arrays] = []  # Later than the blocks.
         self._saved = 0
 
-    def append(self, transitions: Transitions) -> None:
-        """Add transitions, NumPy arrays [n, ...]; they are written by the next ``save``."""
+    def append(self, transitions: Arrays) -> None:
+        """Add transitions; the next ``save`` writes them."""
         self._pieces.append(transitions)
         if len(self._pieces) == _BLOCK:
             self._blocks.append(_join(self._pieces))
@@ -51,22 +52,21 @@ class TransitionLog:
         Raises:
             UserError: If the disk is full.
         """
-        pending = [*self._blocks, *self._pieces]
-        if not pending:
+        if not (pending := [*self._blocks, *self._pieces]):
             return self._saved
         transitions = _join(pending)
-        end = self._saved + transitions.size
+        end = self._saved + len(transitions["rewards"])
         path = self._folder / f"{self._saved:09d}-{end:09d}.npz"
         try:
             self._folder.mkdir(exist_ok=True)
             with atomic_path(path) as partial, partial.open("wb") as file:
-                np.savez(file, **{field: getattr(transitions, field) for field in _FIELDS})
+                np.savez(file, allow_pickle=False, **transitions)
         except OSError as error:
             if not is_disk_full(error):
                 raise
             raise UserError(
                 f"no space left to save transitions in {self._folder}; free some space and run the "
-                "same command again to go on from the last checkpoint"
+                "same command again to resume from the last checkpoint"
             ) from error
         self._saved, self._blocks, self._pieces = end, [], []
         return end
@@ -80,8 +80,8 @@ class TransitionLog:
             path.unlink()
         self._saved, self._blocks, self._pieces = saved, [], []
 
-    def read(self) -> Iterator[Transitions]:
-        """All saved transitions, file by file.
+    def read(self) -> Iterator[dict[str, Float32]]:
+        """Yields all saved transitions, file by file.
 
         Raises:
             UserError: If a file is missing or cannot be read.
@@ -90,13 +90,13 @@ class TransitionLog:
         for end, path in self._files():
             try:
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                    transitions = Transitions(**{field: arrays[field] for field in _FIELDS})
+                    transitions = {field: arrays[field] for field in FIELDS}
             except Exception as error:  # Damage shows as almost any.
                 raise UserError(
                     f"{path} cannot be read ({error}): it is damaged; start the run again in "
                     "another folder"
                 ) from error
-            read += transitions.size
+            read += len(transitions["rewards"])
             if read != end:
                 break
             yield transitions
@@ -107,13 +107,12 @@ class TransitionLog:
             )
 
     def _files(self) -> list[tuple[int, Path]]:
-        """Each file, with the number of transitions up to its end; in order."""
+        """Returns each file with the number of transitions up to its end, in order."""
         if not self._folder.is_dir():
             return []
         matches = [(_NAME.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return sorted((int(match[2]), path) for match, path in matches if match is not None)
 
 
-def _join(pieces: Sequence[Transitions]) -> Transitions:
-    """All transitions of some pieces, in their order."""
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *pieces)
+def _join(pieces: Sequence[Arrays]) -> dict[str, Float32]:
+    return {field: np.concatenate([piece[field] for piece in pieces]) for field in FIELDS}

@@ -64,11 +64,6 @@ class PopulationFolder(LockedFolder):
         """Refuse a record that is not ours."""
         self._recorded()
 
-    def refusal(self, holds: set[str]) -> str:
-        """The message about a folder that holds other files than ours."""
-        kind = "a single run" if "config.json" in holds else "files but no population"
-        return f"--workdir {self.path} holds {kind}; name a new or empty folder"
-
     def plan(
         self,
         members: Sequence[Member],

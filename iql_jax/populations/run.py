@@ -6,14 +6,14 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 from iql_jax.data.load import layout
-from iql_jax.outputs.folder import RunFolder, begun_on
+from iql_jax.outputs.folder import RunFolder, started_with
 from iql_jax.outputs.logs import Row
 from iql_jax.populations import report
 from iql_jax.populations.folder import Population, PopulationFolder
 from iql_jax.populations.mapped import maps_in_turn
 from iql_jax.populations.sweep import Member
 from iql_jax.populations.train import train_population
-from iql_jax.training.config import Config
+from iql_jax.training.config import Config, complete
 from iql_jax.utils import hosts
 from iql_jax.utils.errors import UserError
 
@@ -53,7 +53,7 @@ def train_sweep(
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
     for member in members:  # Of a finished one, too, which no run would open again.
-        RunFolder(workdir / member.name).check_settings(member.config.to_dict())
+        RunFolder(workdir / member.name).check_settings(member.config.to_dict(), complete)
     if in_turn is None:
         in_turn = maps_in_turn()
     folder = PopulationFolder(workdir)
@@ -76,7 +76,7 @@ def _layout(workdir: Path, config: Config) -> Hashable:
     """Equal for configs whose transitions have the same shapes."""
     begun = sorted(path.parent for path in workdir.glob("*/config.json"))
     wanted = config.dataset
-    return layout(wanted, config.maze_goal, config.progress, begun_on(wanted, begun))
+    return layout(wanted, config.maze_goal, config.progress, started_with(wanted, begun))
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:

@@ -233,6 +233,11 @@ def defaults(kind: type[Config] = Config) -> dict[str, Any]:
     return _plain({field.name: field.default for field in dataclasses.fields(kind)})
 
 
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run record, with today's defaults of the keys that they lack."""
+    return {**defaults(kind_of(settings)), **settings}
+
+
 def is_of_fine_tuning(key: str) -> bool:
     """Whether only fine-tuning has this key."""
     return key in FinetuneConfig.__annotations__ and key not in Config.__annotations__

@@ -30,7 +30,7 @@ from iql_jax.algorithm.train_state import TrainState
 from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.data.load import Dataset
 from iql_jax.envs.rollout import Counters, Interaction
-from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.outputs.transitions import FIELDS, TransitionLog
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.phases import Extra, Phase, Stretch
@@ -185,7 +185,7 @@ class Online(Extra):
             keep_dataset=self._config.num_offline is not None,
         )
         for made in self._log.read():
-            buffer = replay_buffer.extend(buffer, self._learnable(made))
+            buffer = replay_buffer.extend(buffer, self._learnable(Transitions(**made)))
         return buffer
 
     def _advance(self, state: IQLState, num_steps: int, stop: StopRequest) -> Stretch[IQLState]:
@@ -206,7 +206,7 @@ class Online(Extra):
                 # A signal to the whole process group ends the workers first.
                 failure = None if stop.signum is not None else error
                 break
-            self._log.append(made)
+            self._log.append({field: getattr(made, field) for field in FIELDS})
             step = self._first_step + counters.env_steps
             self._rows += [("episodes", step, row) for row in ended]
             begun.new.append(made)

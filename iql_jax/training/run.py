@@ -16,11 +16,11 @@ from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.data.load import DATA_KEYS, Dataset, load_dataset
 from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.outputs.checkpoints import read_newest
-from iql_jax.outputs.folder import Record, RunFolder, begun_on, read_record
+from iql_jax.outputs.folder import Record, RunFolder, read_record, started_with
 from iql_jax.outputs.logs import require_wandb
 from iql_jax.populations.mapped import Pool
 from iql_jax.training.compilation import compile_program
-from iql_jax.training.config import Config
+from iql_jax.training.config import Config, complete
 from iql_jax.training.evaluation import RunEvaluation
 from iql_jax.training.phases import MAX_STRETCH, Phase, Stretch
 from iql_jax.utils import hosts
@@ -53,11 +53,8 @@ class Run:
 
     @property
     def num_envs(self) -> int:
-        """How many environments an evaluation steps at once: what is asked for now, if anything.
-
-        Fewer may be asked for on resume, where memory did not carry those that the run began with.
-        """
-        return min(self.config.eval_envs, self.config.eval_episodes) or self.record["num_envs"]
+        """How many environments an evaluation steps at once."""
+        return default_num_envs(self.config.eval_episodes, self.config.eval_envs)
 
 
 @contextlib.contextmanager
@@ -119,17 +116,16 @@ def open_runs(
             if hosts.is_writer():
                 mine = [stack.enter_context(RunFolder(folder)) for folder in folders]
             for folder, settings in zip(mine, configs, strict=False):
-                folder.check_settings(settings.to_dict())
+                folder.check_settings(settings.to_dict(), complete)
             before = {
                 settings.dataset: dataset_id
                 for folder, settings in zip(folders, configs, strict=True)
-                if (dataset_id := begun_on(settings.dataset, [folder, *beside]))
+                if (dataset_id := started_with(settings.dataset, [folder, *beside]))
             }
             datasets = _load_datasets(configs, before)
             load_seconds = time.perf_counter() - started
-            num_envs = default_num_envs(config.eval_episodes, config.eval_envs, len(configs))
             for folder, settings, dataset in zip(mine, configs, datasets, strict=False):
-                folder.claim(settings.to_dict(), dataset.record, num_envs)
+                folder.claim(settings.to_dict(), dataset.record)
         # Shared by all runs: later entries appear in every summary.
         startup = {"load_seconds": load_seconds}
         yield [

@@ -1,52 +1,37 @@
-"""Locks between processes; the system releases those of a process that dies, however it dies."""
+"""Locks of files; use ``filelock`` in new code."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that a file is; it and its folder are made where they are missing.
-
-    Whoever holds the lock may remove both.
-
-    Args:
-        path: The file, which stays.
+    """Hold the lock that a file is; its folder is made where it is missing.
 
     Raises:
         BlockingIOError: If another process holds the lock.
     """
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(path.open("a"))
-            except FileNotFoundError:  # Whoever held the lock has just removed the folder.
-                continue
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_open_file(path, file.fileno()):
-                yield
-                return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock now."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    if not path.exists():
         return False
-    except BlockingIOError:
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
         return True
-    return False
-
-
-def _is_open_file(path: Path, descriptor: int) -> bool:
-    """Whether a path still leads to the file that was opened under it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

@@ -47,7 +47,7 @@ def trained(monkeypatch, lost):
 
 def write_run(folder, config):
     folder.mkdir(parents=True)
-    facts = dict.fromkeys(("run_id", "dataset", "num_envs", "versions", "device"))
+    facts = {"run_id": "", "dataset": {}, "versions": {"iql_jax": "0.2.0"}, "device": ""}
     (folder / "config.json").write_text(json.dumps({**facts, "config": config.to_dict()}))
     score = 100 * config.expectile + config.seed
     evaluation = f"{config.max_steps},{score},{score / 100}\n"

@@ -79,21 +79,6 @@ def test_it_repeats_the_last_evaluation(tmp_path, capsys):
     assert run(capsys, workdir=str(tmp_path), sample=True) == sampled
 
 
-def test_fewer_environments_than_the_run_had(finished, capsys, monkeypatch):
-    numbers, made = [], evaluate.RunEvaluation
-
-    def count(settings, dataset, episodes, num_envs):
-        numbers.append(num_envs)
-        return made(settings, dataset, episodes, num_envs)
-
-    monkeypatch.setattr(evaluate, "RunEvaluation", count)
-    recorded = json.loads((finished[0] / "config.json").read_text())["num_envs"]
-    assert recorded > 1
-    for given in ({}, {"eval_envs": 1}):
-        assert run(capsys, workdir=str(finished[0]), **given)["episodes"] == "3"
-    assert numbers == [recorded, 1]
-
-
 def test_an_environment_has_to_be_trusted(tmp_path, capsys, monkeypatch):
     (tmp_path / "stranger_pendulum.py").write_text(
         "from gymnasium.envs.classic_control.pendulum import PendulumEnv\n"

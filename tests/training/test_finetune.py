@@ -23,6 +23,7 @@ from finetune_runs import (
 from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax import evaluate
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
 from iql_jax.outputs.logs import read_table
 from iql_jax.outputs.transitions import TransitionLog
@@ -112,7 +113,9 @@ def test_the_log_holds_the_environments_own_rewards_and_true_last_observations(f
     folder, _ = finished
     log = TransitionLog(folder / "transitions")
     log.restore(120)
-    made = jax.tree.map(lambda *parts: np.concatenate(parts), *log.read())
+    made = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(Transitions(**made) for made in log.read())
+    )
     episodes = read_table(folder / "episodes.csv")
     ends = np.cumsum([int(row["length"]) for row in episodes])
     returns = [

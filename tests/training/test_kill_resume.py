@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from benchmark_runs import run_script
 
-from iql_jax.algorithm.types import Transitions
 from iql_jax.outputs.transitions import TransitionLog
 
 # 400 updates, then 400 steps: episodes of 150, of 100 dropped, and of 150 with success.
@@ -45,13 +44,13 @@ def folder(tmp_path):
     log = TransitionLog(tmp_path / "transitions")
     log.restore(0)
     log.append(
-        Transitions(
-            observations=position[:-1],
-            actions=np.zeros((STEPS, 1), np.float32),
-            rewards=rewards,
-            masks=masks,
-            next_observations=following,
-        )
+        {
+            "observations": position[:-1],
+            "actions": np.zeros((STEPS, 1), np.float32),
+            "rewards": rewards,
+            "masks": masks,
+            "next_observations": following,
+        }
     )
     log.save()
     write(tmp_path / "metrics.csv", "step,v", [(step, 0) for step in (200, 400, 600, 800)])

@@ -158,15 +158,6 @@ def test_a_run_begun_on_a_twin_goes_on_with_it(tmp_path, monkeypatch):
             assert (run.record["dataset"]["fingerprint"] == fingerprint) == (id_ != wanted)
 
 
-def test_fewer_environments_may_be_asked_for_on_resume(finished):
-    folder = finished[0]
-    for eval_envs, num_envs in ((0, 2), (1, 1), (7, SETTINGS["eval_episodes"])):
-        config = from_mapping({**SETTINGS, "eval_envs": eval_envs})
-        with open_runs([config], [folder]) as (run,):
-            assert run.num_envs == num_envs
-    assert json.loads((folder / "config.json").read_text())["num_envs"] == 2
-
-
 def test_a_stop_while_the_policy_is_shown_can_be_resumed(tmp_path, monkeypatch):
     shown = RunEvaluation.episodes
 

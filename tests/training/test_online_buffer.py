@@ -7,6 +7,7 @@ import pytest
 from online_phase import CAPACITY, advance, assert_same_bits, fresh_state, in_multiples_of, kept
 from training_environments import Diary, Faulty
 
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.rewards import RewardTransform
 from iql_jax.envs.episodes import episode_seed
 from iql_jax.outputs.transitions import TransitionLog
@@ -26,7 +27,7 @@ def test_what_is_stored_is_what_a_plain_loop_would_store(begin, offline_ratio):
     )
     advance(begun, state, 40)
     begun.save()
-    (logged,) = begun._log.read()
+    (logged,) = (Transitions(**made) for made in begun._log.read())
 
     rows = [[field[i] for field in jax.tree.leaves(begun._dataset.transitions)] for i in range(5)]
     rows += [None] * (CAPACITY - 5)
@@ -130,7 +131,7 @@ def test_a_resumed_phase_has_the_same_buffer_and_counters(begin, capsys, offline
     # It goes on with new episodes, and their transitions come after the others.
     advance(second, fresh_state(), 6)
     assert second.save()["transitions"] == 42
-    assert sum(piece.size for piece in second._log.read()) == 42
+    assert sum(len(piece["rewards"]) for piece in second._log.read()) == 42
 
 
 def test_updates_that_are_due_at_a_checkpoint_are_made_after_it(begin):
@@ -173,7 +174,7 @@ def test_a_failure_ends_the_stretch_with_all_that_was_made(begin, tmp_path, faul
     assert begun.save()["transitions"] == steps
     log = TransitionLog(tmp_path / "transitions")
     log.restore(steps)
-    assert sum(piece.size for piece in log.read()) == steps
+    assert sum(len(piece["rewards"]) for piece in log.read()) == steps
     assert len(begun.rows()) == 1
 
 

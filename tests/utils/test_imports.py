@@ -1,34 +1,34 @@
-import ast
-from pathlib import Path
+"""What imports bring in: nothing heavy with the package, no JAX with what worker processes need."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
 
 import pytest
 
 import iql_jax
 
-PACKAGE = Path(iql_jax.__file__).parent
 
-ALLOWED = {
-    "jax",
-    "flax",
-    "optax",
-    "chex",
-    "numpy",
-    "functools",
-    "collections",
-    "typing",
-    "dataclasses",
-}
+def brought_in(modules):
+    """The names in sys.modules of a fresh process that has imported these modules."""
+    code = f"import sys\nfor m in {modules}: __import__(m)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "algorithm").glob("*.py")), ids=lambda p: p.stem)
-def test_the_algorithm_imports_jax_flax_optax_chex_and_numpy_only(path):
-    """It must run, and be benchmarked, where no environment or dataset library is installed."""
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = {name for name in imported if name.startswith("iql_jax.")}
-    assert {name.partition(".")[0] for name in imported - ours} <= ALLOWED
-    assert {name.split(".")[1] for name in ours} <= {"algorithm"}
+@pytest.mark.xfail(reason="data still makes Transitions", strict=False)
+def test_what_worker_processes_import_leaves_jax_out():
+    names = []
+    for package in ("data", "envs", "generation"):
+        path = importlib.import_module(f"iql_jax.{package}").__path__
+        names += [m.name for m in pkgutil.walk_packages(path, f"iql_jax.{package}.")]
+    assert len(names) > 10
+    assert "jax" not in brought_in(names)
+
+
+def test_the_package_alone_imports_nothing_heavy_and_resolves_its_names_at_use():
+    assert not {"jax", "numpy", "gymnasium"} & brought_in(["iql_jax"])
+    assert set(iql_jax.__all__) <= set(dir(iql_jax))
+    for name in iql_jax.__all__:
+        assert getattr(iql_jax, name).__name__ == name
