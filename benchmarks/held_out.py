@@ -33,6 +33,7 @@ from iql_jax.algorithm.state import IQLState
 from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.generation import catalog
+from iql_jax.generation.generate import generate
 from iql_jax.training.config import Config
 from iql_jax.training.trained import load_run
 from iql_jax.utils.errors import UserError
@@ -75,7 +76,7 @@ def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transi
         UserError: If the dataset is none that this package makes with a seed.
     """
     dataset_id = dataset.record["id"]
-    if dataset_id not in catalog.EMBEDDED or catalog.EMBEDDED[dataset_id].steps is None:
+    if dataset_id not in catalog.GENERATED or catalog.GENERATED[dataset_id].steps is None:
         raise UserError(f"{dataset_id} cannot be made with another seed; see iql_jax.data list")
     plain = dataclasses.replace(
         config, dataset=dataset_id, normalize_observations=False, reward_transform="none"
@@ -85,7 +86,7 @@ def made_anew(dataset: Dataset, config: Config, steps: int, seed: int) -> Transi
         mock.patch.dict(os.environ, MINARI_DATASETS_PATH=scratch, IQL_JAX_CACHE=scratch),
     ):
         try:
-            catalog.make(dataset_id, steps, seed, score_episodes=1)
+            generate(dataset_id, steps, seed, score_episodes=1)
         except Interrupted as error:
             raise Interrupted(error.signum) from None  # Nothing is kept that could be resumed.
         made = load_dataset(plain).transitions

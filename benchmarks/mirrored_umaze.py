@@ -16,8 +16,9 @@ from typing import Any
 
 from minari.namespace import create_namespace, list_local_namespaces
 
+from iql_jax.data.find import datasets_root
 from iql_jax.data.metadata import read_metadata
-from iql_jax.data.resolve import datasets_root, resolve
+from iql_jax.generation.provide import provide
 
 NAMESPACE = "iql/antmaze-mirrored"
 
@@ -42,7 +43,7 @@ def make_mirrored(task: str) -> str:
     Raises:
         UserError: if the embedded dataset is missing and cannot be made.
     """
-    source = resolve(f"iql/antmaze-waiting/{task}-v0", progress=True).path
+    source = datasets_root() / provide(f"iql/antmaze-waiting/{task}-v0").source
     dataset_id = f"{NAMESPACE}/{task}-v0"
     metadata = mirrored_metadata(read_metadata(source), dataset_id)
     target = datasets_root() / dataset_id

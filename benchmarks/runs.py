@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from iql_jax.data.resolve import resolve
+from iql_jax.generation.provide import provide
 from iql_jax.outputs.folder import FREE_FOR_MEMORY, FREE_ON_RESUME
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations.folder import FAILURE
@@ -186,7 +186,7 @@ def run_all(
     # A missing dataset is made here, once: runs that begin side by side would each make it.
     for dataset in dict.fromkeys(run.settings.get("dataset") for run in waiting):
         if dataset is not None:
-            resolve(dataset)
+            provide(dataset)
     # Where the system lets a process be kept to some cores, each job gets its own.
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     free = [set(cores[job::jobs]) for job in range(jobs)]

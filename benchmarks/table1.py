@@ -29,8 +29,8 @@ import reports
 import run_flags
 import runs as bench
 from iql_jax import cli
-from iql_jax.data.resolve import datasets_root, local_ids
-from iql_jax.generation.catalog import EMBEDDED
+from iql_jax.data.find import datasets_root, local_ids
+from iql_jax.generation.catalog import GENERATED
 from iql_jax.utils.errors import UserError
 from populations import Population
 
@@ -125,13 +125,13 @@ def rows_of_table() -> list[Task]:
 def present() -> list[str]:
     """The datasets that are here and have a column elsewhere, and those that can be made here."""
     local = [dataset for dataset in local_ids(datasets_root()) if published.task(dataset)]
-    embedded = [
+    generated = [
         dataset
-        for dataset in EMBEDDED
+        for dataset in GENERATED
         # Data that wait stand in for no other's: they are for antmaze_semantics.py.
         if find_domain(dataset) and "-waiting/" not in dataset
     ]
-    return list(dict.fromkeys([*local, *embedded]))
+    return list(dict.fromkeys([*local, *generated]))
 
 
 def find_domain(dataset: str) -> str | None:

@@ -26,7 +26,7 @@ import commands
 import reports
 import runs as bench
 from iql_jax import cli
-from iql_jax.data.resolve import resolve
+from iql_jax.generation.provide import provide
 
 _DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/medium-v0", "The dataset to load.")
 _RUN = flags.DEFINE_string("run", "", "Folder of a finished run whose wall time to tell apart.")
@@ -67,7 +67,7 @@ def wall_time(folder: Path) -> str:
 def starts() -> str:
     """Time the three kinds of start, a markdown table."""
     figures: dict[str, list[float]] = {}
-    resolve(_DATASET.value)  # To make a dataset is no part of loading it.
+    provide(_DATASET.value)  # To generate a dataset is no part of loading it.
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
             caches = {**os.environ, "IQL_JAX_CACHE": f"{scratch}/cache{repeat}"}

@@ -18,10 +18,11 @@ from typing import Any
 
 from iql_jax import cli
 from iql_jax.data.episodes import read_episodes
+from iql_jax.data.find import datasets_root, local_ids
 from iql_jax.data.metadata import read_metadata
-from iql_jax.data.resolve import datasets_root, local_ids
 from iql_jax.envs.specs import parse_spec
 from iql_jax.generation import catalog
+from iql_jax.generation.generate import generate
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
 
@@ -127,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> int:
     root = datasets_root()
     rows: list[tuple[str, ...]] = [("id", "source", "steps", "episodes", "size")]
-    for dataset_id in sorted({*local_ids(root), *catalog.EMBEDDED}):
-        source = "embedded" if dataset_id in catalog.EMBEDDED else "local"
+    for dataset_id in sorted({*local_ids(root), *catalog.GENERATED}):
+        source = "generated" if dataset_id in catalog.GENERATED else "local"
         if not (root / dataset_id).exists():
             rows.append((dataset_id, source, "-", "-", "not made yet"))
             continue
@@ -145,7 +146,7 @@ def _list(options: argparse.Namespace) -> int:
         words = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(5)]
         print("  ".join(words).rstrip())
     print(
-        f"in {root}; to make an embedded dataset: python -m iql_jax.datasets make ID",
+        f"in {root}; to make a generated dataset: python -m iql_jax.datasets make ID",
         file=sys.stderr,
     )
     return 0
@@ -155,7 +156,7 @@ def _make(options: argparse.Namespace) -> int:
     from iql_jax.generation.storage import is_complete
 
     root = datasets_root()  # Before all else: it says what to do where there is none.
-    if options.id in catalog.EMBEDDED and is_complete(options.id) and not options.force:
+    if options.id in catalog.GENERATED and is_complete(options.id) and not options.force:
         metadata = read_metadata(root / options.id)
         seed = (metadata.get("collection") or {}).get("seed", "?")
         print(
@@ -164,7 +165,7 @@ def _make(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 0
-    path = catalog.make(
+    path = generate(
         options.id,
         steps=options.steps,
         seed=options.seed,
@@ -228,11 +229,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     root = datasets_root()
-    if options.id in catalog.EMBEDDED and not (root / options.id).exists():
-        maker = catalog.EMBEDDED[options.id]
+    if options.id in catalog.GENERATED and not (root / options.id).exists():
+        maker = catalog.GENERATED[options.id]
         _say(f"{options.id} is not made yet: {maker.description}.")
-        if maker.twin_of is not None:
-            _say(f"It stands in for {maker.twin_of} where that cannot be downloaded.")
+        if maker.replaces is not None:
+            _say(f"It replaces {maker.replaces} where that cannot be downloaded.")
         _say(f"To make it: python -m iql_jax.datasets make {options.id}")
         return 0
     path = _local(options.id)
@@ -244,8 +245,8 @@ def _info(options: argparse.Namespace) -> int:
             value = metadata[name]
             words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             _say(f"{name.partition('_')[0].capitalize()}: {words}.")
-    if options.id in catalog.EMBEDDED and catalog.EMBEDDED[options.id].twin_of is not None:
-        _say(f"Stands in for: {catalog.EMBEDDED[options.id].twin_of}.")
+    if options.id in catalog.GENERATED and catalog.GENERATED[options.id].replaces is not None:
+        _say(f"Replaces: {catalog.GENERATED[options.id].replaces}.")
     for name, key in (("Collected in", "env_spec"), ("Evaluated in", "eval_env_spec")):
         if metadata.get(key):
             _say(f"{name} {_environment(metadata[key])}.")
@@ -286,12 +287,12 @@ def _local(dataset_id: str) -> pathlib.Path:
     ids = local_ids(root)
     if dataset_id in ids:
         return root / dataset_id
-    if dataset_id in catalog.EMBEDDED:
+    if dataset_id in catalog.GENERATED:
         raise UserError(
             f"{dataset_id} is not made yet: python -m iql_jax.datasets make {dataset_id} makes it"
         )
     message = f"dataset {dataset_id!r} is not in {root}"
-    close = difflib.get_close_matches(dataset_id, [*ids, *catalog.EMBEDDED], n=3, cutoff=0.5)
+    close = difflib.get_close_matches(dataset_id, [*ids, *catalog.GENERATED], n=3, cutoff=0.5)
     if close:
         message += f"; did you mean {' or '.join(close)}?"
     raise UserError(f"{message}; `minari download ID` downloads, `list` shows what is here")

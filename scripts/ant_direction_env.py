@@ -15,9 +15,9 @@ import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
+from iql_jax.envs.maze_environments import bare_environment, registered_spec
 from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
 from iql_jax.generation import ant_controller
-from iql_jax.generation.maze_environments import bare_environment, registered_spec
 from iql_jax.generation.planner import MazePlanner
 
 Array = npt.NDArray[np.float32]

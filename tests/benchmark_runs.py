@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import runs as bench
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.training.config import from_mapping
 from iql_jax.training.offline import train_offline
 
@@ -38,7 +38,7 @@ def write_run(folder, scores, updates=400, summary=True, config="antmaze", **set
 
 def trained_run(folder, dataset, steps, updates):
     """A small run on an embedded dataset of as many steps, which it makes; without evaluations."""
-    make(dataset, steps=steps, progress=False, score_episodes=1)
+    generate(dataset, steps=steps, progress=False, score_episodes=1)
     settings = {
         "dataset": dataset,
         "hidden_dims": (8,),

@@ -15,7 +15,7 @@ from tables import untimed_rows
 from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
 from iql_jax.envs import rollout as interaction
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.outputs import logs as metrics
 from iql_jax.outputs.checkpoints import Checkpoints
 from iql_jax.outputs.logs import read_table
@@ -63,7 +63,7 @@ def finetune_data(tmp_path_factory):
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
         patch.setattr(interaction, "available_cores", lambda: 1)
-        folder = Path(make(DATASET, steps=TRANSITIONS, seed=0, progress=False))
+        folder = Path(generate(DATASET, steps=TRANSITIONS, seed=0, progress=False))
         content = json.loads((folder / "data" / "metadata.json").read_text())
         spec = json.loads(content["eval_env_spec"]) | {"max_episode_steps": TIME_LIMIT}
         change_metadata(folder, eval_env_spec=json.dumps(spec))

@@ -11,18 +11,16 @@ from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS, Transitions
 from iql_jax.data import cache, maze_data
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_actions
 from iql_jax.data.episodes import FlatEpisodes, FloatArray, IntArray
+from iql_jax.data.find import datasets_root
 from iql_jax.data.maze_task import known_maze, maze_kind, set_up_maze
 from iql_jax.data.metadata import read_metadata
 from iql_jax.data.requirements import unmet_requirements
-from iql_jax.data.resolve import resolve
 from iql_jax.data.rewards import REWARD_TRANSFORMS, RewardTransform
 from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.specs import check_namespace, parse_spec
-from iql_jax.generation.ant_controller import packaged_controller_digest
-from iql_jax.generation.catalog import EMBEDDED
 from iql_jax.training.config import Config
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
@@ -81,7 +79,7 @@ class _Normalization:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
 
-def load_dataset(config: Config, begun_on: str = "") -> Dataset:
+def load_dataset(config: Config, source: str = "") -> Dataset:
     """Load the dataset that a config names, as the config wants it.
 
     Deterministic: the same files and the same config give the same bits.
@@ -89,20 +87,20 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     Args:
         config: reads dataset, objective, top_episodes, reward_transform, normalize_observations,
             maze_*, trust_environment, eval_episodes and progress.
-        begun_on: the id of the dataset that a run which names the same one was begun on: another
-            one where a twin stood in for it.
+        source: the id of a dataset that is on this disk; the config's by default.
 
     Raises:
         UserError: if the dataset cannot be found or read, or if a choice does not fit it.
     """
-    resolved = resolve(config.dataset, config.progress, begun_on)
-    metadata = read_metadata(resolved.path)
+    source = source or config.dataset
+    path = datasets_root() / source
+    metadata = read_metadata(path)
     spec, unreadable = _evaluation_spec(metadata)
     if unreadable is not None and config.eval_episodes > 0:
         raise NoEnvironment(str(unreadable))
     if spec is not None and config.eval_episodes > 0 and not config.trust_environment:
         check_namespace(spec)  # Before the data are read: it fails early or not at all.
-    episodes, digest = cache.load_episodes(resolved.path, config.progress)
+    episodes, digest = cache.load_episodes(path, config.progress)
     if unreadable is not None and set(episodes.observations) >= maze_data.ENTRIES:
         raise unreadable  # It may be a maze's, and says then what the data mean.
     kind = None if spec is None else maze_kind(spec)
@@ -124,9 +122,8 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
         ),
         **_next_actions(config, actions.values, steps.lengths),
     )
-    rule = score_rule(resolved.id, metadata, is_maze=kind is not None)
+    rule = score_rule(source, metadata, is_maze=kind is not None)
     notes = [
-        *_making_notes(resolved.id, metadata, episodes),
         *_environment_notes(spec, unreadable),
         *steps.notes,
         *actions.notes,
@@ -134,10 +131,8 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     ]
     if spec is not None:
         notes += score_caveats(rule, spec, metadata)
-    if resolved.id != resolved.requested_id:
-        notes.insert(0, f"it stands in for {resolved.requested_id}: like it in kind, other data")
     for note in notes:
-        logger.info(f"{resolved.id}: {note}")
+        logger.info(f"{source}: {note}")
     choices = {
         "observation_keys": list(steps.observation_keys),
         "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
@@ -147,9 +142,7 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
         **steps.choices,
     }
     record = {
-        "id": resolved.id,
-        "requested_id": resolved.requested_id,
-        "source": resolved.source,
+        "id": source,
         "fingerprint": digest,
         "transitions": transitions.size,
         "episodes": len(steps.lengths),
@@ -171,21 +164,19 @@ def load_dataset(config: Config, begun_on: str = "") -> Dataset:
     return Dataset(transitions, record, recipe, transform, rule, terminates, discrete)
 
 
-def layout(dataset_id: str, maze_goal: str, progress: bool, begun_on: str = "") -> Hashable:
+def layout(source: str, maze_goal: str) -> Hashable:
     """What the shapes of transitions follow from: configs with equal layouts have equal shapes.
 
-    Looks at the dataset's metadata alone, but makes or downloads a dataset that is not there.
+    Looks at the dataset's metadata alone.
 
     Args:
-        dataset_id: the config's dataset.
+        source: the id of a dataset that is on this disk.
         maze_goal: the config's.
-        progress: whether to show progress bars.
-        begun_on: see ``load_dataset``.
 
     Raises:
         UserError: if the dataset cannot be found or read.
     """
-    metadata = read_metadata(resolve(dataset_id, progress, begun_on).path)
+    metadata = read_metadata(datasets_root() / source)
     spaces = (metadata.get("observation_space"), metadata.get("action_space"))
     return *spaces, _evaluation_text(metadata) is None, maze_goal == "episode"
 
@@ -311,25 +302,3 @@ def _recipe(
         discrete_start=None if actions.discrete is None else actions.discrete.start,
         requirements=tuple(metadata.get("requirements") or ()),
     )
-
-
-def _making_notes(dataset_id: str, metadata: dict[str, Any], episodes: FlatEpisodes) -> list[str]:
-    """An embedded dataset keeps its id when it is made otherwise: no run may miss it.
-
-    Smaller, for a test, from another seed, or by an earlier ant controller.
-    """
-    if dataset_id not in EMBEDDED:
-        return []
-    full, notes = EMBEDDED[dataset_id].steps, []
-    if full not in (None, episodes.num_transitions):
-        notes.append(f"made with {episodes.num_transitions:,} transitions instead of {full:,}")
-    collection = metadata.get("collection") or {}
-    if collection.get("seed", 0) != 0:
-        notes.append(f"made with the seed {collection['seed']} instead of 0")
-    controller = packaged_controller_digest()
-    if collection.get("controller", controller) != controller:
-        notes.append(
-            f"made with the ant controller {collection['controller']}; the packaged one is now "
-            f"{controller}"
-        )
-    return notes

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
+from iql_jax.envs.maze_environments import bare_environment, registered_spec
 from iql_jax.envs.mazes import MazeMap, at_goal
 from iql_jax.generation.ant_controller import (
     AntController,
@@ -17,7 +18,6 @@ from iql_jax.generation.ant_controller import (
     canonical_features,
     rotation_matrices,
 )
-from iql_jax.generation.maze_environments import bare_environment, registered_spec
 from iql_jax.generation.planner import MazePlanner
 
 SCALING = 4.0

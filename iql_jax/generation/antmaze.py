@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 from minari.data_collector import EpisodeBuffer
 
+from iql_jax.envs.maze_environments import REQUIREMENTS
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
 from iql_jax.generation.ant_controller import packaged_controller_digest
 from iql_jax.generation.ant_tasks import (
@@ -57,7 +58,6 @@ from iql_jax.generation.ant_tasks import (
     load_controller,
     steer,
 )
-from iql_jax.generation.maze_environments import REQUIREMENTS
 from iql_jax.generation.plan import Plan, Returns, ScoreRun
 from iql_jax.generation.reproducibility import COLLECTING, SCORING, randomness
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
+from iql_jax.envs.maze_environments import bare_environment, registered_spec
 from iql_jax.envs.mazes import MazeMap
-from iql_jax.generation.maze_environments import bare_environment, registered_spec
 from iql_jax.generation.planner import MazePlanner
 
 SCALING = 1.0

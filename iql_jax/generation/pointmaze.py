@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from minari.data_collector import EpisodeBuffer
 
+from iql_jax.envs.maze_environments import REQUIREMENTS
 from iql_jax.envs.mazes import GOAL_RADIUS
-from iql_jax.generation.maze_environments import REQUIREMENTS
 from iql_jax.generation.plan import Plan, Returns, ScoreRun
 from iql_jax.generation.point_tasks import (
     TASKS,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 from iql_jax.data.load import layout
+from iql_jax.generation.provide import provide
 from iql_jax.outputs.folder import RunFolder, started_with
 from iql_jax.outputs.logs import Row
 from iql_jax.populations import report
@@ -74,9 +75,14 @@ def train_sweep(
 
 def _layout(workdir: Path, config: Config) -> Hashable:
     """Equal for configs whose transitions have the same shapes."""
+    return layout(_source(workdir, config.dataset, config.progress), config.maze_goal)
+
+
+@functools.cache
+def _source(workdir: Path, dataset: str, progress: bool) -> str:
+    """The dataset that stands for this one, found or generated once for all members."""
     begun = sorted(path.parent for path in workdir.glob("*/config.json"))
-    wanted = config.dataset
-    return layout(wanted, config.maze_goal, config.progress, started_with(wanted, begun))
+    return provide(dataset, progress=progress, started_with=started_with(dataset, begun)).source
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:

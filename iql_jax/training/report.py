@@ -74,7 +74,7 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
         "wall_seconds": progress.wall_seconds,
         **run.startup,
         "seed": run.config.seed,
-        "dataset": {name: run.record["dataset"][name] for name in ("id", "source", "fingerprint")},
+        "dataset": {name: run.record["dataset"][name] for name in ("id", "origin", "fingerprint")},
         "versions": versions(),
         "device": device_name(),
     }

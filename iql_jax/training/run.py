@@ -15,6 +15,7 @@ from iql_jax.algorithm.learner import IQLState, create_state, update_n
 from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.data.load import DATA_KEYS, Dataset, load_dataset
 from iql_jax.envs.lockstep import default_num_envs
+from iql_jax.generation.provide import provide
 from iql_jax.outputs.checkpoints import read_newest
 from iql_jax.outputs.folder import Record, RunFolder, read_record, started_with
 from iql_jax.outputs.logs import require_wandb
@@ -150,9 +151,19 @@ def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list
         names = tuple(getattr(config, key) for key in DATA_KEYS)
         if names not in loaded:
             started = time.perf_counter()
-            loaded[names] = dataset = load_dataset(config, before.get(config.dataset, ""))
+            provided = provide(
+                config.dataset,
+                progress=config.progress,
+                started_with=before.get(config.dataset, ""),
+            )
+            loaded[names] = dataset = load_dataset(config, provided.source)
+            dataset.record.update(
+                requested_id=provided.requested,
+                origin=provided.origin,
+                notes=[*provided.notes, *dataset.record["notes"]],
+            )
             logger.info(
-                f"{dataset.record['id']} ({dataset.record['source']}): "
+                f"{provided.source} ({provided.origin}): "
                 f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
             )
         datasets.append(loaded[names])

@@ -10,7 +10,7 @@ from benchmark_runs import rows, trained_run
 import failures
 from iql_jax.data.load import load_dataset
 from iql_jax.envs.episodes import EvaluationResult
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.training.config import from_mapping
 from iql_jax.utils.errors import UserError
 
@@ -52,7 +52,7 @@ def test_turned_steps_are_those_of_ants_that_stand():
 
 
 def test_the_counts_of_a_run(data_folders):
-    make("iql/antmaze/umaze-v0", steps=700, progress=False, score_episodes=1)
+    generate("iql/antmaze/umaze-v0", steps=700, progress=False, score_episodes=1)
     data = load_dataset(from_mapping({"dataset": "iql/antmaze/umaze-v0", "progress": False}))
     recipe = failures.antmaze(data)
     ways = [way(steps=9, yaw=1.0), way(roll=np.pi), way(steps=99), way(speed=1.0, steps=299)]
@@ -81,7 +81,7 @@ def test_a_run_that_stands(data_folders, tmp_path, monkeypatch, capsys):
 
 
 def test_other_runs_are_refused(data_folders):
-    make("iql/pointmaze/umaze-v0", steps=600, progress=False, score_episodes=1)
+    generate("iql/pointmaze/umaze-v0", steps=600, progress=False, score_episodes=1)
     data = load_dataset(from_mapping({"dataset": "iql/pointmaze/umaze-v0", "progress": False}))
     with pytest.raises(UserError, match="iql/pointmaze/umaze-v0 is none of AntMaze's"):
         failures.antmaze(data)

@@ -8,7 +8,7 @@ import pytest
 
 import held_out
 from iql_jax.data.load import load_dataset
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.training.config import Config
 from iql_jax.training.run import initial_state
 from iql_jax.utils.errors import UserError
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder))
         patch.setenv("IQL_JAX_CACHE", str(folder / "cache"))
-        make(CONFIG.dataset, steps=1_000, seed=3, progress=False, score_episodes=1)
+        generate(CONFIG.dataset, steps=1_000, seed=3, progress=False, score_episodes=1)
         yield load_dataset(CONFIG)
 
 

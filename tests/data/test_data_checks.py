@@ -11,7 +11,7 @@ from iql_jax.data import checks
 from iql_jax.data.episodes import FlatEpisodes
 from iql_jax.data.maze_task import choose_map
 from iql_jax.envs.mazes import MazeMap
-from iql_jax.generation import catalog
+from iql_jax.generation.generate import generate
 from iql_jax.utils.errors import UserError
 
 CORRIDOR = [[1, 1, 1, 1, 1, 1], [1, 0, 0, 0, "g", 1], [1, 1, 1, 1, 1, 1]]
@@ -343,7 +343,7 @@ class TestWholeDatasets:
     def path(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
         dataset_id = "iql/pointmaze/umaze-v0"
-        return catalog.make(dataset_id, steps=1500, progress=False, score_episodes=2)
+        return generate(dataset_id, steps=1500, progress=False, score_episodes=2)
 
     def test_the_packaged_data_are_sound(self, path):
         findings = checks.check_dataset(path, progress=False)

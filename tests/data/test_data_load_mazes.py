@@ -9,7 +9,6 @@ from minari_datasets import (
     box,
     change_metadata,
     code,
-    coded_episodes,
     episode_buffer,
     load,
     maze_spec,
@@ -17,12 +16,8 @@ from minari_datasets import (
     write_dataset,
 )
 
-from iql_jax.data import resolve
-from iql_jax.data.download import DownloadFailed
 from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.make import make_environment
-from iql_jax.generation import catalog
-from iql_jax.generation.ant_controller import packaged_controller_digest
 from iql_jax.utils.errors import UserError
 
 CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]  # r at x = -0.5, g at x = 0.5.
@@ -165,48 +160,3 @@ def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, n
     assert found.record["notes"][0].startswith(note)
     # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
     assert found.transitions.rewards.sum() == (walls == "data")
-
-
-def test_a_twin_is_on_record(monkeypatch):
-    def no_network(dataset_id, root):
-        raise DownloadFailed("no network")
-
-    monkeypatch.setattr(resolve, "download", no_network)
-    monkeypatch.setattr(
-        catalog, "make", lambda name, progress: write_dataset(name, coded_episodes(), box(4))
-    )
-    record = load("D4RL/pointmaze/umaze-v2").record
-    assert record["id"] == "iql/pointmaze/umaze-v0"
-    assert record["requested_id"] == "D4RL/pointmaze/umaze-v2"
-    assert record["source"] == "embedded"
-    assert "stands in for D4RL/pointmaze/umaze-v2" in record["notes"][0]
-
-
-@pytest.fixture
-def embedded():
-    """A small dataset under an embedded one's id, and how a maker would describe it."""
-    collection = {"seed": 0, "controller": packaged_controller_digest(), "versions": {}}
-    return collection, write_dataset(
-        "iql/antmaze/umaze-v0", coded_episodes(), box(4), env_spec=spec_json()
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "notes"),
-    [
-        ({}, []),
-        ({"seed": 3}, ["made with the seed 3 instead of 0"]),
-        ({"controller": "0123"}, ["made with the ant controller 0123; the packaged one is now"]),
-    ],
-)
-def test_how_an_embedded_dataset_was_made_is_on_record(embedded, change, notes):
-    collection, folder = embedded
-    collection |= change
-    change_metadata(folder, collection=collection)
-    record = load("iql/antmaze/umaze-v0").record
-    assert record["collection"] == collection
-    size, *more = record["notes"]
-    assert size == "made with 9 transitions instead of 1,000,000"
-    assert len(more) == len(notes)
-    for found, expected in zip(more, notes, strict=True):
-        assert found.startswith(expected)

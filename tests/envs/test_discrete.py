@@ -11,8 +11,8 @@ from iql_jax.data.load import load_dataset
 from iql_jax.data.metadata import DiscreteActions
 from iql_jax.envs import discrete_umaze as umaze
 from iql_jax.envs.finite_mdp import FiniteMDP, greedy
-from iql_jax.generation import catalog
 from iql_jax.generation.discrete_umaze import policies, reference_scores, trajectories
+from iql_jax.generation.generate import generate
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import Config, FinetuneConfig
 from iql_jax.training.finetune import train_finetune
@@ -145,7 +145,7 @@ def test_the_dataset_loads_as_one_hot_actions(folders):
 
 def test_its_size_is_its_own(folders):
     with pytest.raises(UserError, match="a size of its own; leave out"):
-        catalog.make(ID, steps=100)
+        generate(ID, steps=100)
 
 
 @pytest.mark.parametrize(

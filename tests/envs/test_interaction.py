@@ -16,7 +16,7 @@ from iql_jax.envs import rollout as interaction
 from iql_jax.envs.episodes import episode_seed
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.rollout import Counters, Interaction
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.training.config import Config
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.streams import Stream, stream_seed
@@ -214,7 +214,7 @@ def datasets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
-        make("iql/pointmaze/umaze-v0", steps=600, progress=False)
+        generate("iql/pointmaze/umaze-v0", steps=600, progress=False)
         yield
 
 

@@ -12,7 +12,7 @@ from minari_datasets import box, coded_episodes, episode_buffer, spec_json, writ
 
 from iql_jax import evaluate
 from iql_jax.envs.video import configure_headless_rendering
-from iql_jax.generation.catalog import make
+from iql_jax.generation.generate import generate
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import from_mapping
 from iql_jax.training.offline import train_offline
@@ -37,7 +37,7 @@ def datasets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
-        make(SETTINGS["dataset"], steps=600, progress=False)
+        generate(SETTINGS["dataset"], steps=600, progress=False)
         yield root
 
 

@@ -15,10 +15,10 @@ import pytest
 from minari_datasets import box, coded_episodes, write_dataset
 from tables import untimed_rows
 
-from iql_jax.data import resolve
 from iql_jax.data.download import DownloadFailed
 from iql_jax.data.load import load_dataset
-from iql_jax.generation.catalog import make
+from iql_jax.generation import provide
+from iql_jax.generation.generate import generate
 from iql_jax.outputs.checkpoints import Checkpoints
 from iql_jax.training.config import from_mapping
 from iql_jax.training.evaluation import RunEvaluation
@@ -50,7 +50,7 @@ def datasets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         patch.setenv("IQL_JAX_CACHE", str(root / "cache"))
-        make("iql/pointmaze/umaze-v0", steps=1_500, seed=0, progress=False)
+        generate("iql/pointmaze/umaze-v0", steps=1_500, seed=0, progress=False)
         yield
 
 
@@ -141,7 +141,7 @@ def test_a_run_begun_on_a_twin_goes_on_with_it(tmp_path, monkeypatch):
     def fail(dataset_id, root):
         raise DownloadFailed("no network today")
 
-    monkeypatch.setattr(resolve, "download", fail)
+    monkeypatch.setattr(provide, "download", fail)
     wanted = "D4RL/pointmaze/umaze-v2"
     config = from_mapping({**SETTINGS, "dataset": wanted, "eval_episodes": 0})
     begun, new, after = tmp_path / "begun", tmp_path / "new", tmp_path / "after"

@@ -14,6 +14,7 @@ import pytest
 
 from iql_jax.datasets import main
 from iql_jax.generation import catalog
+from iql_jax.generation.generate import generate
 
 ID = "iql/pointmaze/umaze-v0"
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def _make_small(steps=600):
-    return catalog.make(ID, steps=steps, progress=False, score_episodes=1)
+    return generate(ID, steps=steps, progress=False, score_episodes=1)
 
 
 class TestList:
@@ -41,7 +42,7 @@ class TestList:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split() == ["id", "source", "steps", "episodes", "size"]
         assert [line.split()[:4] for line in lines[1:]] == [
-            [name, "embedded", "-", "-"] for name in sorted(catalog.EMBEDDED)
+            [name, "generated", "-", "-"] for name in sorted(catalog.GENERATED)
         ]
         assert all(line.endswith("not made yet") for line in lines[1:])
 
@@ -53,7 +54,7 @@ class TestList:
         assert main(["list"]) == 0
         rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
         episodes = str(minari.load_dataset(ID).total_episodes)
-        assert rows[ID][:3] == ["embedded", "600", episodes]
+        assert rows[ID][:3] == ["generated", "600", episodes]
         assert rows["other/copy-v3"][:3] == ["local", "600", episodes]
         assert float(rows[ID][3]) > 0.1
 

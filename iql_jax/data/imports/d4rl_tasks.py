@@ -20,7 +20,7 @@ from iql_jax.data.imports.mazes import (
     point_maze,
 )
 from iql_jax.data.scores import named_entry, palm_caveat
-from iql_jax.generation.maze_environments import REQUIREMENTS
+from iql_jax.envs.maze_environments import REQUIREMENTS
 
 
 @dataclasses.dataclass(frozen=True)

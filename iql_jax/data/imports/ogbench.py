@@ -32,8 +32,8 @@ from iql_jax.data.imports.mazes import (
 from iql_jax.data.imports.rows import Rows, check_rows
 from iql_jax.data.imports.target import Target, first_registered, maze_spec
 from iql_jax.data.imports.writing import check_id, data_folder, write_dataset
+from iql_jax.envs.maze_environments import REQUIREMENTS
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
-from iql_jax.generation.maze_environments import REQUIREMENTS
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import is_damage

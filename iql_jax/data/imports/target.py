@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.imports.mazes import MazeFrame
-from iql_jax.generation.maze_environments import registered_spec
+from iql_jax.envs.maze_environments import registered_spec
 
 Layout = Literal["flat", "point", "ant"]
 

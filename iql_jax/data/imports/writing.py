@@ -12,10 +12,10 @@ from minari.dataset.minari_storage import MinariStorage
 from tqdm import tqdm
 
 from iql_jax import __version__
+from iql_jax.data.find import datasets_root
 from iql_jax.data.imports.ant_model import write_ant_model
 from iql_jax.data.imports.rows import Rows
 from iql_jax.data.imports.target import Target
-from iql_jax.data.resolve import LOCAL_NAMESPACE, datasets_root
 from iql_jax.generation.storage import (
     BYTES_PER_ARRAY,
     add_episodes,
@@ -44,8 +44,8 @@ def check_id(dataset_id: str, force: bool) -> None:
             f"--id {dataset_id!r} is no dataset id; ids look like 'd4rl/hopper/medium-v2', with "
             "the version"
         ) from error
-    if dataset_id.partition("/")[0] == LOCAL_NAMESPACE:
-        raise UserError(f"--id {dataset_id}: {LOCAL_NAMESPACE}/ is for the package's own datasets")
+    if dataset_id.partition("/")[0] == "iql":
+        raise UserError(f"--id {dataset_id}: iql/ is for the package's own datasets")
     if is_complete(dataset_id) and not force:
         raise UserError(f"{dataset_id} exists in {datasets_root()}; --force replaces it")
     check_place(dataset_id)

@@ -1,0 +1,132 @@
+"""Providing a dataset: from its name to data on this disk, and a word on where they come from.
+
+Datasets ``iql/...`` are generated where they are missing. Others are local, or else downloaded, or
+else replaced by their generated counterpart. A counterpart holds other data than those asked for,
+so the decision is logged and returned, and a run that has started with one dataset resumes with it.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import pathlib
+import re
+from typing import Any, Literal
+
+from iql_jax.data.download import DownloadFailed, download
+from iql_jax.data.find import datasets_root, is_file, is_local, local_ids
+from iql_jax.data.metadata import read_metadata
+from iql_jax.generation.catalog import GENERATED, counterpart
+from iql_jax.generation.generate import generate
+from iql_jax.utils.console import logger
+from iql_jax.utils.errors import UserError
+
+_ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provided:
+    """A dataset that is on this disk.
+
+    Attributes:
+        source: what ``load_dataset`` takes: a local dataset's id, or the path of a file.
+        requested: the dataset that was asked for; another one where a counterpart replaces it.
+        origin: where the data come from.
+        notes: what a reader of results must know of them.
+    """
+
+    source: str
+    requested: str
+    origin: Literal["file", "local", "downloaded", "generated"]
+    notes: tuple[str, ...] = ()
+
+
+def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> Provided:
+    """Finds a dataset, and downloads or generates it where it is missing.
+
+    Args:
+        dataset: a Minari id with its version, such as 'D4RL/antmaze/umaze-v1', or a file's path.
+        progress: whether to show progress bars.
+        started_with: the dataset that an earlier start of the run used, if there was one.
+
+    Raises:
+        UserError: if there is no such dataset; the message names similar ones.
+    """
+    if is_file(dataset):
+        if not pathlib.Path(dataset).is_file():
+            raise UserError(f"dataset {dataset}: there is no such file")
+        return Provided(dataset, dataset, "file")
+    root = datasets_root()
+    if not _ID.fullmatch(dataset):
+        raise UserError(
+            f"{dataset!r} is no dataset id; ids look like 'D4RL/antmaze/umaze-v1', with the "
+            f"version{_suggestions(dataset, root)}"
+        )
+    if dataset in GENERATED:
+        return _generated(dataset, dataset, progress)
+    if started_with in GENERATED:
+        return _generated(started_with, dataset, progress)
+    if is_local(dataset):
+        return Provided(dataset, dataset, "local")
+    try:
+        _download(dataset, root)
+    except DownloadFailed as failure:
+        replacement = None if started_with == dataset else counterpart(dataset)
+        if replacement is None:
+            raise UserError(
+                f"dataset {dataset} is not in {root} and cannot be downloaded: {failure}"
+                f"{_suggestions(dataset, root)}"
+            ) from failure
+        logger.info(f"{dataset} cannot be downloaded: {failure}")
+        logger.info(f"USING {replacement} INSTEAD: generated, like it in kind, but other data")
+        return _generated(replacement, dataset, progress)
+    logger.info(f"{dataset} is downloaded")
+    return Provided(dataset, dataset, "downloaded")
+
+
+def _download(dataset: str, root: pathlib.Path) -> None:
+    if dataset.startswith("iql/") or "/" not in dataset:
+        raise DownloadFailed("no server has it")
+    logger.info(f"{dataset} is not in {root}; trying to download it")
+    download(dataset, root)
+
+
+def _generated(dataset: str, requested: str, progress: bool) -> Provided:
+    if not is_local(dataset):
+        logger.info(f"generating {dataset}, once, in {datasets_root()}")
+        generate(dataset, progress=progress)
+    notes = _differences(dataset, read_metadata(datasets_root() / dataset))
+    if dataset != requested:
+        notes.insert(0, f"it replaces {requested}: like it in kind, other data")
+    for note in notes:
+        logger.info(f"{dataset}: {note}")
+    return Provided(dataset, requested, "generated", tuple(notes))
+
+
+def _differences(dataset: str, metadata: dict[str, Any]) -> list[str]:
+    """Returns how data under a generated dataset's id differ from what the id usually means."""
+    from iql_jax.generation.ant_controller import packaged_controller_digest
+
+    steps, usual = metadata.get("total_steps"), GENERATED[dataset].steps
+    notes = []
+    if usual not in (None, steps):
+        notes.append(f"generated with {steps:,} transitions instead of {usual:,}")
+    collection = metadata.get("collection") or {}
+    if collection.get("seed", 0) != 0:
+        notes.append(f"generated with the seed {collection['seed']} instead of 0")
+    controller = packaged_controller_digest()
+    if collection.get("controller", controller) != controller:
+        notes.append(
+            f"generated with the ant controller {collection['controller']}; the packaged one is "
+            f"now {controller}"
+        )
+    return notes
+
+
+def _suggestions(dataset: str, root: pathlib.Path) -> str:
+    known = set(GENERATED)
+    with contextlib.suppress(OSError):
+        known.update(local_ids(root))
+    close = difflib.get_close_matches(dataset, sorted(known), n=3, cutoff=0.5)
+    if close:
+        return f". Did you mean {' or '.join(close)}?"
+    return f". Known here: {', '.join(sorted(known)[:20])}"

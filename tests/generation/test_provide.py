@@ -1,0 +1,138 @@
+"""From the name of a dataset to data on this disk."""
+
+import pytest
+from minari_datasets import box, change_metadata, coded_episodes, write_dataset
+
+from iql_jax.data.download import DownloadFailed
+from iql_jax.generation import provide as module
+from iql_jax.generation.ant_controller import packaged_controller_digest
+from iql_jax.generation.provide import Provided, provide
+from iql_jax.utils.errors import UserError
+
+GENERATED = "iql/pointmaze/umaze-v0"
+WANTED = "D4RL/pointmaze/umaze-v2"  # The dataset that GENERATED replaces.
+
+
+def write_small(dataset_id, root=None, progress=False):
+    return write_dataset(dataset_id, coded_episodes(), box(4))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """The ids whose download was tried; each fails."""
+    tried = []
+
+    def fail(dataset_id, root):
+        tried.append(dataset_id)
+        raise DownloadFailed("no network today")
+
+    monkeypatch.setattr(module, "download", fail)
+    return tried
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """The ids that were generated, in no time."""
+    ids = []
+
+    def generate(dataset_id, *, progress):
+        ids.append(dataset_id)
+        write_small(dataset_id)
+
+    monkeypatch.setattr(module, "generate", generate)
+    return ids
+
+
+def test_a_local_dataset(downloads, capsys):
+    write_small("lab/hand/door-v3")
+    found = provide("lab/hand/door-v3")
+    assert found == Provided("lab/hand/door-v3", "lab/hand/door-v3", "local")
+    assert downloads == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file(root):
+    path = root / "hopper.hdf5"
+    with pytest.raises(UserError, match=r"hopper.hdf5.*no such file"):
+        provide(str(path))
+    path.write_bytes(b"")
+    assert provide(str(path)) == Provided(str(path), str(path), "file")
+
+
+def test_a_download(monkeypatch, capsys):
+    monkeypatch.setattr(module, "download", write_small)
+    assert provide(WANTED) == Provided(WANTED, WANTED, "downloaded")
+    assert f"{WANTED} is downloaded" in capsys.readouterr().err
+    assert provide(WANTED).origin == "local"
+
+
+def test_a_generated_counterpart_replaces_it_loudly(downloads, generated, capsys):
+    found = provide(WANTED)
+    assert (found.source, found.requested, found.origin) == (GENERATED, WANTED, "generated")
+    assert f"replaces {WANTED}" in found.notes[0]
+    assert (downloads, generated) == ([WANTED], [GENERATED])
+    logged = capsys.readouterr().err
+    assert "no network today" in logged
+    assert f"USING {GENERATED} INSTEAD" in logged
+    provide(WANTED)
+    assert generated == [GENERATED]  # Once.
+
+
+def test_a_run_resumes_with_the_dataset_that_it_started_with(downloads, generated):
+    with pytest.raises(UserError, match=f"{WANTED} is not in .* no network today"):
+        provide(WANTED, started_with=WANTED)
+    assert generated == []
+    write_small(WANTED)
+    assert provide(WANTED).source == WANTED
+    assert provide(WANTED, started_with=GENERATED).source == GENERATED
+
+
+def test_generated_datasets_are_never_downloaded(downloads, generated):
+    assert provide(GENERATED).origin == "generated"
+    with pytest.raises(UserError, match=rf"iql/pointmaze/umase-v0.*Did you mean {GENERATED}"):
+        provide("iql/pointmaze/umase-v0")
+    assert (downloads, generated) == ([], [GENERATED])
+
+
+def test_an_unknown_id_names_others(downloads):
+    write_small("lab/hand/door-v3")
+    with pytest.raises(UserError, match=r"no network today\. Did you mean lab/hand/door-v3"):
+        provide("lab/hand/doors-v3")
+    with pytest.raises(UserError, match=rf"Known here: .*{GENERATED}.*lab/hand/door-v3"):
+        provide("Q-v0")
+
+
+@pytest.mark.parametrize("name", ["iql/pointmaze/umaze", "../../etc-v0", "/etc/x-v0", "", "a b-v0"])
+def test_names_that_are_no_id(downloads, name):
+    with pytest.raises(UserError, match=r"no dataset id.*with the version"):
+        provide(name)
+    assert downloads == []
+
+
+def test_a_folder_of_datasets_that_cannot_be_used(root, monkeypatch):
+    (root / "file").write_text("")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "file" / "datasets"))
+    with pytest.raises(UserError, match="set MINARI_DATASETS_PATH"):
+        provide(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("collection", "note"),
+    [
+        ({"seed": 0, "controller": packaged_controller_digest()}, None),
+        ({"seed": 3}, "with the seed 3 instead of 0"),
+        ({"controller": "0123"}, "with the ant controller 0123"),
+    ],
+)
+def test_notes_say_how_generated_data_differ_from_the_usual_ones(collection, note):
+    folder = write_small("iql/antmaze/umaze-v0")
+    change_metadata(folder, collection=collection)
+    size, *more = provide("iql/antmaze/umaze-v0").notes
+    assert "9 transitions instead of 1,000,000" in size
+    assert (note in more[0]) if note else (more == [])
