@@ -1,256 +1,232 @@
-"""Updates a second at AntMaze size: one run, populations, and other implementations beside them.
+"""Updates per second at AntMaze size: one run, populations, and other implementations beside them.
 
-    python benchmarks/throughput.py --repeats=5 --populations=1,4,16,64,256 \
-        --peers=CHECKOUTS --json=throughput.json --picture=throughput.png
+    python benchmarks/throughput.py --repeats 5 --populations 1 4 16 64 256 \
+        --peers CHECKOUTS --json throughput.json --picture throughput.png
 
 Sizes are AntMaze's: observations 29, actions 8, batch 256, hidden layers 256 x 256, 1M transitions
-(made up: only their shapes matter), sampling included, evaluation excluded. Every timing is taken
-in a fresh process, warm; all contenders take their turn in each repeat, and medians over the
-repeats are compared. The package's own figures are those of the programs that ``train_offline.py``
-runs. Only jax, flax, optax, chex, absl-py and tqdm are needed, and what the peers in the folder
-CHECKOUTS need (see ``peers.py``): any of implicit_q_learning, JAX-CORL, unifloral and CORL.
-
-One run is compared with a peer within each repeat, for a machine's speed drifts: told are the
-median of those ratios and their range.
+(made up: only their shapes matter), sampling included, evaluation excluded. Each timing is taken in
+a fresh process, warm. All contenders take turns within each repeat; medians over the repeats are
+shown, and ratios to each peer within a repeat, for a machine's speed drifts. The package's programs
+are those that ``train_offline.py`` runs. CHECKOUTS holds clones of any of implicit_q_learning,
+JAX-CORL, unifloral and CORL, whose dependencies have to be installed (see ``peers.py``).
 
 The limit is the rate at which this device's matrix product (2048 x 2048, float32, at JAX's default
-precision) would do the products of one update of the package, 594 MFLOP. The peers' updates are not
-held against it: theirs need not be as many.
+precision) would do the products of one update of the package, 594 MFLOP; peers' may be fewer.
 """
 
+import argparse
 import json
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
-import commands
-import medians
 import peers
-from antmaze_size import device_name, made_up_transitions, new_state
-from counts import define_counts
-from iql_jax.algorithm.learner import update_n
+from common import tables
+from iql_jax.algorithm.learner import IQLState, create_state, update_n
+from iql_jax.algorithm.types import Transitions
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training.compilation import compile_program
 
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
-
-_PEERS = flags.DEFINE_string("peers", "", "Folder of other implementations' checkouts.")
-_POPULATIONS = define_counts("populations", ["1"], "Sizes of populations to time.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "How often each takes its turn.", lower_bound=1)
-_UPDATES = flags.DEFINE_integer("updates", 5_000, "Updates in a timing, of all members together.")
-_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
-_PICTURE = flags.DEFINE_string("picture", "", "PNG file to draw them to.")
-_ONLY = flags.DEFINE_string("only", "", "Internal: time one contender in this process.")
+PRODUCT = "matrix product"
 
 Figures = dict[str, float]
 
 
-def main(_: Sequence[str]) -> None:
-    """Time everything in turn, and tell the medians."""
-    if _ONLY.value:
-        print(json.dumps(measure(_ONLY.value)))
-        return
-    for path in filter(None, (_JSON.value, _PICTURE.value)):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)  # A path that cannot be fails here.
-    contenders = ["one run", *(f"population of {size}" for size in _POPULATIONS.value)]
-    if _PEERS.value:
-        found = [name for name in peers.PEERS if (Path(_PEERS.value) / name).is_dir()]
-        if not found:
-            sys.exit(f"--peers={_PEERS.value} has none of {', '.join(peers.PEERS)}")
-        if missing := set(peers.PEERS) - set(found):
-            print(f"not in {_PEERS.value}: {', '.join(sorted(missing))}", file=sys.stderr)
+def main() -> int:
+    """Times everything in turn, and prints the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", type=Path, help="folder of other implementations' checkouts")
+    parser.add_argument("--populations", type=int, nargs="*", default=[1], help="sizes (1)")
+    parser.add_argument("--repeats", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--updates", type=int, default=5_000, help="of a timing (%(default)s)")
+    parser.add_argument("--json", type=Path, help="file of the numbers")
+    parser.add_argument("--picture", type=Path, help="PNG file of the bars")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # Times one contender in this process.
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only, options.peers, options.updates)))
+        return 0
+    contenders = ["one run", *(f"population of {size}" for size in options.populations)]
+    if options.peers is not None:
+        found = [name for name in peers.PEERS if (options.peers / name).is_dir()]
+        print(f"found in {options.peers}: {', '.join(found) or 'none'}", file=sys.stderr)
         contenders += found
-    contenders.append("matrix product")
+    contenders.append(PRODUCT)
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
-    turns = [name for _ in range(_REPEATS.value) for name in contenders]
-    for name in tqdm(turns, unit="timing"):
-        figures[name].append(in_fresh_process(name))
-    result = summarize(figures)
+    for name in tqdm(contenders * options.repeats, unit="timing"):
+        command = [sys.executable, "-W", "ignore", *sys.argv, f"--only={name}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"timing {name} failed:\n{done.stderr}")
+        figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+    result = summarize(figures, options.peers) | {"updates": options.updates}
     print(table(result))
-    if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
-    if _PICTURE.value:
-        draw(result, Path(_PICTURE.value))
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    if options.picture is not None:
+        draw(result, options.picture)
+    return 0
 
 
-def in_fresh_process(name: str) -> Figures:
-    """Time one contender with nothing else in its process."""
-    command = [sys.executable, "-W", "ignore", __file__, f"--only={name}"]
-    command += [f"--peers={_PEERS.value}", f"--updates={_UPDATES.value}"]
-    printed = commands.output_of(command, f"timing {name}")
-    figures: Figures = json.loads(printed.splitlines()[-1])
-    return figures
-
-
-def measure(name: str) -> Figures:
-    """Time a contender here."""
-    if name == "matrix product":
+def measure(name: str, checkouts: Path, updates: int) -> Figures:
+    """Times a contender in this process."""
+    if name == PRODUCT:
         return {"rate": product_flops() / FLOP_PER_UPDATE}
     if name in peers.PEERS:
-        return {"rate": peers.PEERS[name](Path(_PEERS.value) / name, _UPDATES.value)}
-    figures = time_one() if name == "one run" else time_population(int(name.split()[-1]))
-    return figures | {"memory_bytes": memory_in_use()}
-
-
-def time_one() -> Figures:
-    """One run, in the program of ``train_offline.py``."""
-    state, transitions = new_state(0), jax.device_put(made_up_transitions())
-    start = time.perf_counter()
-    count = jnp.zeros((), jnp.int32)
-    lowered = update_n.lower(state, transitions, count, batch_size=peers.BATCH)
-    program = compile_program(lowered)
-    compile_seconds = time.perf_counter() - start
-
-    def train(count: int) -> None:
-        nonlocal state
-        state, metrics = program(state, transitions, jnp.asarray(count, jnp.int32))
-        jax.block_until_ready((state, metrics))
-
-    return {
-        "rate": peers.rate(train, _UPDATES.value, warm_up=50),
-        "compile_seconds": compile_seconds,
-    }
-
-
-def time_population(size: int) -> Figures:
-    """A population, in the program of ``train_offline.py --config.num_seeds``."""
+        return {"rate": peers.PEERS[name](checkouts / name, updates)}
+    if name == "one run":
+        transitions = jax.device_put(made_up_transitions())
+        return time_program(update_n, new_state(0), transitions, updates)
+    size = int(name.split()[-1])
     placement = Placement.of(size)
     population = placement.spread(stack([new_state(seed) for seed in range(size)]))
     pool = placement.place(Pool.of([made_up_transitions()] * size))
+    static = {"mesh": placement.mesh, "in_turn": maps_in_turn()}
+    return time_program(update_population_n, population, pool, updates, size, **static)
 
+
+def time_program(
+    function: Any, state: Any, data: Any, updates: int, size: int = 1, **static: Any
+) -> Figures:
+    """Compiles a program as a run does, and times it: updates per second of all its members."""
     start = time.perf_counter()
-    lowered = update_population_n.lower(
-        population,
-        pool,
-        jnp.zeros((), jnp.int32),
-        batch_size=peers.BATCH,
-        mesh=placement.mesh,
-        in_turn=maps_in_turn(),
-    )
-    program = compile_program(lowered)
-    compile_seconds = time.perf_counter() - start
+    count = jnp.zeros((), jnp.int32)
+    program = compile_program(function.lower(state, data, count, batch_size=peers.BATCH, **static))
+    seconds = time.perf_counter() - start
 
     def train(count: int) -> None:
-        nonlocal population
-        population, metrics = program(population, pool, jnp.asarray(count, jnp.int32))
-        jax.block_until_ready((population, metrics))
+        nonlocal state
+        state, metrics = program(state, data, jnp.asarray(count, jnp.int32))
+        jax.block_until_ready((state, metrics))
 
-    each = max(20, _UPDATES.value // size)
-    return {
-        "rate": size * peers.rate(train, each, warm_up=5),
-        "compile_seconds": compile_seconds,
-    }
+    rate = size * peers.rate(train, max(20, updates // size), warm_up=20)
+    on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    of_process = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = float(on_device or of_process)
+    return {"rate": rate, "compile_seconds": seconds, "memory_bytes": memory}
+
+
+def new_state(seed: int) -> IQLState:
+    """Returns a learner with the paper's settings for AntMaze."""
+    return create_state(
+        jax.random.key(seed),
+        peers.OBSERVATION_DIM,
+        peers.ACTION_DIM,
+        expectile=0.9,
+        temperature=10.0,
+    )
+
+
+def made_up_transitions() -> Transitions:
+    """Returns the peers' transitions under the package's names."""
+    data = peers.made_up_transitions()
+    masks = 1.0 - data.pop("terminals")
+    return Transitions(**data, masks=masks)
 
 
 def product_flops() -> float:
-    """Floating-point operations a second of a large float32 matrix product."""
+    """Returns floating-point operations per second of a large float32 matrix product."""
     size = 2_048
     a = jnp.ones((size, size)) * 1.1
     product = jax.jit(lambda x: x @ x)
-    product(a).block_until_ready()
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        product(a).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2.0 * size**3 / statistics.median(seconds)
+
+    def multiply(count: int) -> None:
+        for _ in range(count):
+            product(a).block_until_ready()
+
+    multiply(2)
+    rates = [peers.rate(multiply, 1, warm_up=1) for _ in range(10)]
+    return 2.0 * size**3 * statistics.median(rates)
 
 
-def memory_in_use() -> float:
-    """The most bytes that were in use: on the device, or of the process where it is the CPU."""
-    statistics_of_device = jax.local_devices()[0].memory_stats() or {}
-    peak = statistics_of_device.get("peak_bytes_in_use")
-    return float(peak or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
-def summarize(figures: dict[str, list[Figures]]) -> dict[str, Any]:
-    """Medians over the repeats, how they were taken, the machine, and the versions."""
-    contenders: dict[str, dict[str, Any]] = {}
-    for name, repeats in figures.items():
-        rates = [repeat["rate"] for repeat in repeats]
-        contenders[name] = {"rates": rates} | {
-            key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]
+def summarize(figures: dict[str, list[Figures]], checkouts: Path | None) -> dict[str, Any]:
+    """Returns medians over the repeats, the machine and the versions, JSON-able."""
+    contenders: dict[str, dict[str, Any]] = {
+        name: {
+            "rates": [repeat["rate"] for repeat in repeats],
+            **{key: statistics.median(each[key] for each in repeats) for key in repeats[0]},
         }
-    limit = contenders.pop("matrix product")["rate"]
+        for name, repeats in figures.items()
+    }
+    limit = contenders.pop(PRODUCT)["rate"]
     for name, contender in contenders.items():
-        if name in peers.PEERS:
-            contender["commit"] = commit(Path(_PEERS.value) / name)
-        else:
-            contender["flops"] = contender["rate"] * FLOP_PER_UPDATE
+        if name not in peers.PEERS:
             contender["share_of_limit"] = contender["rate"] / limit
+        elif checkouts is not None and (checkouts / name / ".git").exists():
+            command = ["git", "-C", str(checkouts / name), "rev-parse", "HEAD"]
+            contender["commit"] = subprocess.check_output(command, text=True).strip()
     return {
         "device": device_name(),
         "devices": len(jax.devices()),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "updates": _UPDATES.value,
-        "repeats": _REPEATS.value,
         "product_flops": limit * FLOP_PER_UPDATE,
         "contenders": contenders,
     }
 
 
-def commit(checkout: Path) -> str | None:
-    """What a checkout has checked out; None where it is none of git's."""
-    if not (checkout / ".git").exists():  # git would answer for a repository around it.
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return commands.output_of(command, "git").strip()
+def device_name() -> str:
+    """Returns the device's name; the processor's own where that is the CPU."""
+    if jax.default_backend() == "cpu" and Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            (x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "CPU"
+        )
+    return jax.devices()[0].device_kind
 
 
 def table(result: dict[str, Any]) -> str:
-    """A markdown table, and how one run compares with each peer."""
-    lines = [
-        f"{result['device']}, {result['cores']} cores; Python {result['python']}, "
-        f"jax {result['jax']}; matrix product {result['product_flops'] / 1e9:,.0f} GFLOP/s",
-        "",
-        "| | updates/s | low to high | GFLOP/s | of the limit | compiled in | memory |",
-        "|---|---|---|---|---|---|---|",
+    """Returns a markdown table, and how one run compares with each peer."""
+    contenders = result["contenders"]
+    rows = [
+        [
+            name,
+            tables.median_range(one["rates"], ",.0f"),
+            f"{one['share_of_limit']:.0%}" if "share_of_limit" in one else "",
+            f"{one['compile_seconds']:.1f} s" if "compile_seconds" in one else "",
+            f"{one['memory_bytes'] / 1e9:.2f} GB" if "memory_bytes" in one else "",
+        ]
+        for name, one in contenders.items()
     ]
-    for name, figures in result["contenders"].items():
-        compiled, memory = figures.get("compile_seconds"), figures.get("memory_bytes")
-        flops, share = figures.get("flops"), figures.get("share_of_limit")
-        lines.append(
-            f"| {name} | {figures['rate']:,.0f} | {min(figures['rates']):,.0f} to "
-            f"{max(figures['rates']):,.0f} | {f'{flops / 1e9:,.0f}' if flops else ''} | "
-            f"{f'{share:.0%}' if share else ''} | {f'{compiled:.1f} s' if compiled else ''} | "
-            f"{f'{memory / 1e9:.2f} GB' if memory else ''} |"
-        )
-    ours = result["contenders"]["one run"]["rates"]
+    ours = contenders["one run"]["rates"]
     ratios = [
-        f"{medians.ratio(ours, result['contenders'][name]['rates'])} x {name}"
+        f"One run is {tables.ratio(ours, contenders[name]['rates'])} x {name}."
         for name in peers.PEERS
-        if name in result["contenders"]
+        if name in contenders
     ]
-    return "\n".join([*lines, *(["", "One run is " + ", ".join(ratios) + "."] if ratios else [])])
+    header = ["", "updates/s (low to high)", "of the limit", "compiled in", "memory"]
+    machine = (
+        f"{result['device']}, {result['cores']} cores; Python {result['python']}, jax "
+        f"{result['jax']}; matrix product {result['product_flops'] / 1e9:,.0f} GFLOP/s"
+    )
+    return "\n\n".join([machine, tables.markdown(header, rows), *ratios])
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Bars of the medians, with the repeats as points and the limit as a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    """Draws bars of the medians, the repeats as points and the limit as a line."""
+    from matplotlib.figure import Figure  # The peers' environment need not have it.
 
     contenders = result["contenders"]
-    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(contenders)), layout="constrained")
-    for row, (name, figures) in enumerate(contenders.items()):
-        color = "tab:gray" if name in peers.PEERS else "tab:blue"
-        axes.barh(row, figures["rate"], color=color, alpha=0.7)
-        axes.plot(figures["rates"], np.full(len(figures["rates"]), row), "k.", markersize=3)
+    figure = Figure(figsize=(7, 0.5 + 0.4 * len(contenders)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for row, (name, one) in enumerate(contenders.items()):
+        axes.barh(row, one["rate"], color="gray" if name in peers.PEERS else "tab:blue", alpha=0.7)
+        axes.plot(one["rates"], np.full(len(one["rates"]), row), "k.", markersize=3)
     limit = result["product_flops"] / FLOP_PER_UPDATE
     axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the package's update")
     names = [name if name in peers.PEERS else f"iql_jax, {name}" for name in contenders]
@@ -259,8 +235,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("updates/s")
     axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
     figure.legend(loc="outside lower center", fontsize="small", frameon=False)
-    figure.savefig(path, dpi=100)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -1,111 +1,151 @@
-"""Where the time goes: of a start (loading, compiling, an evaluation), and of a whole run.
+"""Seconds and steps per second of whole commands, of one checkout or of several side by side.
 
-    python benchmarks/timings.py [--repeats=3]
-    python benchmarks/timings.py --run=runs/antmaze
+    python benchmarks/timings.py
+    python benchmarks/timings.py --checkout . --checkout ../before --repeats 5 --out timings.md
 
-Runs ``train_offline.py --config=configs/pointmaze.py`` for one update in fresh processes: with the
-flat cache empty, with the cache filled, and with an evaluation of 100 episodes of an untrained
-policy, nearly all of which run to the time limit. Prints the medians as a markdown table.
+The checkouts take turns within each repeat; shown are medians with their range and, against the
+first checkout, the median of the ratios within a repeat, for a machine's speed drifts. Measured
+are, by the entry points' own commands and what they write:
 
-With --run it starts nothing, and tells from the summary of a finished run what its wall time was
-spent on.
+- start: from the command to the first row of metrics.csv, which is that of the first update;
+- evaluation: of --episodes episodes of an untrained policy, which run to their time limit; the
+  second of two, and the first, in which processes may start;
+- updates: of a run alone;
+- online: environment steps with one update each, with 1 and with 16 training environments.
+
+Datasets have to be there before (``python -m iql_jax.datasets``), in the folder and of a kind that
+all checkouts read. The share of a finished run's time that each part took is in its summary.json.
 """
 
-import json
-import os
+import argparse
+import collections
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from absl import flags
 from tqdm import tqdm
 
-import commands
-import reports
-import runs as bench
-from iql_jax import cli
-from iql_jax.generation.provide import provide
+from common import tables
+from common.runs import ROOT, Run, environment, finish, read_rows
 
-_DATASET = flags.DEFINE_string("dataset", "iql/pointmaze/medium-v0", "The dataset to load.")
-_RUN = flags.DEFINE_string("run", "", "Folder of a finished run whose wall time to tell apart.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each.", lower_bound=1)
+INTERVALS = 5  # Timed, after a first that warms up.
+MEASURES = ("start", "evaluation", "online")
 
 
-def main(_: list[str]) -> None:
-    """Print the one table or the other."""
-    if _RUN.value:
-        print(wall_time(Path(_RUN.value)))
-    else:
-        print(starts())
+def main() -> int:
+    """Times, and prints a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkout", type=Path, action="append", help="by default this one")
+    parser.add_argument("--dataset", default="iql/antmaze/umaze-v0", help="(%(default)s)")
+    parser.add_argument("--measure", nargs="+", choices=MEASURES, default=MEASURES)
+    parser.add_argument("--episodes", type=int, default=100, help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=4_000, help="updates, steps (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="markdown file of the table")
+    options = parser.parse_args()
+    checkouts = [path.absolute() for path in options.checkout or [ROOT]]
+    figures: list[dict[str, list[float]]] = [collections.defaultdict(list) for _ in checkouts]
+    with tempfile.TemporaryDirectory() as scratch:
+        turns = [
+            (repeat, measure, i)
+            for repeat in range(options.repeats)
+            for measure in options.measure
+            for i in range(len(checkouts))
+        ]
+        for repeat, measure, i in tqdm(turns, unit="timing"):
+            folder = Path(scratch) / f"{measure}-{i}-{repeat}"
+            for name, number in measured(measure, checkouts[i], folder, options).items():
+                figures[i][name].append(number)
+    tables.publish(table([str(path) for path in checkouts], figures), options.out)
+    return 0
 
 
-def wall_time(folder: Path) -> str:
-    """What a finished run spent its time on, a markdown table."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except FileNotFoundError:
-        sys.exit(f"{folder} has no summary.json: it is not the folder of a finished run")
-    spent = {
-        "updates": summary["training_seconds"],
-        "evaluations": summary["eval_seconds"],
-        # What compiled nothing has no time for it: a run that began with the online phase, or whose
-        # command was given again after its end.
-        "loading and compiling": summary["load_seconds"] + summary.get("compile_seconds", 0.0),
+def measured(
+    measure: str, checkout: Path, folder: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """Returns the numbers of one measurement of one checkout."""
+    if measure == "start":
+        settings = {"max_steps": 1, "log_interval": 1, "eval_episodes": 0}
+        run = Run(folder, "antmaze", {"dataset": options.dataset, **settings})
+        return {"seconds from command to first update": seconds_to_first_row(run, checkout)}
+    if measure == "evaluation":
+        settings = {"max_steps": 2, "eval_interval": 1, "eval_episodes": options.episodes}
+        run = Run(folder, "antmaze", {"dataset": options.dataset, **settings})
+        finish(run, checkout)
+        first, second = (row["eval_seconds"] or 0.0 for row in run.table("evaluations"))
+        name = f"seconds of an evaluation of {options.episodes} episodes"
+        return {name: second, f"{name}, the first": first}
+    found = {}
+    for num_envs in (1, 16):
+        run = online_run(folder.with_name(f"{folder.name}-{num_envs}"), num_envs, options)
+        finish(run, checkout)
+        updates, steps = rates(run.table("metrics"))
+        found["updates/s alone"] = updates
+        found[f"environment steps/s, {num_envs} environments"] = steps
+    return found
+
+
+def seconds_to_first_row(run: Run, checkout: Path) -> float:
+    """Starts a run, and returns the seconds until its first row of metrics is there."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        run.command(), cwd=checkout, env=environment(checkout), stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not read_rows(run.folder / "metrics.csv"):
+            if process.poll() not in (None, 0):
+                sys.exit(f"{checkout} fails:\n{process.communicate()[1]}")
+            time.sleep(0.01)
+        seconds = time.perf_counter() - started
+        process.communicate()
+    return seconds
+
+
+def online_run(folder: Path, num_envs: int, options: argparse.Namespace) -> Run:
+    """Returns a short run of both phases without evaluations."""
+    interval = -(-options.steps // (INTERVALS * num_envs)) * num_envs
+    budget = (INTERVALS + 1) * interval
+    settings = {
+        "dataset": options.dataset,
+        "num_envs": num_envs,
+        "log_interval": interval,
+        "eval_episodes": 0,
+        **dict.fromkeys(
+            ("num_pretraining_steps", "max_steps", "eval_interval", "checkpoint_interval"), budget
+        ),
     }
-    wall = summary["wall_seconds"]
-    # The clock runs from after the imports to the last checkpoint; pictures come after it.
-    spent["logging, saving"] = wall - sum(spent.values())
-    spent["all"] = wall
-    header = [f"{summary['dataset']['id']}, {summary['updates']:,} updates", "seconds", "share"]
-    return reports.markdown(
-        header, [[name, f"{s:,.1f}", f"{100 * s / wall:.1f} %"] for name, s in spent.items()]
+    return Run(folder, "antmaze_finetune", settings)
+
+
+def rates(rows: Sequence[Mapping[str, float | None]]) -> tuple[float, float]:
+    """Returns updates/s offline and environment steps/s online, without either's first interval."""
+    online = [row["env_steps_per_second"] for row in rows if row["env_steps_per_second"]]
+    offline = [row["updates_per_second"] for row in rows if not row["env_steps_per_second"]]
+    return (
+        statistics.harmonic_mean([rate for rate in offline[1:] if rate]),
+        statistics.harmonic_mean(online[1:]),
     )
 
 
-def starts() -> str:
-    """Time the three kinds of start, a markdown table."""
-    figures: dict[str, list[float]] = {}
-    provide(_DATASET.value)  # To generate a dataset is no part of loading it.
-    with tempfile.TemporaryDirectory() as scratch:
-        for repeat in tqdm(range(_REPEATS.value), unit="repeat"):
-            caches = {**os.environ, "IQL_JAX_CACHE": f"{scratch}/cache{repeat}"}
-            for kind, episodes in (("first", 0), ("cached", 0), ("evaluated", 100)):
-                folder = Path(scratch) / f"{kind}{repeat}"
-                wall = start(folder, episodes, caches)
-                summary = json.loads((folder / "summary.json").read_text())
-                for name in ("load_seconds", "compile_seconds", "eval_seconds"):
-                    figures.setdefault(f"{kind} {name}", []).append(summary[name])
-                figures.setdefault(f"{kind} wall", []).append(wall)
-    medians = {name: statistics.median(seconds) for name, seconds in figures.items()}
+def table(names: Sequence[str], figures: Sequence[Mapping[str, Sequence[float]]]) -> str:
+    """Returns medians and ranges by checkout, and ratios to the first, in markdown."""
+    header = ["", *names, *(f"{name} / {names[0]}" for name in names[1:])]
     rows = [
-        ("loading the dataset, first time", medians["first load_seconds"]),
-        ("loading the dataset, from the cache", medians["cached load_seconds"]),
-        ("compiling the update", medians["cached compile_seconds"]),
-        ("command to the end of a one-update run, second start", medians["cached wall"]),
-        ("evaluation, 100 episodes of full length", medians["evaluated eval_seconds"]),
+        [
+            measure,
+            *(tables.median_range(each[measure]) for each in figures),
+            *(tables.ratio(each[measure], figures[0][measure]) for each in figures[1:]),
+        ]
+        for measure in figures[0]
     ]
-    header = [f"{_DATASET.value}, {os.cpu_count()} cores", "seconds"]
-    return reports.markdown(header, [[name, f"{seconds:.1f}"] for name, seconds in rows])
-
-
-def start(folder: Path, episodes: int, environment: dict[str, str]) -> float:
-    """Run one update; the seconds from command to exit."""
-    command = [
-        sys.executable,
-        "train_offline.py",
-        "--config=configs/pointmaze.py",
-        f"--workdir={folder}",
-        f"--config.dataset={_DATASET.value}",
-        "--config.max_steps=1",
-        f"--config.eval_episodes={episodes}",
-        "--config.progress=False",
-    ]
-    began = time.perf_counter()
-    commands.output_of(command, "train_offline.py", bench.ROOT, environment)
-    return time.perf_counter() - began
+    repeats = len(next(iter(figures[0].values())))
+    return f"{tables.markdown(header, rows)}\n\nMedians of {repeats} (lowest to highest)."
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    sys.exit(main())

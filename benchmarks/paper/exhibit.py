@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: where a picture goes, and the table that belongs to it."""
+"""Flags, a picture and its table, for the scripts of this folder."""
 
 import argparse
 import csv
@@ -9,13 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iql_jax.outputs import plots
-
-Row = Mapping[str, Any]
+INK, MUTED, ACCENT = "#2b2d42", "#8d99ae", "#1f6f8b"
 
 
 def parser(doc: str | None, updates: int) -> argparse.ArgumentParser:
-    """The command line that all scripts have.
+    """Returns a parser with --out and --updates.
 
     Args:
         doc: the script's docstring.
@@ -29,34 +27,29 @@ def parser(doc: str | None, updates: int) -> argparse.ArgumentParser:
     return made
 
 
-def title(axes: Axes, text: str) -> None:
-    """Give a part of a picture its heading."""
-    axes.set_title(text, loc="left", color=plots.INK, fontsize=11, fontweight="bold")
+def style(axes: Axes, title: str) -> None:
+    """Gives a part of a picture its heading, grid and spines."""
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def publish(out: Path, name: str, figure: Figure, rows: Sequence[Row]) -> None:
-    """Print the table, and write NAME.png and NAME.csv.
-
-    Args:
-        out: the folder; made where it is missing.
-        name: of the files.
-        figure: the picture.
-        rows: the table, with the same columns in each.
-    """
-    shown = [{key: _shown(value) for key, value in row.items()} for row in rows]
-    widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
-    for row in [dict(zip(shown[0], shown[0], strict=True)), *shown]:
-        print("  ".join(text.ljust(widths[key]) for key, text in row.items()).rstrip())
+def publish(out: Path, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the table, and writes NAME.png and NAME.csv to a folder."""
+    shown = [{key: cell(value) for key, value in row.items()} for row in rows]
+    print("\n".join("  ".join(row.values()) for row in shown))
     out.mkdir(parents=True, exist_ok=True)
     with (out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(shown)
-    plots.save(figure, out / f"{name}.png")
+    figure.savefig(out / f"{name}.png")
     print(f"{out / name}.png, {out / name}.csv")
 
 
-def _shown(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Returns a value of the table as text, numbers to four digits."""
     if not isinstance(value, float):
         return str(value)
     return f"{0.0 if abs(value) < 5e-5 else value:.4f}"  # No -0.0000.

@@ -2,10 +2,10 @@
 
     python benchmarks/paper/figure1.py --out DIR
 
-Left, the asymmetric loss. In the middle, expectiles of a standard normal distribution: minimisers
-of the package's loss, beside the solution of their defining equation by numerical integration.
-Right, expectiles of y given x for a sample in the plane, fitted by the package's value network with
-its own update of V; the sample's exact ones are known, for y is a shifted and scaled normal.
+Left, the asymmetric loss. In the middle, expectiles of a standard normal distribution: minimizers
+of the package's loss, beside the solution of their defining equation. Right, expectiles of y given
+x for a sample in the plane, fitted by the package's value network with its own update of V; the
+exact ones are known, for y is a shifted and scaled normal.
 """
 
 import functools
@@ -18,50 +18,37 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import optimize, stats
 
 import exhibit
-from iql_jax import cli
 from iql_jax.algorithm import losses
 from iql_jax.algorithm.networks import ScalarMLP
 from iql_jax.algorithm.train_state import TrainState
 from iql_jax.algorithm.types import Transitions
 from iql_jax.algorithm.updates import update_v
-from iql_jax.outputs import plots
 
-FloatArray = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 EXPECTILES = (0.5, 0.7, 0.9, 0.95, 0.99)
 COLORS = ("#8d99ae", "#2b6f9c", "#1f9e89", "#e08e1b", "#d1495b")
-
-UPDATES = 3_000
-SAMPLE = 20_000
-BATCH = 1_024
+SAMPLE, BATCH, UPDATES = 20_000, 1_024, 3_000
+GRID = np.linspace(-2, 2, 161)
 SHOWN = np.array([-1.5, -0.75, 0.0, 0.75, 1.5])  # Where the fit is compared, in the table.
 
 
-def integrated_expectile(expectile: float) -> float:
-    """The expectile of a standard normal from its definition, by integration and bisection.
+def exact_expectile(expectile: float) -> float:
+    """Returns the m for which expectile * E[(X - m)+] = (1 - expectile) * E[(m - X)+], X normal."""
 
-    It is the m for which ``expectile * E[(X - m)+] = (1 - expectile) * E[(m - X)+]``.
-    """
-    x = np.linspace(-12, 12, 200_001)
-    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    def balance(m: float) -> float:
+        above = stats.norm.pdf(m) - m * stats.norm.sf(m)
+        return float(expectile * above - (1 - expectile) * (above + m))
 
-    def excess(m: float) -> float:
-        above, below = np.maximum(x - m, 0) * density, np.maximum(m - x, 0) * density
-        balance = expectile * above - (1 - expectile) * below
-        return float(np.trapezoid(balance, x))
-
-    low, high = -6.0, 6.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return low
+    return float(optimize.brentq(balance, -6.0, 6.0))
 
 
 @jax.jit
-def minimised_expectile(expectile: float, sample: jax.Array) -> jax.Array:
-    """The minimiser of the package's loss over a constant, by Newton's method.
+def minimized_expectile(expectile: float, sample: jax.Array) -> jax.Array:
+    """Returns the minimizer of the package's loss over a constant, by Newton's method.
 
     Args:
         expectile: in (0, 1).
@@ -78,38 +65,23 @@ def minimised_expectile(expectile: float, sample: jax.Array) -> jax.Array:
 
 
 def normal_sample(size: int = 200_000) -> jax.Array:
-    """Quantiles of a standard normal at equal distances in probability: a sample without noise."""
-    ranks = (jnp.arange(size) + 0.5) / size
-    return jax.scipy.stats.norm.ppf(ranks)
+    """Returns quantiles of a standard normal at equal distances: a sample without noise."""
+    return jax.scipy.stats.norm.ppf((jnp.arange(size) + 0.5) / size)
 
 
-def centre(x: FloatArray) -> FloatArray:
-    """The mean of y given x in the plane."""
+def center(x: Floats) -> Floats:
+    """Returns the mean of y given x in the plane."""
     return np.sin(2 * x)
 
 
-def width(x: FloatArray) -> FloatArray:
-    """The standard deviation of y given x."""
+def width(x: Floats) -> Floats:
+    """Returns the standard deviation of y given x."""
     return 0.2 + 0.25 * (x + 2)
-
-
-def plane_sample() -> tuple[FloatArray, FloatArray]:
-    """Points with x uniform in [-2, 2], and y normal around ``centre(x)``."""
-    generator = np.random.default_rng(0)
-    x = generator.uniform(-2, 2, SAMPLE)
-    return x, centre(x) + width(x) * generator.normal(size=SAMPLE)
 
 
 @functools.partial(jax.jit, static_argnames="updates")
 def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> TrainState:
-    """Fit V(x) to the ``expectile`` of y given x with the package's own update.
-
-    Args:
-        expectile: in (0, 1); traced.
-        x: [N].
-        y: [N].
-        updates: how many; the rate falls to 0 over them.
-    """
+    """Fits V(x) to an expectile of y given x; the learning rate falls to 0."""
     network = ScalarMLP((64, 64))
     observations = x[:, None]
     value = TrainState.create_adam(network.apply, network.init(jax.random.key(0), observations[:1]))
@@ -129,89 +101,64 @@ def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> TrainStat
     return jax.lax.fori_loop(0, updates, step, value)
 
 
-def draw_loss(axes: Axes) -> None:
-    """The loss of each expectile."""
-    u = np.linspace(-1, 1, 201)
-    for expectile, color in zip(EXPECTILES, COLORS, strict=True):
+def draw(
+    axes: Sequence[Axes], normal: Sequence[float], x: Floats, y: Floats, fitted: Floats
+) -> None:
+    """Draws the three parts; ``fitted`` has a curve over ``GRID`` for each expectile."""
+    left, middle, right = axes
+    u, grid = np.linspace(-1, 1, 201), np.linspace(-3, 3, 301)
+    middle.fill_between(grid, stats.norm.pdf(grid), color="#eef0f3")
+    right.plot(x[:800], y[:800], ".", color=exhibit.MUTED, alpha=0.5, markersize=3)
+    for i, (expectile, color) in enumerate(zip(EXPECTILES, COLORS, strict=True)):
         loss = np.asarray(losses.expectile_loss(u, expectile))
-        axes.plot(u, loss, color=color, linewidth=2, label=rf"$\tau$ = {expectile}")
-    axes.set_xlabel("u = target - prediction", color=plots.INK)
-    exhibit.title(axes, r"$L_2^\tau(u)=|\tau-1(u<0)|\,u^2$")
-    axes.legend(loc="upper left", frameon=False, labelcolor=plots.INK, fontsize=9)
-
-
-def draw_normal(axes: Axes, found: FloatArray) -> None:
-    """The density of the normal, and its expectiles ``found`` [len(EXPECTILES)]."""
-    x = np.linspace(-3, 3, 301)
-    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    axes.fill_between(x, density, color="#eef0f3")
-    axes.plot(x, density, color=plots.INK, linewidth=1.2)
-    for m, color in zip(found, COLORS, strict=True):
-        top = np.exp(-(m**2) / 2) / np.sqrt(2 * np.pi)
-        axes.vlines(m, 0, top, color=color, linewidth=2.5)
-        axes.annotate(
-            f"{abs(m):.2f}", (m, top), xytext=(5, 2), textcoords="offset points", color=color,
-            fontsize=9, fontweight="bold",
-        )  # fmt: skip
-    axes.set_ylim(0, 0.45)
-    axes.set_xlabel("x", color=plots.INK)
-    exhibit.title(axes, "expectiles of a normal")
-
-
-def draw_plane(axes: Axes, x: FloatArray, y: FloatArray, fitted: Sequence[FloatArray]) -> None:
-    """The sample, and the fitted expectiles at ``_GRID``."""
-    axes.plot(x[:800], y[:800], ".", color=plots.MUTED, alpha=0.5, markersize=3)
-    for expectile, curve, color in zip(EXPECTILES, fitted, COLORS, strict=True):
-        axes.plot(_GRID, curve, color=color, linewidth=2)
-        exact = centre(_GRID) + width(_GRID) * integrated_expectile(expectile)
-        axes.plot(_GRID, exact, color=plots.INK, linewidth=0.9, linestyle=(0, (3, 3)))
-    axes.plot([], [], color=plots.INK, linewidth=0.9, linestyle=(0, (3, 3)), label="exact")
-    axes.legend(frameon=False, labelcolor=plots.INK, fontsize=9, loc="upper left")
-    axes.set_xlabel("x", color=plots.INK)
-    exhibit.title(axes, "expectiles of y given x")
-
-
-_GRID = np.linspace(-2, 2, 161)
+        left.plot(u, loss, color=color, linewidth=2, label=rf"$\tau$ = {expectile}")
+        top = stats.norm.pdf(normal[i])
+        middle.vlines(normal[i], 0, top, color=color, linewidth=2.5)
+        middle.text(normal[i], top + 0.01, f" {abs(normal[i]):.2f}", color=color, fontsize=9)
+        right.plot(GRID, fitted[i], color=color, linewidth=2)
+        exact = center(GRID) + width(GRID) * exact_expectile(expectile)
+        right.plot(GRID, exact, color=exhibit.INK, linewidth=0.9, linestyle="--")
+    left.set_xlabel("u = target - prediction")
+    left.legend(frameon=False, fontsize=9)
+    right.set_xlabel("x; dashed: exact")
+    exhibit.style(left, r"$L_2^\tau(u)=|\tau-1(u<0)|\,u^2$")
+    exhibit.style(middle, "expectiles of a normal")
+    exhibit.style(right, "expectiles of y given x")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compute, fit, draw."""
+    """Computes, fits and draws."""
     options = exhibit.parser(__doc__, UPDATES).parse_args(arguments)
     sample = normal_sample()
-    x, y = plane_sample()
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-2, 2, SAMPLE)
+    y = center(x) + width(x) * generator.normal(size=SAMPLE)
     inputs = [jnp.asarray(array, jnp.float32) for array in (x, y)]
     rows, fitted = [], []
     for expectile in EXPECTILES:
-        found, exact = (
-            float(minimised_expectile(expectile, sample)),
-            integrated_expectile(expectile),
-        )
+        found, exact = float(minimized_expectile(expectile, sample)), exact_expectile(expectile)
         value = fit(expectile, *inputs, options.updates)
         curve, at_shown = (
             np.asarray(value.apply_fn(value.params, points[:, None]), np.float64)
-            for points in (_GRID, SHOWN)
+            for points in (GRID, SHOWN)
         )
         fitted.append(curve)
-        error = (at_shown - centre(SHOWN) - width(SHOWN) * exact) / width(SHOWN)
+        error = np.abs((at_shown - center(SHOWN) - width(SHOWN) * exact) / width(SHOWN))
         rows.append(
             {
                 "expectile": str(expectile),
                 "normal": found,
                 "normal_exact": exact,
-                "plane_mean_error_in_std": float(np.abs(error).mean()),
-                "plane_max_error_in_std": float(np.abs(error).max()),
+                "plane_mean_error_in_std": float(error.mean()),
+                "plane_max_error_in_std": float(error.max()),
             }
         )
     figure = Figure(figsize=(11, 3.5), dpi=90, layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    draw_loss(left)
-    draw_normal(middle, np.array([float(str(row["normal"])) for row in rows]))
-    draw_plane(right, x, y, fitted)
-    for axes in (left, middle, right):
-        plots.tidy(axes)
+    normal = [float(str(row["normal"])) for row in rows]
+    draw(figure.subplots(1, 3), normal, x, y, np.array(fitted))
     exhibit.publish(options.out, "figure1", figure, rows)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guard(main))
+    sys.exit(main())

@@ -5,8 +5,8 @@
 One-step evaluation (IQL with expectile 0.5), SARSA, expectile SARSA and IQL (0.95) learn from the
 dataset iql/discrete-umaze-v0 with the package's own learner. Their V is compared with the optimal
 values, found by dynamic programming, in the states that the data visit; errors are shares of the
-range of optimal values there. ``success`` is the exact probability that the extracted policy, taken
-greedily, reaches the goal from the start within the time limit.
+range of optimal values there. ``success`` is the exact probability that the policy, taken greedily,
+reaches the goal from the start within the time limit.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax import cli
-from iql_jax.algorithm.learner import update_n
+from iql_jax.algorithm.learner import create_state, update_n
 from iql_jax.algorithm.policy import eval_actions
+from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
 from iql_jax.envs.discrete_umaze import (
     CELLS,
@@ -38,14 +38,14 @@ from iql_jax.envs.discrete_umaze import (
     model,
     observe,
 )
-from iql_jax.envs.finite_mdp import BoolArray, FloatArray, greedy
-from iql_jax.outputs import plots
+from iql_jax.envs.finite_mdp import greedy
 from iql_jax.training.config import Config
-from iql_jax.training.run import initial_state
+
+Floats = npt.NDArray[np.float64]
 
 DATASET = "iql/discrete-umaze-v0"
-UPDATES = 6_000
-_COLORS = PowerNorm(0.5, 0, GOAL_REWARD)  # Spreads the low values, of which there are most.
+UPDATES, DISCOUNT = 6_000, 0.9
+COLORS = PowerNorm(0.5, 0, GOAL_REWARD)  # Spreads the low values, of which there are most.
 
 METHODS: dict[str, dict[str, Any]] = {
     "one-step evaluation": {"objective": "iql", "expectile": 0.5},
@@ -59,60 +59,40 @@ METHODS: dict[str, dict[str, Any]] = {
 class Solution:
     """Values [S] and a policy [S, A], learned or exact."""
 
-    values: FloatArray
-    policy: FloatArray
+    values: Floats
+    policy: Floats
 
 
-def settings(method: str, updates: int) -> Config:
-    """A method's settings: small networks, and rates to go with few updates."""
-    return Config(
-        dataset=DATASET,
-        max_steps=updates,
-        hidden_dims=(64, 64),
-        actor_lr=1e-3,
-        value_lr=1e-3,
-        critic_lr=1e-3,
-        tau=0.03,
-        temperature=10.0,
-        discount=0.9,
-        seed=0,
-        eval_episodes=0,
-        progress=False,
-        **METHODS[method],
-    )
+def dataset() -> Transitions:
+    """Loads the transitions with the actions that follow."""
+    return load_dataset(Config(dataset=DATASET, objective="sarsa", progress=False)).transitions
 
 
 def exact() -> Solution:
-    """The optimal values and policy."""
-    q_values = model().optimal_q(settings("IQL", UPDATES).discount)
+    """Returns the optimal values and policy."""
+    q_values = model().optimal_q(DISCOUNT)
     return Solution(np.where(model().terminal, 0.0, q_values.max(axis=1)), greedy(q_values))
 
 
-def learn(method: str, updates: int) -> Solution:
-    """What a method learns from the dataset."""
-    config = settings(method, updates)
-    dataset = load_dataset(config)
-    state, _ = update_n(
-        initial_state(config, dataset),
-        jax.device_put(dataset.transitions),
-        updates,
-        batch_size=config.batch_size,
-    )
+def learn(method: str, transitions: Transitions, updates: int) -> Solution:
+    """Trains small networks, with rates that go with few updates."""
+    state = create_state(
+        jax.random.key(0), len(STATES), len(MOVES), hidden_dims=(64, 64), discount=DISCOUNT,
+        actor_lr=1e-3, value_lr=1e-3, critic_lr=1e-3, tau=0.03, temperature=10.0,
+        actor_decay_steps=updates, discrete_actions=True, **METHODS[method],
+    )  # fmt: skip
+    state, _ = update_n(state, jax.device_put(transitions), updates, batch_size=256)
     every = observe(np.arange(len(STATES)))
     values = state.value.apply_fn(state.value.params, every)
     return Solution(np.asarray(values, np.float64), np.asarray(eval_actions(state.actor, every)))
 
 
-def visits() -> npt.NDArray[np.int64]:
-    """How often the data act in each state, [S]."""
-    transitions = load_dataset(settings("IQL", UPDATES)).transitions
-    return np.asarray(transitions.observations).sum(axis=0).astype(np.int64)
-
-
-def row(name: str, solution: Solution, best: Solution, known: BoolArray) -> dict[str, object]:
-    """A line of the table; ``known`` [S] are the states to compare values in."""
-    error = np.abs(solution.values - best.values)[known]
-    span = np.ptp(best.values[known])
+def row(
+    name: str, solution: Solution, best: Solution, visited: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Returns a line of the table; values are compared in the ``visited`` [S] states."""
+    error = np.abs(solution.values - best.values)[visited]
+    span = np.ptp(best.values[visited])
     return {
         "method": name,
         "value_at_start": float(solution.values[START]),
@@ -122,75 +102,63 @@ def row(name: str, solution: Solution, best: Solution, known: BoolArray) -> dict
     }
 
 
-def draw(
-    solutions: dict[str, Solution], rows: list[dict[str, object]], counts: npt.NDArray[np.int64]
-) -> Figure:
-    """The data, and a map of V for each solution; cells that no data visit stay blank."""
+def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits: Floats) -> Figure:
+    """Draws the data, and a map of V for each solution; cells without data stay blank."""
     figure = Figure(figsize=(10.5, 5.6), dpi=100, layout="constrained")
     grid = figure.subplots(2, 3).ravel()
-    paint(grid[0], np.maximum(counts, 1), counts > 0, "Greys", LogNorm(1, 3e4))
-    exhibit.title(grid[0], "the data")
-    grid[0].set_xlabel(f"visits (log scale): {counts[START]:,} to {counts[counts > 0].min()}")
-    for axes, (name, solution), line in zip(grid[1:], solutions.items(), rows, strict=True):
-        paint(axes, solution.values, counts > 0, "viridis", _COLORS, solution.policy)
-        exhibit.title(axes, name)
-        error = f"mean error {line['mean_error_percent']:.0f} %   "
-        axes.set_xlabel(
-            f"{error if name != 'optimal' else ''}success {100 * float(str(line['success'])):.0f} %"
-        )
-    bar = figure.colorbar(
-        ScalarMappable(_COLORS, "viridis"), ax=grid.tolist(), shrink=0.6, pad=0.02
+    paint(grid[0], np.maximum(visits, 1), visits > 0, "Greys", LogNorm(1, 3e4))
+    grid[0].set_title("the data", loc="left", fontweight="bold")
+    grid[0].set_xlabel(
+        f"visits (log scale), {visits[START]:,.0f} to {visits[visits > 0].min():.0f}"
     )
-    bar.set_label("V(s)", color=plots.INK)
-    bar.outline.set_visible(False)
+    for axes, (name, solution), line in zip(grid[1:], solutions.items(), rows, strict=True):
+        paint(axes, solution.values, visits > 0, "viridis", COLORS, solution.policy)
+        axes.set_title(name, loc="left", fontweight="bold")
+        error, success = line["mean_error_percent"], 100 * line["success"]
+        axes.set_xlabel(f"mean error {error:.0f} %, success {success:.0f} %")
+    bar = figure.colorbar(ScalarMappable(COLORS, "viridis"), ax=grid.tolist(), shrink=0.6)
+    bar.set_label("V(s)")
     return figure
 
 
 def paint(
     axes: Axes,
-    values: FloatArray,
-    known: BoolArray,
+    values: Floats,
+    visited: npt.NDArray[np.bool_],
     colors: str,
     norm: Normalize,
-    policy: FloatArray | None = None,
+    policy: Floats | None = None,
 ) -> None:
-    """A maze whose cells have the colours of ``values`` [S], with a policy's arrows."""
+    """Draws the maze, its cells colored by ``values`` [S], with a policy's arrows."""
     picture = np.full((len(CELLS), len(CELLS[0])), np.nan)
-    rows, columns = np.array(STATES).T
-    picture[rows[known], columns[known]] = values[known]
-    walls = np.array([[cell == "#" for cell in row] for row in CELLS])
-    axes.set_facecolor("#eef0f3")
+    rows, columns = np.array(STATES)[visited].T
+    picture[rows, columns] = values[visited]
+    walls = np.array([[1.0 if cell == "#" else np.nan for cell in row] for row in CELLS])
     axes.imshow(picture, cmap=colors, norm=norm)
-    axes.imshow(np.where(walls, 1.0, np.nan), cmap="Greys", vmin=0, vmax=1.25)
+    axes.imshow(walls, cmap="Greys", vmin=0, vmax=1.25)
     if policy is not None:
-        down, right = (policy[known] @ np.array(MOVES)).T
-        axes.quiver(
-            columns[known], rows[known], right, -down, color="white", pivot="mid", scale=18,
-            width=0.007, headwidth=4.5,
-        )  # fmt: skip
+        down, right = (policy[visited] @ np.array(MOVES)).T
+        axes.quiver(columns, rows, right, -down, color="white", pivot="mid", scale=18, width=0.007)
     for state, letter in ((START, "S"), (GOAL, "G")):
         r, c = STATES[state]
-        axes.text(
-            c, r, letter, ha="center", va="center", fontsize=9, fontweight="bold", color=plots.INK,
-            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "#ffd23f", "edgecolor": "none"},
-        )  # fmt: skip
+        axes.text(c, r, letter, ha="center", va="center", color="red", fontweight="bold")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Learn, compare, draw."""
+    """Learns, compares and draws."""
     options = exhibit.parser(__doc__, UPDATES).parse_args(arguments)
-    counts = visits()
+    transitions = dataset()
+    visits = np.asarray(transitions.observations, np.float64).sum(axis=0)
     best = exact()
-    solutions = {"optimal": best}
-    for method in METHODS:
-        solutions[method] = learn(method, options.updates)
-    rows = [row(name, solution, best, counts > 0) for name, solution in solutions.items()]
-    exhibit.publish(options.out, "figure2", draw(solutions, rows, counts), rows)
+    learned = {method: learn(method, transitions, options.updates) for method in METHODS}
+    solutions = {"optimal": best, **learned}
+    rows = [row(name, solution, best, visits > 0) for name, solution in solutions.items()]
+    exhibit.publish(options.out, "figure2", draw(solutions, rows, visits), rows)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guard(main))
+    sys.exit(main())

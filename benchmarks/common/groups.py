@@ -1,0 +1,179 @@
+"""The runs behind the tables of scores: groups of entries, each a method on a task."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.runs import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One line of a table.
+
+    Attributes:
+        task: D4RL's name of the task, as ``published`` has it.
+        method: 'IQL', or what differs from it.
+        config: the name of the config file in configs/.
+        settings: the keys that it overrides; a dataset that ends in '.hdf5' is a file in --files.
+        seeds: how many, from 0 on.
+        after: fine-tuning only: the group whose finished runs it starts from; empty if none.
+    """
+
+    task: str
+    method: str
+    config: str
+    settings: Mapping[str, Any]
+    seeds: int = 3
+    after: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder in the group's."""
+        return f"{self.task}-{re.sub(r'[^A-Za-z0-9.+]+', '_', self.method)}"
+
+    def folder(self, root: Path, group: str, seed: int) -> Path:
+        """Returns the folder of one of its runs."""
+        return root / group / self.name / f"seed_{seed}"
+
+    def run(self, root: Path, group: str, seed: int, files: Path) -> Run:
+        """Returns the run of a seed.
+
+        Args:
+            root: the folder of all groups.
+            group: its group's name.
+            seed: the run's.
+            files: the folder of datasets that are files.
+        """
+        settings = {**self.settings, "seed": seed}
+        if str(settings["dataset"]).endswith(".hdf5"):
+            settings["dataset"] = str((files / settings["dataset"]).absolute())
+        if self.after:
+            settings["offline_run"] = str(self.folder(root, self.after, seed).absolute())
+        return Run(self.folder(root, group, seed), self.config, settings)
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "IQL": {},
+    "BC": {"temperature": 0.0},
+    # In mazes, which alone heed maze_drop, the best tenth are then the quickest arrivals.
+    "10% BC": {"temperature": 0.0, "top_episodes": 0.1, "maze_drop": "after_success"},
+}
+
+# Updates with the paper's settings on generated data; --updates gives other budgets.
+ANTMAZE = {
+    "umaze": 200_000,
+    "umaze-diverse": 100_000,
+    "medium-play": 150_000,
+    "medium-diverse": 300_000,
+    "large-play": 300_000,
+    "large-diverse": 300_000,
+}
+# With the smaller weights of configs/antmaze_generated.py.
+GENERATED = {**ANTMAZE, "umaze": 100_000, "large-play": 150_000}
+
+# D4RL's rewards and terminals as they are in its files.
+AS_STORED = {"maze_goal": "stored", "maze_terminate_at_success": False, "maze_drop": "nothing"}
+SIXTEEN = {"eval_interval": 50_000, "num_envs": 16, "opt_decay_schedule": "cosine"}
+
+
+def antmaze(task: str, method: str = "IQL", config: str = "antmaze", **settings: Any) -> Entry:
+    """Returns an entry on a generated AntMaze."""
+    dataset = {"dataset": f"iql/antmaze/{task}-v0", "eval_interval": 50_000}
+    return Entry(f"antmaze-{task}", method, config, {**dataset, **settings})
+
+
+def pointmaze(maze: str, method: str = "IQL", **settings: Any) -> Entry:
+    """Returns an entry on a generated PointMaze."""
+    dataset = {"dataset": f"iql/pointmaze/{maze}-v0"}
+    return Entry(f"pointmaze-{maze}", method, "pointmaze", {**dataset, **settings})
+
+
+def on(dataset: str, task: str, config: str, **settings: Any) -> Entry:
+    """Returns an entry of IQL on a dataset that is not generated."""
+    return Entry(task, "IQL", config, {"dataset": dataset, **settings})
+
+
+def finetuned(task: str, config: str, after: str, **settings: Any) -> Entry:
+    """Returns an entry that starts from a group's finished runs of the same seeds."""
+    settings["dataset"] = f"iql/antmaze/{task}-v0"
+    return Entry(f"antmaze-{task}", "IQL", config, settings, seeds=1, after=after)
+
+
+GROUPS: dict[str, list[Entry]] = {
+    "antmaze": [
+        *(antmaze(task, max_steps=updates) for task, updates in ANTMAZE.items()),
+        *(
+            antmaze(task, method, max_steps=50_000, **METHODS[method])
+            for method in ("BC", "10% BC")
+            for task in ANTMAZE
+        ),
+    ],
+    "antmaze_generated": [
+        antmaze(task, config="antmaze_generated", max_steps=updates)
+        for task, updates in GENERATED.items()
+    ],
+    "pointmaze": [
+        pointmaze(maze, method, **METHODS[method])
+        for maze in ("umaze", "medium", "large")
+        for method in ("IQL", "BC")
+    ],
+    # Loss functions of the actor for the same Q and V; the budgets of a task are the same.
+    "actor_losses": [
+        pointmaze("large", "AWR, beta 3", max_steps=60_000, temperature=3.0),
+        pointmaze("large", "AWR, beta 10", max_steps=60_000, temperature=10.0),
+        pointmaze(
+            "large", "DDPG+BC, alpha 0.003", max_steps=60_000, actor_loss="ddpgbc", alpha=0.003
+        ),
+        antmaze("medium-play", "AWR, beta 10", max_steps=100_000),
+        antmaze(
+            "medium-play", "DDPG+BC, alpha 0.3", max_steps=100_000, actor_loss="ddpgbc", alpha=0.3
+        ),
+    ],
+    "relatives": [
+        pointmaze("medium", objective, objective=objective)
+        for objective in ("iql", "sarsa", "expectile_sarsa", "q_learning")
+    ],
+    "minari": [
+        *(
+            on(f"mujoco/{body}/medium-v0", f"{body}-medium", "locomotion")
+            for body in ("halfcheetah", "hopper", "walker2d")
+        ),
+        *(on(f"D4RL/antmaze/{task}-v1", f"antmaze-{task}", "antmaze") for task in ANTMAZE),
+        *(
+            on(f"D4RL/kitchen/{task}-v2", f"kitchen-{task}", "kitchen")
+            for task in ("complete", "partial", "mixed")
+        ),
+        *(
+            on(f"D4RL/{hand}/{data}-v2", f"{hand}-{data}", "adroit")
+            for hand in ("pen", "hammer", "door", "relocate")
+            for data in ("human", "cloned", "expert")
+        ),
+    ],
+    # D4RL's files, and what was collected as they were; --files says where they are.
+    "files": [
+        on("kitchen_complete-v0.hdf5", "kitchen-complete", "kitchen"),
+        on("door_expert_regenerated.hdf5", "door-expert", "adroit"),
+        on("hopper-medium-expert-v2_segments.hdf5", "hopper-medium-expert", "locomotion"),
+        on("hopper-medium-replay-v2_segments.hdf5", "hopper-medium-replay", "locomotion"),
+        *(
+            on(f"antmaze-{task}.hdf5", f"antmaze-{task}", "antmaze", max_steps=300_000, **AS_STORED)
+            for task in ANTMAZE
+        ),
+    ],
+    "finetune_pointmaze": [
+        on("iql/pointmaze/medium-v0", "pointmaze-medium", "pointmaze_finetune"),
+    ],
+    "finetune_antmaze": [
+        finetuned("umaze", "antmaze_finetune", "antmaze", **SIXTEEN),
+        finetuned("medium-play", "antmaze_finetune", "antmaze", **SIXTEEN),
+    ],
+    "finetune_antmaze_generated": [
+        finetuned("umaze", "antmaze_generated_finetune", "antmaze_generated", max_steps=250_000),
+        finetuned(
+            "medium-play", "antmaze_generated_finetune", "antmaze_generated", max_steps=400_000
+        ),
+    ],
+}

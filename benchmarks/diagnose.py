@@ -1,0 +1,224 @@
+"""Tables that say why a trained run does not do better.
+
+    python benchmarks/diagnose.py weights RUN
+    python benchmarks/diagnose.py failures RUN [RUN ...]
+    python benchmarks/diagnose.py held-out RUN --others FOLDER
+
+*weights*: how many transitions the actor learns from. V and the critics of IQL do not depend on the
+policy, so those of one run give the weights w = min(exp(temperature x advantage), max_weight) that
+each temperature and clip would make of its data. Shown are the effective sample size as a share of
+the transitions, (sum w)^2 / (n sum w^2), and the share of the weight on negative advantages. A
+policy needs both: enough transitions to learn to act at all, and the better ones among them.
+
+*failures*: how episodes of AntMaze fail, by their last 200 steps. On the back: the ant's up pointed
+down in the mean; on the spot: it stayed within 2 m; under way: all else. Ants of the datasets keep
+their body's x axis along the world's: turned is by more than 0.8 rad, of upright steps.
+
+*held-out*: whether a run overfits, by its networks on its own transitions and on others of the same
+dataset generated with another seed (agreement is the healthy case):
+
+    MINARI_DATASETS_PATH=FOLDER python -m iql_jax.datasets generate ID --steps 100000 --seed 1
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from common import tables
+from iql_jax import cli
+from iql_jax.algorithm import losses
+from iql_jax.algorithm.state import IQLState
+from iql_jax.algorithm.types import Transitions
+from iql_jax.data.load import load_dataset
+from iql_jax.envs.episodes import default_num_envs
+from iql_jax.training.evaluation import RunEvaluation
+from iql_jax.training.trained import Trained, load_run
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import StopRequest
+
+TEMPERATURES, MAX_WEIGHTS = (0.3, 1.0, 3.0, 10.0), (10.0, 100.0)
+MOST = 100_000  # Transitions that are looked at, drawn at random.
+KINDS = ("on the back", "on the spot", "under way")
+LAST_STEPS, SPOT, TURNED, UPRIGHT = 200, 2.0, 0.8, 0.5  # Steps, meters, rad, cosine.
+
+Floats = npt.NDArray[np.floating]
+
+
+def main() -> None:
+    """Prints one of the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("weights", "failures", "held-out"))
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--max_weights", type=float, nargs="+", default=MAX_WEIGHTS)
+    parser.add_argument("--episodes", type=int, default=100, help="of failures (%(default)s)")
+    parser.add_argument("--others", type=Path, help="datasets folder of the held-out data")
+    parser.add_argument("--out", type=Path, help="markdown file of the table")
+    options = parser.parse_args()
+    if options.what == "held-out" and options.others is None:
+        parser.error("held-out needs --others, the folder of data generated with another seed")
+    texts = []
+    for folder in options.runs:
+        run = load_run(folder, progress=False)
+        name = f"{folder}: {run.dataset.record['id']}, update {run.step:,}"
+        if options.what == "weights":
+            table = weights(advantages(run), options.temperatures, options.max_weights)
+        elif options.what == "failures":
+            table = failures(run, options.episodes)
+        else:
+            table = held_out(run, others(run, options.others))
+        texts.append(f"{name}\n\n{table}")
+    tables.publish("\n\n".join(texts), options.out)
+
+
+def some(transitions: Transitions, count: int = MOST) -> Transitions:
+    """Returns at most so many transitions, drawn at random."""
+    rows = np.random.default_rng(0).permutation(len(transitions.rewards))[:count]
+    return jax.tree.map(lambda x: x[rows], transitions)
+
+
+# The actor's weights.
+
+
+def advantages(run: Trained) -> jax.Array:
+    """Returns ``Q'(s, a) - V(s)`` of the run's transitions."""
+    state, batch = run.state, some(run.dataset.transitions)
+    values = state.value.apply_fn(state.value.params, batch.observations)
+    return state.target_q(batch.observations, batch.actions) - values
+
+
+def weights(
+    advantages: jax.Array | Floats, temperatures: Sequence[float], max_weights: Sequence[float]
+) -> str:
+    """Returns a row for each temperature, with a column for each ``max_weight``."""
+    rows = []
+    for temperature in temperatures:
+        row = [f"{temperature:g}"]
+        for max_weight in max_weights:
+            w = losses.advantage_weights(advantages, temperature, max_weight)
+            below = jnp.sum(w, where=advantages < 0) / jnp.sum(w)
+            row.append(f"{losses.effective_share(w):.1%}, {below:.0%} below")
+        rows.append(row)
+    header = ["temperature", *(f"max_weight {max_weight:g}" for max_weight in max_weights)]
+    return tables.markdown(header, rows)
+
+
+# Failed episodes.
+
+
+def failures(run: Trained, episodes: int) -> str:
+    """Evaluates a run's policy, and returns how its ants fail."""
+    recipe = run.dataset.recipe
+    if recipe is None or recipe.maze is None or recipe.action_dim != 8:
+        raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
+    num_envs = default_num_envs(episodes, run.settings.eval_envs)
+    with (
+        StopRequest() as stop,
+        RunEvaluation(run.settings, run.dataset, episodes, num_envs) as evaluation,
+    ):
+        result = evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
+    assert result.successes is not None
+    paths = [recipe.unnormalized(path) for path in result.trajectories]
+    header = ["episodes", "failed", *KINDS, "ants ever turned", "steps turned"]
+    return tables.markdown(header, [count_failures(paths, result.successes)])
+
+
+def count_failures(
+    paths: Sequence[Floats], successes: Sequence[bool] | npt.NDArray[np.bool_]
+) -> list[str]:
+    """Returns the row of some episodes, by their observations [T, 29 or more]."""
+    failed = [path for path, success in zip(paths, successes, strict=True) if not success]
+    kinds = Counter(kind_of_failure(path) for path in failed)
+    upright, turned, ever = np.sum([turns(path) for path in paths], axis=0)
+    counts = [len(paths), len(failed), *(kinds[kind] for kind in KINDS), ever]
+    return [*map(str, counts), f"{turned / max(upright, 1):.0%}"]
+
+
+def kind_of_failure(path: Floats) -> str:
+    """Returns which of ``KINDS`` an episode's observations [T, 29 or more] are."""
+    last = path[-LAST_STEPS:]
+    if up_and_heading(last)[0].mean() < 0.0:
+        return "on the back"
+    return "on the spot" if np.ptp(last[:, :2], axis=0).max() < SPOT else "under way"
+
+
+def turns(path: Floats) -> tuple[int, int, int]:
+    """Returns how many observations are upright, how many of these are turned, and 1 if any is."""
+    up, heading = up_and_heading(path)
+    turned = (up > UPRIGHT) & (np.abs(heading) > TURNED)
+    return int((up > UPRIGHT).sum()), int(turned.sum()), int(turned.any())
+
+
+def up_and_heading(path: Floats) -> tuple[Floats, Floats]:
+    """Returns the cosine of the body's tilt, and the angle of its x axis seen from above, [T]."""
+    w, x, y, z = path[:, 3:7].T
+    up = 1.0 - 2.0 * (x**2 + y**2)
+    return up, np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y**2 + z**2))
+
+
+# Held-out transitions.
+
+
+def others(run: Trained, folder: Path) -> Transitions:
+    """Loads the run's dataset from another datasets folder, normalized and scaled as the run's."""
+    plain = dataclasses.replace(run.settings, normalize_observations=False, reward_transform="none")
+    with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder.absolute())):
+        found = load_dataset(plain, run.dataset.record["id"]).transitions
+    normalization = run.dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
+    mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
+    return found.replace(
+        observations=(found.observations - mean) / std,
+        next_observations=(found.next_observations - mean) / std,
+        rewards=run.dataset.reward_transform(found.rewards),
+    )
+
+
+def held_out(run: Trained, others: Transitions) -> str:
+    """Returns the table of both kinds of transitions, as many of the run's own as of the others."""
+    others = some(others)
+    own = some(run.dataset.transitions, len(others.rewards))
+    columns = [measure(run.state, own), measure(run.state, others)]
+    header = ["", f"{len(own.rewards):,} of its own", f"{len(others.rewards):,} others"]
+    rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]
+    return tables.markdown(header, rows)
+
+
+@jax.jit
+def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
+    """Returns the numbers of a column for transitions [N]."""
+    hp = state.hyperparameters
+    values, next_values = (
+        state.value.apply_fn(state.value.params, observations)
+        for observations in (batch.observations, batch.next_observations)
+    )
+    q_values = state.critic.apply_fn(state.critic.params, batch.observations, batch.actions)
+    targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
+    advantages = state.target_q(batch.observations, batch.actions) - values
+    weights = losses.advantage_weights(advantages, hp.temperature, hp.max_weight)
+    policy = state.actor.apply_fn(state.actor.params, batch.observations)
+    log_probs = policy.log_prob(batch.actions)
+    return {
+        "TD error, squared": jnp.mean((q_values - targets[None]) ** 2),
+        "advantage, mean": jnp.mean(advantages),
+        "advantage, std": jnp.std(advantages),
+        "weight": jnp.mean(weights),
+        "effective sample size, share": losses.effective_share(weights),
+        "log-likelihood": jnp.mean(log_probs),
+        "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(main))
