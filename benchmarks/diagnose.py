@@ -40,7 +40,7 @@ from iql_jax.algorithm import losses
 from iql_jax.algorithm.state import IQLState
 from iql_jax.algorithm.types import Transitions
 from iql_jax.data.load import load_dataset
-from iql_jax.envs.episodes import default_num_envs
+from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.training.evaluation import RunEvaluation
 from iql_jax.training.trained import Trained, load_run
 from iql_jax.utils.errors import UserError

@@ -66,11 +66,10 @@ def main() -> int:
                 sys.exit("the run ended before the last kill: raise --steps")
         print(f"killed {options.kills} times, at steps {reached}")
         finish(killed)
-        problems = list(
-            compare_offline(whole, killed)
-            if options.phase == "offline"
-            else check_finetune(whole, killed, options.steps, options.kills)
-        )
+        if options.phase == "offline":
+            problems = list(compare_offline(whole, killed))
+        else:
+            problems = list(check_finetune(whole, killed, options.steps, options.kills))
     print(*problems, "DIFFERENT" if problems else "nothing is lost", sep="\n")
     return 1 if problems else 0
 

@@ -41,23 +41,10 @@ def time_official(checkout: Path, updates: int) -> float:
 
     vars(jax).update(jit=jit)
     data = made_up_transitions()
-    dataset = Dataset(
-        observations=data["observations"],
-        actions=data["actions"],
-        rewards=data["rewards"],
-        masks=1.0 - data["terminals"],
-        dones_float=data["terminals"],
-        next_observations=data["next_observations"],
-        size=TRANSITIONS,
-    )
-    agent = Learner(
-        0,
-        data["observations"][:1],
-        data["actions"][:1],
-        max_steps=1_000_000,
-        expectile=0.9,
-        temperature=10.0,
-    )
+    ends = data.pop("terminals")
+    dataset = Dataset(**data, masks=1.0 - ends, dones_float=ends, size=TRANSITIONS)
+    first = data["observations"][:1], data["actions"][:1]
+    agent = Learner(0, *first, max_steps=1_000_000, expectile=0.9, temperature=10.0)
 
     def train(count: int) -> None:
         for _ in range(count):
@@ -78,15 +65,9 @@ def time_jax_corl(checkout: Path, updates: int) -> float:
     import jax.numpy as jnp
 
     config = iql.config
-    data = made_up_transitions()
-    dataset = iql.Transition(
-        observations=jnp.asarray(data["observations"]),
-        actions=jnp.asarray(data["actions"]),
-        rewards=jnp.asarray(data["rewards"]),
-        next_observations=jnp.asarray(data["next_observations"]),
-        dones=jnp.asarray(data["terminals"]),
-        dones_float=jnp.asarray(data["terminals"]),
-    )
+    data = {key: jnp.asarray(array) for key, array in made_up_transitions().items()}
+    ends = data.pop("terminals")
+    dataset = iql.Transition(**data, dones=ends, dones_float=ends)
     state = iql.create_iql_train_state(
         jax.random.PRNGKey(0), dataset.observations[0], dataset.actions[0], config
     )
@@ -114,14 +95,9 @@ def time_unifloral(checkout: Path, updates: int) -> float:
     import jax
     import jax.numpy as jnp
 
-    data = made_up_transitions()
-    dataset = iql.Transition(
-        obs=jnp.asarray(data["observations"]),
-        action=jnp.asarray(data["actions"]),
-        reward=jnp.asarray(data["rewards"]),
-        next_obs=jnp.asarray(data["next_observations"]),
-        done=jnp.asarray(data["terminals"]),
-    )
+    data = {key: jnp.asarray(array) for key, array in made_up_transitions().items()}
+    names = ("obs", "action", "reward", "next_obs", "done")  # In the order of the dictionary.
+    dataset = iql.Transition(**dict(zip(names, data.values(), strict=True)))
     args = iql.Args(batch_size=BATCH)
     mean, std = dataset.obs.mean(axis=0), dataset.obs.std(axis=0)
     observation, action = jnp.zeros(OBSERVATION_DIM), jnp.zeros(ACTION_DIM)

@@ -51,7 +51,10 @@ def main() -> int:
         sys.exit(f"no run of {group} in {options.runs} is finished")
     tables.publish(report(finished), options.out)
     if options.picture is not None:
-        curves.draw(options.picture, by_task(finished))
+        tasks: dict[str, dict[str, list[Run]]] = {}
+        for entry, done in finished.items():
+            tasks.setdefault(entry.task, {})[entry.method] = done
+        curves.draw(options.picture, tasks)
     return 0
 
 
@@ -148,34 +151,28 @@ def report(finished: Mapping[Entry, list[Run]]) -> str:
 def row(entry: Entry, runs: Sequence[Run], online: bool) -> list[str]:
     """Returns the line of an entry's finished runs."""
     if online:
-        before = tables.mean_std(
-            [score for score in of(runs, "offline_score") if score is not None]
-        )
+        before = tables.mean_std(of(runs, "offline_score"))
         steps = [counts(map(offline_updates, runs)), before, counts(of(runs, "env_steps"))]
         others = published.finetuning(entry.task)
     else:
         steps, others = [counts(of(runs, "updates"))], published.offline(entry.task)
-    scores = scores_of(runs)
-    in_range = tables.SUCCESS if of(runs, "success_rate")[0] is not None else tables.UNBOUNDED
+    scores = of(runs, "score")  # A dataset without a reference has none.
+    bounds = tables.SUCCESS if of(runs, "success_rate") else tables.UNBOUNDED
     return [
         entry.task,
         entry.method,
         *steps,
         tables.mean_std(scores),
-        tables.interval_text(scores, in_range),
+        tables.interval_text(scores, bounds),
         ", ".join(f"{score:.1f}" for score in scores) or "-",
         *others,
     ]
 
 
 def of(runs: Sequence[Run], key: str) -> list[Any]:
-    """Returns what the runs' summaries have for a key."""
-    return [(run.summary() or {}).get(key) for run in runs]
-
-
-def scores_of(runs: Sequence[Run]) -> list[float]:
-    """Returns the last scores; a dataset without a reference has none."""
-    return [score for score in of(runs, "score") if score is not None]
+    """Returns what the runs' summaries have for a key, of those that have it."""
+    found = [(run.summary() or {}).get(key) for run in runs]
+    return [entry for entry in found if entry is not None]
 
 
 def counts(numbers: Iterable[int]) -> str:
@@ -192,7 +189,7 @@ def aggregate(finished: Mapping[Entry, Sequence[Run]]) -> list[str]:
     """Returns a sentence for each method with scores of several tasks."""
     said = []
     for method in dict.fromkeys(entry.method for entry in finished):
-        tasks = [scores_of(runs) for entry, runs in finished.items() if entry.method == method]
+        tasks = [of(runs, "score") for entry, runs in finished.items() if entry.method == method]
         tasks = [scores for scores in tasks if scores]
         if len(tasks) < 2:
             continue
@@ -220,14 +217,6 @@ def notes(finished: Mapping[Entry, Sequence[Run]]) -> str:
             *sorted(replaced),
         ]
     )
-
-
-def by_task(finished: Mapping[Entry, list[Run]]) -> dict[str, dict[str, list[Run]]]:
-    """Returns finished runs by task and method."""
-    tasks: dict[str, dict[str, list[Run]]] = {}
-    for entry, runs in finished.items():
-        tasks.setdefault(entry.task, {})[entry.method] = runs
-    return tasks
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
 import peers
@@ -224,18 +223,13 @@ def draw(result: dict[str, Any], path: Path) -> None:
     contenders = result["contenders"]
     figure = Figure(figsize=(7, 0.5 + 0.4 * len(contenders)), dpi=100, layout="constrained")
     axes = figure.subplots()
-    for row, (name, one) in enumerate(contenders.items()):
-        axes.barh(row, one["rate"], color="gray" if name in peers.PEERS else "tab:blue", alpha=0.7)
-        axes.plot(one["rates"], np.full(len(one["rates"]), row), "k.", markersize=3)
-    limit = result["product_flops"] / FLOP_PER_UPDATE
-    axes.axvline(limit, color="tab:red", linewidth=1, label="limit of the package's update")
-    names = [name if name in peers.PEERS else f"iql_jax, {name}" for name in contenders]
-    axes.set_yticks(range(len(contenders)), names)
+    for name, one in contenders.items():
+        axes.barh(name, one["rate"], color="gray" if name in peers.PEERS else "tab:blue", alpha=0.7)
+        axes.plot(one["rates"], [name] * len(one["rates"]), "k.", markersize=3)
+    axes.axvline(result["product_flops"] / FLOP_PER_UPDATE, color="tab:red", linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("updates/s")
+    axes.set_xlabel("updates/s; red: the limit of the package's update")
     axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
-    figure.legend(loc="outside lower center", fontsize="small", frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 

@@ -9,7 +9,6 @@ import exhibit
 import extrapolation
 import figure1
 import figure2
-import figure3
 
 
 def test_cells_of_a_table():
@@ -35,16 +34,3 @@ def test_the_optimum_has_no_error():
     row = figure2.row("optimal", best, best, best.values > 0)
     assert row["mean_error_percent"] == 0.0
     assert row["success"] > 0.99
-
-
-def test_rows_by_expectile():
-    members = [
-        {"expectile": "0.9", "status": "finished", "score": "80.0"},
-        {"expectile": "0.9", "status": "finished", "score": "100.0"},
-        {"expectile": "0.95", "status": "failed", "score": ""},
-    ]
-    found = figure3.scores(members)
-    assert found == {0.9: [80.0, 100.0]}
-    row = figure3.row(0.9, found[0.9])
-    assert (row["success"], row["low"], row["high"]) == (90.0, 80.0, 100.0)  # Two seeds' range.
-    assert figure3.row(0.9, [80.0, 90.0, 100.0])["low"] == pytest.approx(65.16, abs=0.01)
