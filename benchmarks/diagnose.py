@@ -109,7 +109,7 @@ def weights(
         for max_weight in max_weights:
             w = losses.advantage_weights(advantages, temperature, max_weight)
             below = jnp.sum(w, where=advantages < 0) / jnp.sum(w)
-            row.append(f"{losses.effective_share(w):.1%}, {below:.0%} below")
+            row.append(f"{losses.effective_sample_size(w):.1%}, {below:.0%} below")
         rows.append(row)
     header = ["temperature", *(f"max_weight {max_weight:g}" for max_weight in max_weights)]
     return tables.markdown(header, rows)
@@ -214,7 +214,7 @@ def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
         "advantage, mean": jnp.mean(advantages),
         "advantage, std": jnp.std(advantages),
         "weight": jnp.mean(weights),
-        "effective sample size, share": losses.effective_share(weights),
+        "effective sample size, share": losses.effective_sample_size(weights),
         "log-likelihood": jnp.mean(log_probs),
         "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
     }
