@@ -39,6 +39,7 @@ from iql_jax.envs.discrete_umaze import (
     observe,
 )
 from iql_jax.envs.finite_mdp import greedy
+from iql_jax.generation.provide import provide
 from iql_jax.training.config import Config
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +66,9 @@ class Solution:
 
 def dataset() -> Transitions:
     """Loads the transitions with the actions that follow."""
-    return load_dataset(Config(dataset=DATASET, objective="sarsa", progress=False)).transitions
+    source = provide(DATASET, progress=False).source
+    config = Config(dataset=DATASET, objective="sarsa", progress=False)
+    return load_dataset(config, source).transitions
 
 
 def exact() -> Solution:

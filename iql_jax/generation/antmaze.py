@@ -13,7 +13,7 @@ It stays for ``STAY`` steps, and in ``iql/antmaze-waiting`` until the time limit
 medium such ants wait in four fifths of the steps, and of a million 179,000 are left to learn
 walking from, in place of 780,000. From so few IQL overfits: its success fell from 54 % after
 300,000 updates to 27 % after 800,000, its TD error was 0.7 on the data and 5.1 on others of the
-same kind (``benchmarks/held_out.py``).
+same kind (``benchmarks/diagnose.py``).
 
 Goals lie in the middle of their cells (see ``ant_tasks.Ants``), and ways that lead through the cell
 of the evaluation's goal lead over it, as Minari's lead over the middle of every cell. Elsewhere
