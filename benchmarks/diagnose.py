@@ -94,7 +94,7 @@ def some(transitions: Transitions, count: int = MOST) -> Transitions:
 
 def advantages(run: Trained) -> jax.Array:
     """Returns ``Q'(s, a) - V(s)`` of the run's transitions."""
-    state, batch = run.state, some(run.dataset.transitions)
+    state, batch = run.state, some(Transitions(**run.dataset.transitions))
     values = state.value.apply_fn(state.value.params, batch.observations)
     return state.target_q(batch.observations, batch.actions) - values
 
@@ -120,7 +120,7 @@ def weights(
 
 def failures(run: Trained, episodes: int) -> str:
     """Evaluates a run's policy, and returns how its ants fail."""
-    recipe = run.dataset.recipe
+    recipe = run.dataset.environment
     if recipe is None or recipe.maze is None or recipe.action_dim != 8:
         raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
     num_envs = default_num_envs(episodes, run.settings.eval_envs)
@@ -175,7 +175,7 @@ def others(run: Trained, folder: Path) -> Transitions:
     """Loads the run's dataset from another datasets folder, normalized and scaled as the run's."""
     plain = dataclasses.replace(run.settings, normalize_observations=False, reward_transform="none")
     with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder.absolute())):
-        found = load_dataset(plain, run.dataset.record["id"]).transitions
+        found = Transitions(**load_dataset(plain, run.dataset.record["id"]).transitions)
     normalization = run.dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
     mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
     return found.replace(
@@ -188,7 +188,7 @@ def others(run: Trained, folder: Path) -> Transitions:
 def held_out(run: Trained, others: Transitions) -> str:
     """Returns the table of both kinds of transitions, as many of the run's own as of the others."""
     others = some(others)
-    own = some(run.dataset.transitions, len(others.rewards))
+    own = some(Transitions(**run.dataset.transitions), len(others.rewards))
     columns = [measure(run.state, own), measure(run.state, others)]
     header = ["", f"{len(own.rewards):,} of its own", f"{len(others.rewards):,} others"]
     rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]

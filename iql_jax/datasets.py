@@ -1,42 +1,38 @@
-"""The command line of the datasets: ``python -m iql_jax.datasets COMMAND``.
-
-The commands are list, make, check, info, import-d4rl and import-ogbench.
+"""The command line of the datasets: ``python -m iql_jax.datasets list | info | check | generate``.
 
 Results go to standard output, everything else to standard error. The exit status is 0, or 1 where
 something failed or a check found a defect, or 2 where the command line is wrong.
 """
 
 import argparse
+import contextlib
 import difflib
-import functools
 import os
 import pathlib
 import sys
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from iql_jax import cli
-from iql_jax.data.episodes import read_episodes
-from iql_jax.data.find import datasets_root, local_ids
+from iql_jax.data.config import DataConfig
+from iql_jax.data.find import datasets_root, is_file, local_ids
+from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.data.metadata import read_metadata
-from iql_jax.envs.specs import parse_spec
+from iql_jax.data.rewards import episode_returns
+from iql_jax.envs.make import make_environment
 from iql_jax.generation import catalog
 from iql_jax.generation.generate import generate
-from iql_jax.utils.errors import UserError
-from iql_jax.utils.signals import Interrupted, StopRequest
-
-_WIDTH = 100
+from iql_jax.utils.console import logger
+from iql_jax.utils.errors import UntrustedEnvironment, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command and return its exit status.
 
     Args:
         arguments: the words of the command line; None takes the program's own.
-
-    Returns:
-        The exit status.
     """
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
@@ -49,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        told = cli.explain(error, "the same command goes on from there")
-        if told is None:
+        explained = cli.explain(error, "the same command starts again")
+        if explained is None:
             raise
-        status, line = told
+        status, line = explained
         print(line, file=sys.stderr)
         return status
 
@@ -62,64 +58,29 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m iql_jax.datasets", description="Offline datasets."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    listing = commands.add_parser("list", help="datasets that are here, or can be made here")
+    listing = commands.add_parser("list", help="datasets that are here, or can be generated")
     listing.set_defaults(run=_list)
 
-    making = commands.add_parser("make", help="make one of the package's own datasets")
-    making.add_argument("id", help="such as iql/pointmaze/umaze-v0")
-    making.add_argument(
-        "--steps",
-        type=int,
-        help=f"transitions (by default the dataset's usual number, mostly {catalog.FULL_STEPS:,})",
-    )
-    making.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
-    making.add_argument("--force", action="store_true", help="make it again where it exists")
-    making.set_defaults(run=_make)
+    generating = commands.add_parser("generate", help="generate one of the package's datasets")
+    generating.set_defaults(run=_generate)
+    generating.add_argument("id", help="such as iql/pointmaze/umaze-v0")
+    generating.add_argument("--steps", type=int, help="transitions (the dataset's usual number)")
+    generating.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
+    generating.add_argument("--force", action="store_true", help="replace it where it exists")
 
     for name, run, text in (
-        ("check", _check, "look for defects; the exit status is 1 where there are any"),
-        ("info", _info, "say what is in a dataset"),
+        ("info", _info, "say what a dataset or a file holds"),
+        ("check", _check, "load it and build its environment; status 1 where either fails"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("id", help="a Minari dataset id, such as D4RL/antmaze/umaze-v1")
         command.set_defaults(run=run)
-    commands.choices["check"].add_argument(
-        "--trust_environment",
-        action="store_true",
-        help="build an environment that is not known to be safe",
-    )
-
-    d4rl = commands.add_parser("import-d4rl", help="turn an HDF5 file of D4RL's into a dataset")
-    d4rl.set_defaults(run=_import_d4rl)
-    d4rl.add_argument(
-        "--keep-timeouts",
-        action="store_true",
-        help="keep the transitions at time limits, which D4RL leaves out",
-    )
-    d4rl.add_argument(
-        "--time-limit",
-        type=int,
-        metavar="STEPS",
-        help="steps an episode, for files that mark no time limits (D4RL's)",
-    )
-    ogbench = commands.add_parser("import-ogbench", help="turn an .npz file of OGBench's into one")
-    ogbench.set_defaults(run=_import_ogbench)
-    ogbench.add_argument(
-        "--reward", choices=["zero"], help="store rewards of 0, where there are none to be had"
-    )
-    for command, example in (
-        (d4rl, "d4rl/hopper/medium-v2"),
-        (ogbench, "ogbench/antmaze-medium-navigate-v0"),
-    ):
-        command.add_argument("file", type=pathlib.Path, metavar="FILE")
+        command.add_argument("dataset", help="a Minari id, or a file of D4RL or OGBench")
+        command.add_argument("--task", default="", help="of a file: the task's name")
         command.add_argument(
-            "--id",
-            required=True,
-            help=f"the id to give it, which names the task, such as {example}",
+            "--trust_environment",
+            action="store_true",
+            help="build an environment that is not known to be safe",
         )
-        command.add_argument("--force", action="store_true", help="replace a dataset of this id")
-
     for command in commands.choices.values():
         command.add_argument("--no-progress", action="store_true", help="show no progress bars")
     return parser
@@ -127,42 +88,35 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(options: argparse.Namespace) -> int:
     root = datasets_root()
-    rows: list[tuple[str, ...]] = [("id", "source", "steps", "episodes", "size")]
-    for dataset_id in sorted({*local_ids(root), *catalog.GENERATED}):
-        source = "generated" if dataset_id in catalog.GENERATED else "local"
-        if not (root / dataset_id).exists():
-            rows.append((dataset_id, source, "-", "-", "not made yet"))
+    rows: list[tuple[str, ...]] = [("id", "origin", "steps", "episodes", "size")]
+    here = local_ids(root)
+    for dataset_id in sorted({*here, *catalog.GENERATED}):
+        origin = "generated" if dataset_id in catalog.GENERATED else "local"
+        if dataset_id not in here:
+            rows.append((dataset_id, origin, "-", "-", "not yet"))
             continue
         try:
             metadata = read_metadata(root / dataset_id)
         except UserError as error:
             print(error, file=sys.stderr)
-            rows.append((dataset_id, source, "?", "?", "broken"))
+            rows.append((dataset_id, origin, "?", "?", "broken"))
             continue
         counts = [_count(metadata.get(key)) for key in ("total_steps", "total_episodes")]
-        rows.append((dataset_id, source, *counts, _megabytes(root / dataset_id)))
+        rows.append((dataset_id, origin, *counts, _megabytes(root / dataset_id)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         words = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(5)]
         print("  ".join(words).rstrip())
-    print(
-        f"in {root}; to make a generated dataset: python -m iql_jax.datasets make ID",
-        file=sys.stderr,
-    )
+    print(f"in {root}; to generate one: python -m iql_jax.datasets generate ID", file=sys.stderr)
     return 0
 
 
-def _make(options: argparse.Namespace) -> int:
-    from iql_jax.generation.storage import is_complete
-
+def _generate(options: argparse.Namespace) -> int:
     root = datasets_root()  # Before all else: it says what to do where there is none.
-    if options.id in catalog.GENERATED and is_complete(options.id) and not options.force:
-        metadata = read_metadata(root / options.id)
-        seed = (metadata.get("collection") or {}).get("seed", "?")
+    if options.id in local_ids(root) and options.id in catalog.GENERATED and not options.force:
+        steps = _count(read_metadata(root / options.id).get("total_steps"))
         print(
-            f"{options.id} exists in {root} "
-            f"({_count(metadata.get('total_steps'))} steps, seed {seed}); --force makes it again",
-            file=sys.stderr,
+            f"{options.id} exists in {root} ({steps} steps); --force replaces it", file=sys.stderr
         )
         return 0
     path = generate(
@@ -172,130 +126,121 @@ def _make(options: argparse.Namespace) -> int:
         progress=not options.no_progress,
         force=options.force,
     )
-    print(f"{options.id} is made: {path} ({_megabytes(path)})", file=sys.stderr)
+    print(f"{options.id} is generated: {path} ({_megabytes(path)})", file=sys.stderr)
     return 0
 
 
-def _import_d4rl(options: argparse.Namespace) -> int:
-    from iql_jax.data.imports.d4rl import import_d4rl
-
-    return _import(
-        options,
-        functools.partial(
-            import_d4rl, keep_timeouts=options.keep_timeouts, time_limit=options.time_limit
-        ),
-    )
-
-
-def _import_ogbench(options: argparse.Namespace) -> int:
-    from iql_jax.data.imports.ogbench import import_ogbench
-
-    return _import(options, functools.partial(import_ogbench, reward=options.reward))
-
-
-def _import(options: argparse.Namespace, importer: Callable[..., pathlib.Path]) -> int:
-    try:
-        # Not by an exception out of the signal's handler: it may be lost in a library's callback.
-        with StopRequest() as stop:
-            path = importer(
-                options.file,
-                options.id,
-                force=options.force,
-                progress=not options.no_progress,
-                check=stop.check,
-            )
-    except Interrupted as error:
-        print(f"{error}: {options.id} is not imported", file=sys.stderr)
-        return 128 + error.signum
-    print(f"{options.id} is imported: {path} ({_megabytes(path)})", file=sys.stderr)
+def _info(options: argparse.Namespace) -> int:
+    if options.dataset in catalog.GENERATED and options.dataset not in local_ids(datasets_root()):
+        generated = catalog.GENERATED[options.dataset]
+        print(f"{options.dataset} is not generated yet: {generated.description}.")
+        print(f"To generate it: python -m iql_jax.datasets generate {options.dataset}")
+        return 0
+    source, path = _local(options.dataset)
+    print(f"{source}, {_megabytes(path)} in {path}")
+    if not is_file(source):
+        metadata = read_metadata(path)
+        for key in ("description", "algorithm_name", "author", "code_permalink"):
+            if metadata.get(key):
+                print(f"{key.partition('_')[0]:13} {' '.join(str(metadata[key]).split())}")
+    _report(_load(options, source))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from iql_jax.data.checks import check_dataset
-
-    findings = check_dataset(
-        _local(options.id), progress=not options.no_progress, trusted=options.trust_environment
-    )
-    width = max(len(finding.topic) for finding in findings)
-    for finding in findings:
-        # One finding a line, whatever an environment's error message holds.
-        text = " ".join(finding.text.split())
-        print(f"{finding.level.upper():6}  {finding.topic:{width}}  {text}")
-    defects = sum(finding.level == "defect" for finding in findings)
-    print(f"{options.id}: {defects or 'no'} defect{'' if defects == 1 else 's'}")
-    return 1 if defects else 0
-
-
-def _info(options: argparse.Namespace) -> int:
-    root = datasets_root()
-    if options.id in catalog.GENERATED and not (root / options.id).exists():
-        maker = catalog.GENERATED[options.id]
-        _say(f"{options.id} is not made yet: {maker.description}.")
-        if maker.replaces is not None:
-            _say(f"It replaces {maker.replaces} where that cannot be downloaded.")
-        _say(f"To make it: python -m iql_jax.datasets make {options.id}")
+    source, _ = _local(options.dataset)
+    try:
+        dataset = _load(options, source)
+    except UserError as error:
+        print(f"DEFECT        {error}")
+        return 1
+    _report(dataset)
+    if dataset.environment is None:
         return 0
-    path = _local(options.id)
-    metadata = read_metadata(path)
-    _say(f"{options.id}, {_megabytes(path)} in {path}")
-    _say(str(metadata.get("description") or "No description."))
-    for name in ("algorithm_name", "author", "code_permalink"):
-        if metadata.get(name):
-            value = metadata[name]
-            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            _say(f"{name.partition('_')[0].capitalize()}: {words}.")
-    if options.id in catalog.GENERATED and catalog.GENERATED[options.id].replaces is not None:
-        _say(f"Replaces: {catalog.GENERATED[options.id].replaces}.")
-    for name, key in (("Collected in", "env_spec"), ("Evaluated in", "eval_env_spec")):
-        if metadata.get(key):
-            _say(f"{name} {_environment(metadata[key])}.")
-    _describe_data(path, metadata, progress=not options.no_progress)
+    try:
+        make_environment(dataset.require_environment()).close()
+    except UntrustedEnvironment as error:  # The files may well be right.
+        print(f"not built     {error}")
+    except UserError as error:
+        print(f"DEFECT        {error}")
+        return 1
+    else:
+        print("built         the environment builds, and has the data's observations and actions")
     return 0
 
 
-def _describe_data(path: pathlib.Path, metadata: dict[str, Any], progress: bool) -> None:
-    """Say in words what reading the whole dataset shows."""
-    from iql_jax.data import checks
+def _load(options: argparse.Namespace, source: str) -> Dataset:
+    with _silent():  # What loading says of the data is in the report.
+        return load_dataset(
+            DataConfig(dataset=source, task=options.task),
+            source,
+            next_actions=True,
+            trusted=options.trust_environment,
+            progress=not options.no_progress,
+        )
 
-    episodes = read_episodes(path, progress)
-    for finding in checks.check_data(episodes, metadata):
-        flag = "" if finding.level == "ok" else f" ({finding.level})"
-        _say(f"{finding.topic.capitalize()}{flag}: {finding.text}.")
 
-
-def _environment(spec_json: str) -> str:
-    """Describe an environment by its id, time limit and arguments."""
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    logger.disabled = True
     try:
-        spec = parse_spec(spec_json)
-    except UserError as error:
-        return f"an unknown environment: {error}"
-    kwargs = {key: value for key, value in spec.kwargs.items() if key != "maze_map"}
-    words = ", ".join(f"{key}={value}" for key, value in kwargs.items())
-    return f"{spec.id}, {spec.max_episode_steps or 'unlimited'} steps at most" + (
-        f" ({words})" if words else ""
-    )
+        yield
+    finally:
+        logger.disabled = False
 
 
-def _local(dataset_id: str) -> pathlib.Path:
-    """The folder of a dataset that is here.
+def _report(dataset: Dataset) -> None:
+    """Print what a dataset holds, a topic a line, and the notes that loading took."""
+    record, transitions = dataset.record, dataset.transitions
+    last = transitions["next_action_masks"] == 0
+    lengths = np.diff(np.flatnonzero(last), prepend=-1)
+    returns = episode_returns(transitions["rewards"], lengths)
+    values, counts = np.unique(transitions["rewards"], return_counts=True)
+    rewards = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values[:8], counts[:8], strict=True))
+    if len(values) > 8:
+        rewards = f"{values[0]:.4g} to {values[-1]:.4g}, mean {transitions['rewards'].mean():.4g}"
+    environment = f"none: {dataset.no_environment}"
+    if dataset.environment is not None:
+        environment = dataset.environment.describe()
+    terminal = int((transitions["masks"] == 0).sum())
+    rule = dataset.score_rule
+    lines = {
+        "transitions": f"{dataset.size:,} in {len(lengths):,} episodes of {lengths.min():,} to "
+        f"{lengths.max():,} (mean {lengths.mean():,.1f}); {terminal:,} end the bootstrap",
+        "observations": f"{dataset.observation_dim} numbers "
+        f"{' + '.join(record['choices']['observation_keys'])}",
+        "actions": f"{dataset.action_dim} {'choices' if dataset.discrete_actions else 'numbers'}",
+        "rewards": rewards,
+        "returns": f"{returns.min():,.4g} to {returns.max():,.4g}, mean {returns.mean():,.4g}",
+        "environment": environment,
+        "score": f"{rule.kind}"
+        + (f", {rule.ref_min:g} to {rule.ref_max:g}" if rule.kind == "normalized" else ""),
+        "fingerprint": record["fingerprint"],
+    }
+    for topic, text in lines.items():
+        print(f"{topic:13} {text.strip()}")
+    for note in record["notes"]:
+        print(f"note          {' '.join(note.split())}")
+
+
+def _local(dataset: str) -> tuple[str, pathlib.Path]:
+    """Return a dataset that is here, and its folder or file.
 
     Raises:
         UserError: if it is not; names ids like it.
     """
+    if is_file(dataset):
+        return dataset, pathlib.Path(dataset)
     root = datasets_root()
     ids = local_ids(root)
-    if dataset_id in ids:
-        return root / dataset_id
-    if dataset_id in catalog.GENERATED:
-        raise UserError(
-            f"{dataset_id} is not made yet: python -m iql_jax.datasets make {dataset_id} makes it"
-        )
-    message = f"dataset {dataset_id!r} is not in {root}"
-    close = difflib.get_close_matches(dataset_id, [*ids, *catalog.GENERATED], n=3, cutoff=0.5)
-    if close:
+    if dataset in ids:
+        return dataset, root / dataset
+    message = f"dataset {dataset!r} is not in {root}"
+    if dataset in catalog.GENERATED:
+        message += f"; python -m iql_jax.datasets generate {dataset} generates it"
+    elif close := difflib.get_close_matches(dataset, [*ids, *catalog.GENERATED], n=3, cutoff=0.5):
         message += f"; did you mean {' or '.join(close)}?"
-    raise UserError(f"{message}; `minari download ID` downloads, `list` shows what is here")
+    raise UserError(f"{message} (`minari download ID` downloads, `list` shows what is here)")
 
 
 def _count(number: Any) -> str:
@@ -303,12 +248,8 @@ def _count(number: Any) -> str:
 
 
 def _megabytes(path: pathlib.Path) -> str:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return f"{size / 1e6:,.1f} MB"
-
-
-def _say(text: str) -> None:
-    print(textwrap.fill(text, _WIDTH, subsequent_indent="    ", break_long_words=False))
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"
 
 
 if __name__ == "__main__":

@@ -66,9 +66,7 @@ def main(_: list[str]) -> None:
 
 def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
     """Film episode 0 of an evaluation with this seed; drawn actions are drawn anew."""
-    if dataset.recipe is None:
-        raise UserError(f"{dataset.record['id']} names no environment to film")
-    make = functools.partial(make_environment, dataset.recipe)
+    make = functools.partial(make_environment, dataset.require_environment())
     result = record_episode(make, act, seed, path)
     logger.info(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
 

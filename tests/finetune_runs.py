@@ -13,7 +13,6 @@ from minari_datasets import change_metadata
 from tables import untimed_rows
 
 from iql_jax.algorithm.types import Transitions
-from iql_jax.data.load import load_dataset
 from iql_jax.envs import rollout as interaction
 from iql_jax.generation.generate import generate
 from iql_jax.outputs import logs as metrics
@@ -25,7 +24,7 @@ from iql_jax.training.config import Config, FinetuneConfig, from_mapping
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.offline import train_offline
 from iql_jax.training.online import Online
-from iql_jax.training.run import initial_state
+from iql_jax.training.run import initial_state, load_source
 from iql_jax.utils.signals import Interrupted
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +140,7 @@ def saved(folder):
     """The newest checkpoint: state and progress."""
     settings = Config(dataset=DATASET, hidden_dims=(8,), opt_decay_schedule="none")
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_newest(initial_state(settings, load_dataset(settings)))
+        return checkpoints.restore_newest(initial_state(settings, load_source(settings)))
 
 
 def arrays(state):

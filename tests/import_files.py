@@ -4,10 +4,10 @@ import dataclasses
 
 import h5py
 import numpy as np
-
 from iql_jax.data.imports.d4rl import import_d4rl
-from iql_jax.data.load import load_dataset
+
 from iql_jax.training.config import Config
+from iql_jax.training.run import load_source
 
 HOPPER = "d4rl/hopper/medium-v2"
 
@@ -127,7 +127,7 @@ def import_arrays(tmp_path, arrays, dataset_id=HOPPER, more=None, **options):
 
 
 def load(dataset_id=HOPPER, **settings):
-    return load_dataset(Config(dataset=dataset_id, eval_episodes=0, progress=False, **settings))
+    return load_source(Config(dataset=dataset_id, eval_episodes=0, progress=False, **settings))
 
 
 def without(arrays, *keys):

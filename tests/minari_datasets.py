@@ -9,8 +9,8 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.data.load import load_dataset
 from iql_jax.training.config import Config
+from iql_jax.training.run import load_source
 
 BOX = "test/box-v0"
 
@@ -122,4 +122,4 @@ def write_box():
 
 
 def load(dataset=BOX, **choices):
-    return load_dataset(Config(dataset=dataset, progress=False, **choices))
+    return load_source(Config(dataset=dataset, progress=False, **choices))

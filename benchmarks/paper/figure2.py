@@ -68,7 +68,7 @@ def dataset() -> Transitions:
     """Loads the transitions with the actions that follow."""
     source = provide(DATASET, progress=False).source
     config = Config(dataset=DATASET, objective="sarsa", progress=False)
-    return load_dataset(config, source).transitions
+    return Transitions(**load_dataset(config, source, next_actions=True).transitions)
 
 
 def exact() -> Solution:

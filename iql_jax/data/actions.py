@@ -4,19 +4,18 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from iql_jax.data.episodes import FloatArray
-from iql_jax.data.metadata import BoxActions, DiscreteActions, action_space
+from iql_jax.data.metadata import BoxActions, DiscreteActions
+from iql_jax.utils.arrays import Float32, Int64
 from iql_jax.utils.errors import UserError
 
 ACTION_LIMIT = 1 - 1e-5
 """Actions of the data are clipped to this size, as the official implementation does."""
 
-Bounds = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Bounds = tuple[Float32, Float32]
 
 
-def one_hot(actions: FloatArray, space: DiscreteActions, name: str) -> FloatArray:
+def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
     """Turn integers [N, 1] into [N, n].
 
     Args:
@@ -31,7 +30,7 @@ def one_hot(actions: FloatArray, space: DiscreteActions, name: str) -> FloatArra
     outside = (choices < 0) | (choices >= space.n)
     if outside.any():
         raise UserError(
-            f"dataset {name} holds the action {int(actions[outside][0, 0])}, but its action "
+            f"{name} holds the action {int(actions[outside][0, 0])}, but its action "
             f"space has the integers from {space.start} to {space.start + space.n - 1}"
         )
     encoded = np.zeros((len(choices), space.n), np.float32)
@@ -57,13 +56,13 @@ def rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
         return None
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise UserError(
-            f"dataset {name} has actions between {low} and {high}; every component needs finite "
+            f"{name} has actions between {low} and {high}; every component needs finite "
             "bounds, for the policy acts in [-1, 1]"
         )
     return low, high
 
 
-def to_unit_box(actions: FloatArray, bounds: Bounds | None) -> tuple[FloatArray, list[str]]:
+def to_unit_box(actions: Float32, bounds: Bounds | None) -> tuple[Float32, list[str]]:
     """Bring actions [N, action_dim] from the environment's range into [-1, 1], and clip them.
 
     Returns:
@@ -76,8 +75,10 @@ def to_unit_box(actions: FloatArray, bounds: Bounds | None) -> tuple[FloatArray,
         notes.append("actions are rescaled from the environment's range to [-1, 1]")
     outside = int((np.abs(actions) > 1 + 1e-6).any(axis=1).sum())
     if outside:
-        share = f"{100 * outside / len(actions):.2g} %"
-        notes.append(f"{outside} actions ({share}) lay outside the action space and are clipped")
+        notes.append(
+            f"{outside:,} actions ({100 * outside / len(actions):.2g} %) lay outside the action "
+            f"space, as far as {np.abs(actions).max():.3g} where 1 is its end, and are clipped"
+        )
     return np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT, dtype=np.float32), notes
 
 
@@ -92,7 +93,7 @@ class LearnableActions:
         bounds: the environment's range, where it is neither discrete nor [-1, 1].
     """
 
-    values: FloatArray
+    values: Float32
     notes: list[str]
     discrete: DiscreteActions | None
     bounds: Bounds | None
@@ -104,13 +105,19 @@ class LearnableActions:
         return {"action_range": bounds, **discrete}
 
 
-def learnable_actions(actions: FloatArray, metadata: dict[str, Any]) -> LearnableActions:
+def learnable_actions(
+    actions: Float32, space: DiscreteActions | BoxActions | None, name: str
+) -> LearnableActions:
     """Encode a dataset's actions [N, width], as stored, for the policy.
+
+    Args:
+        actions: as stored.
+        space: what they are of; None takes [-1, 1].
+        name: of the dataset, for errors.
 
     Raises:
         UserError: if they do not fit their space, or it has no bounds.
     """
-    space, name = action_space(metadata), str(metadata["dataset_id"])
     if isinstance(space, DiscreteActions):
         return LearnableActions(one_hot(actions, space, name), [], space, None)
     bounds = None if space is None else rescaling_bounds(space, name)
@@ -118,7 +125,7 @@ def learnable_actions(actions: FloatArray, metadata: dict[str, Any]) -> Learnabl
     return LearnableActions(values, notes, None, bounds)
 
 
-def next_actions(actions: FloatArray, lengths: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
+def next_action_fields(actions: Float32, lengths: Int64) -> dict[str, Float32]:
     """The action that follows each transition in its episode.
 
     Args:

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.envs.description import MazeTask
 from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
 from iql_jax.envs.specs import parse_spec
+from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
 
 MazeKind = Literal["point", "ant"]
@@ -96,7 +96,7 @@ def is_dense(spec: EnvSpec) -> bool:
 def set_up_maze(
     evaluation: EnvSpec,
     collection: EnvSpec,
-    positions: npt.NDArray[np.float32],
+    positions: Float32,
     observation_dim: int,
     goal: str,
     walls: str = "data",
@@ -159,7 +159,7 @@ def set_up_maze(
     )
 
 
-def _keep_map(evaluation: MazeMap, positions: npt.NDArray[np.float32]) -> tuple[MazeMap, list[str]]:
+def _keep_map(evaluation: MazeMap, positions: Float32) -> tuple[MazeMap, list[str]]:
     share = 100 * evaluation.share_in_walls(positions)
     if not share:
         return evaluation, []
@@ -170,7 +170,7 @@ def _keep_map(evaluation: MazeMap, positions: npt.NDArray[np.float32]) -> tuple[
 
 
 def choose_map(
-    evaluation: MazeMap, collection: MazeMap, positions: npt.NDArray[np.float32]
+    evaluation: MazeMap, collection: MazeMap, positions: Float32
 ) -> tuple[MazeMap, list[str]]:
     """The maze to evaluate on: ``evaluation``, unless the data lie in its walls; and why.
 

@@ -5,12 +5,15 @@ of new transitions as well.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from iql_jax.utils.arrays import Float32, Float64, Int64
 from iql_jax.utils.errors import UserError
+
+SMALL_RANGE = 0.1
+"""Share of the size of returns below which their range is too small to divide by in silence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,26 +23,14 @@ class RewardTransform:
     scale: float = 1.0
     shift: float = 0.0
 
-    def __call__(self, rewards: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def __call__(self, rewards: npt.ArrayLike) -> Float32:
         """Transform rewards of any shape."""
         rewards = np.asarray(rewards, dtype=np.float32)
         return rewards * np.float32(self.scale) + np.float32(self.shift)
 
 
-def _none(rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> RewardTransform:
-    """Rewards as they are."""
-    return RewardTransform()
-
-
-def _minus_one(rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> RewardTransform:
-    """R - 1, for AntMaze: 0 at the goal and -1 elsewhere."""
-    return RewardTransform(shift=-1.0)
-
-
-def episode_returns(
-    rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """The undiscounted return of each episode.
+def episode_returns(rewards: Float32, lengths: Int64) -> Float64:
+    """Return the undiscounted return of each episode.
 
     Args:
         rewards: [n], episode after episode.
@@ -52,24 +43,41 @@ def episode_returns(
     return np.add.reduceat(rewards.astype(np.float64), starts)
 
 
-def _return_range(
-    rewards: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]
-) -> RewardTransform:
-    """Divide by the range of the episodes' returns and multiply by 1000, for locomotion."""
+def reward_transform(
+    name: str, rewards: Float32, lengths: Int64
+) -> tuple[RewardTransform, list[str]]:
+    """Find a dataset's reward transform, and what the user should know about it.
+
+    'none' leaves rewards as they are; 'minus_one', for AntMaze, makes 0 of a reward at the goal and
+    -1 of others; 'return_range', for locomotion, divides by the range of the episodes' returns and
+    multiplies by 1,000. An episode is one of the dataset's; the official implementation cuts them
+    at the same places.
+
+    Args:
+        name: the config's ``reward_transform``.
+        rewards: [N].
+        lengths: [E].
+
+    Raises:
+        UserError: if all episodes return the same, and it is 'return_range'.
+    """
+    if name == "minus_one":
+        return RewardTransform(shift=-1.0), []
+    if name != "return_range":
+        return RewardTransform(), []
     returns = episode_returns(rewards, lengths)
-    spread = float(returns.max() - returns.min())
-    if spread == 0:
+    low, high = float(returns.min()), float(returns.max())
+    if low == high:
         raise UserError(
             "config.reward_transform 'return_range' divides by the range of the episodes' returns, "
-            f"but all {len(lengths)} episodes return {returns[0]:g}; use 'none' or 'minus_one'"
+            f"but all {len(lengths)} episodes return {low:g}; use 'none' or 'minus_one'"
         )
-    return RewardTransform(scale=1000.0 / spread)
-
-
-REWARD_TRANSFORMS: dict[
-    str, Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], RewardTransform]
-] = {"none": _none, "minus_one": _minus_one, "return_range": _return_range}
-"""By name: (rewards [N], episode lengths [E]) -> transform.
-
-An episode is one of the dataset's; the official implementation cuts them at the same places.
-"""
+    scale = 1000.0 / (high - low)
+    notes = [f"rewards are multiplied by {scale:.4g}: returns go from {low:,.6g} to {high:,.6g}"]
+    if high - low < SMALL_RANGE * max(abs(low), abs(high)):
+        notes.append(
+            f"the {len(lengths):,} episodes return almost the same, so that rewards become large "
+            f"(up to {scale * float(np.abs(rewards).max()):,.0f}) and the critics may diverge: "
+            "config.reward_transform='none' leaves them as they are"
+        )
+    return RewardTransform(scale=scale), notes

@@ -131,26 +131,24 @@ def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
     return None
 
 
-def score_rule(dataset_id: str, metadata: dict[str, Any], is_maze: bool) -> ScoreRule:
-    """The rule for a Minari dataset: success in mazes, else by the references that are known.
+def minari_references(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the returns that score 0 and 100 for a Minari dataset; None where none is known.
 
     Args:
-        dataset_id: its id.
-        metadata: its metadata, which may hold ref_min_score and ref_max_score.
-        is_maze: whether it is of a maze environment.
+        metadata: its metadata, which may hold ref_min_score and ref_max_score; else those of D4RL
+            are taken, for tasks that kept its rewards.
     """
-    if is_maze:
-        return ScoreRule("success")
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
-    if low is None or high is None:
-        low, high = _d4rl_reference(dataset_id) or (None, None)
-    if low is None or high is None or not high > low:
-        return ScoreRule("none")
-    return ScoreRule("normalized", float(low), float(high))
+    if low is not None and high is not None:
+        return low, high
+    parts = str(metadata["dataset_id"]).split("/")
+    if len(parts) == 3 and parts[0] == "D4RL" and parts[1] in _MINARI_GROUPS:
+        return D4RL_REFERENCES[parts[1]]
+    return None, None
 
 
 def palm_caveat(env_id: str) -> str:
-    """What is wrong with the first version of Adroit's door, hammer and relocate.
+    """Say what is wrong with the first version of Adroit's door, hammer and relocate.
 
     gymnasium_robotics turned a sign in 1.2.1 and made a second version only in 1.4.3 (its pull
     request 220). A random policy gains 0.4 points of door's score by it.
@@ -161,23 +159,15 @@ def palm_caveat(env_id: str) -> str:
     )
 
 
-def score_caveats(rule: ScoreRule, spec: EnvSpec, metadata: dict[str, Any]) -> list[str]:
-    """Known reasons why a score is not comparable with published ones, or why there is none."""
-    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
-    if rule.kind == "none" and low is not None and high is not None:
-        return [f"no score: the reference scores do not rise, from {low} (random) to {high}"]
-    if rule.kind == "normalized" and spec.name in _PALM_REWARDED and spec.version == 1:
+def score_caveats(rule: ScoreRule, spec: EnvSpec) -> list[str]:
+    """Return known reasons why a score is not comparable with published ones."""
+    if rule.kind != "normalized":
+        return []
+    if spec.name in _PALM_REWARDED and spec.version == 1:
         return [palm_caveat(spec.id)]
-    if rule.kind == "normalized" and spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:
+    if spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:
         return [
             f"reference scores of pen are for 100 steps, but episodes of {spec.id} have "
             f"{spec.max_episode_steps}: normalized scores are too high (Minari issue 286)"
         ]
     return []
-
-
-def _d4rl_reference(dataset_id: str) -> tuple[float, float] | None:
-    parts = dataset_id.split("/")
-    if len(parts) == 3 and parts[0] == "D4RL" and parts[1] in _MINARI_GROUPS:
-        return D4RL_REFERENCES[parts[1]]
-    return None

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from iql_jax.data.episodes import BoolArray, FloatArray, IntArray
 from iql_jax.envs.description import MazeTask
+from iql_jax.utils.arrays import Bool, Float32, Int64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,15 +26,15 @@ class Steps:
         choices: what was decided on the way, for the record.
     """
 
-    observations: FloatArray
-    next_observations: FloatArray
-    actions: FloatArray
-    rewards: FloatArray
-    masks: FloatArray
-    lengths: IntArray
+    observations: Float32
+    next_observations: Float32
+    actions: Float32
+    rewards: Float32
+    masks: Float32
+    lengths: Int64
     observation_keys: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    at_goal: BoolArray | None = None
+    at_goal: Bool | None = None
     maze: MazeTask | None = None
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)

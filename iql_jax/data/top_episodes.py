@@ -4,13 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from iql_jax.data.episodes import IntArray
 from iql_jax.data.rewards import episode_returns
 from iql_jax.data.steps import Steps
-
-FloatArray = npt.NDArray[np.float64]
+from iql_jax.utils.arrays import Float64, Int64
 
 
 def keep_top(steps: Steps, share: float) -> Steps:
@@ -40,7 +37,7 @@ def keep_top(steps: Steps, share: float) -> Steps:
     return dataclasses.replace(steps, notes=notes, choices=choices)
 
 
-def top_episodes(returns: FloatArray, lengths: IntArray, share: float) -> IntArray:
+def top_episodes(returns: Float64, lengths: Int64, share: float) -> Int64:
     """The episodes of the highest return, in the dataset's order.
 
     Of equal returns the one that a discount would prefer comes first: a gain in fewer steps, a
@@ -62,7 +59,7 @@ def top_episodes(returns: FloatArray, lengths: IntArray, share: float) -> IntArr
     return np.sort(best_first[:count])
 
 
-def ties_at_the_cut(returns: FloatArray, kept: IntArray) -> int:
+def ties_at_the_cut(returns: Float64, kept: Int64) -> int:
     """How many episodes that are kept have the same return as one that is left out."""
     lowest = returns[kept].min()
     equal = int((returns == lowest).sum())
@@ -70,7 +67,7 @@ def ties_at_the_cut(returns: FloatArray, kept: IntArray) -> int:
     return equal_and_kept if equal > equal_and_kept else 0
 
 
-def transitions_of(episodes: IntArray, lengths: IntArray) -> IntArray:
+def transitions_of(episodes: Int64, lengths: Int64) -> Int64:
     """The places of these episodes' transitions.
 
     Args:

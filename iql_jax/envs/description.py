@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from iql_jax.envs.mazes import MazeMap
+from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32
 
 
@@ -64,3 +65,10 @@ class EnvironmentDescription:
             return observations
         k = observations.shape[-1]
         return observations * self.observation_std[:k] + self.observation_mean[:k]
+
+    def describe(self) -> str:
+        """Return the environment's id, time limit and arguments, but for a maze's map, in words."""
+        spec = parse_spec(self.spec)
+        kwargs = {**spec.kwargs, **self.kwargs}
+        words = [f"{key}={value}" for key, value in kwargs.items() if key != "maze_map"]
+        return ", ".join([spec.id, f"{spec.max_episode_steps} steps at most", *words])

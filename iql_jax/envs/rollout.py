@@ -45,12 +45,10 @@ class Interaction:
     """
 
     def __init__(self, dataset: Dataset, num_envs: int, seed: int) -> None:
-        if dataset.recipe is None:
-            raise UserError(f"{dataset.record['id']} names no environment to fine-tune in")
         self._terminates = dataset.terminates
         self._seed = stream_seed(seed, Stream.RESETS)
         self._envs = ShardedEnvironments(
-            functools.partial(make_environment, dataset.recipe),
+            functools.partial(make_environment, dataset.require_environment()),
             num_envs,
             # One environment is stepped faster here than in a process of its own.
             1 if num_envs == 1 else available_cores(),

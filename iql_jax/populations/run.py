@@ -75,7 +75,7 @@ def train_sweep(
 
 def _layout(workdir: Path, config: Config) -> Hashable:
     """Equal for configs whose transitions have the same shapes."""
-    return layout(_source(workdir, config.dataset, config.progress), config.maze_goal)
+    return layout(config, _source(workdir, config.dataset, config.progress))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iql_jax.algorithm.learner import Hyperparameters
-from iql_jax.data.load import DATA_KEYS
+from iql_jax.data.config import DATA_KEYS
 from iql_jax.outputs.folder import FREE_ON_RESUME
 from iql_jax.training.config import Config, from_mapping
 from iql_jax.utils.errors import UserError

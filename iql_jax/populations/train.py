@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm.learner import IQLState
+from iql_jax.algorithm.types import Transitions
 from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
 from iql_jax.outputs.folder import device_name, versions, write_json
 from iql_jax.outputs.logs import RunLog, Values
@@ -159,7 +160,9 @@ class _Training(Extra):
                 mesh=self._placement.mesh,
                 in_turn=in_turn,
             ),
-            lambda: self._placement.place(Pool.of([run.dataset.transitions for run in self._runs])),
+            lambda: self._placement.place(
+                Pool.of([Transitions(**run.dataset.transitions) for run in self._runs])
+            ),
             self._config.max_steps,
             self._runs[0].startup,
             max(_MIN_STRETCH, MAX_STRETCH // len(self._runs)) if in_turn else MAX_STRETCH,

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 import ml_collections
 
 from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
+from iql_jax.data.config import DataConfig
 from iql_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DataConfig):
     """Settings of an offline run. Intervals and budgets are counted in updates."""
 
     # The run.
@@ -29,7 +30,6 @@ class Config:
     num_seeds: int = 1  # From two on: a population of seed, seed + 1, ..., a run for each.
     population_size: int = 0  # Runs trained at once; 0: all that are alike in structure.
     max_steps: int = 1_000_000
-    dataset: str = ""  # A Minari dataset id, such as 'D4RL/antmaze/umaze-v1'.
 
     # The algorithm (Kostrikov et al. 2021).
     batch_size: int = 256
@@ -55,15 +55,7 @@ class Config:
     max_actions: int = 10  # Of 'q_learning': how many continuous actions the maximum is over.
     max_over: str = "policy"  # Of 'q_learning': what draws them, 'policy' or 'uniform'.
 
-    # The data.
-    reward_transform: str = "none"  # 'none', 'minus_one' or 'return_range'.
-    normalize_observations: bool = False
-    maze_goal: str = "eval"  # 'eval', 'episode' or 'stored'; see iql_jax/data/maze_data.py.
-    maze_terminate_at_success: bool = True
-    # 'nothing', 'waiting_elsewhere', 'waiting' or 'after_success'; see iql_jax/data/maze_data.py.
-    maze_drop: str = "nothing"
-    maze_walls: str = "data"  # 'data' or 'evaluation'; see iql_jax/data/maze_task.py.
-    top_episodes: float = 1.0  # Share of the episodes kept, those of the highest return.
+    # The data, besides those of DataConfig.
     trust_environment: bool = False  # Build environments from namespaces not known to be safe.
 
     # Evaluation, logging, saving.
@@ -310,6 +302,8 @@ def _coerce(key: str, setting: Any, hint: Any) -> Any:
     """``setting`` as the type that ``Config`` declares, or a UserError."""
     if setting is None and key in _MEANING_OF_NONE:
         return _MEANING_OF_NONE[key]
+    if typing.get_origin(hint) is typing.Literal:
+        hint = str
     # The abstract kinds have NumPy's numbers too, as a sweep may well be made of.
     if hint is float and _is_number(setting, numbers.Real):
         return float(setting)

@@ -19,7 +19,7 @@ from iql_jax.envs.make import make_environment
 from iql_jax.envs.shards import MakeEnv
 from iql_jax.populations.mapped import eval_population_actions, maps_in_turn
 from iql_jax.training.config import Config
-from iql_jax.utils.errors import NoEnvironment, UserError
+from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 
 
@@ -45,9 +45,7 @@ class _Environments:
     ) -> None:
         makes: list[MakeEnv] = []
         for dataset in datasets:
-            if dataset.recipe is None:
-                raise NoEnvironment(f"{dataset.record['id']} names no environment to evaluate in")
-            makes += [functools.partial(make_environment, dataset.recipe)] * num_envs
+            makes += [functools.partial(make_environment, dataset.require_environment())] * num_envs
         self._configs = configs
         self._datasets = datasets
         self._episodes = episodes

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm.learner import IQLState
-from iql_jax.data.load import DATA_KEYS, Dataset
+from iql_jax.data.config import DATA_KEYS
+from iql_jax.data.load import Dataset
 from iql_jax.outputs.checkpoints import newest_step, read_newest
 from iql_jax.outputs.folder import check_same_data, read_record, record_change
 from iql_jax.outputs.logs import read_table
@@ -94,14 +95,14 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
     size = config.init_dataset_size
     if size == 0:
         return dataset
-    if size > dataset.transitions.size:
+    if size > dataset.size:
         raise UserError(
             f"config.init_dataset_size is {size:,}, but {dataset.record['id']} has "
-            f"{dataset.transitions.size:,} transitions; 0 uses all"
+            f"{dataset.size:,} transitions; 0 uses all"
         )
     generator = np.random.default_rng(stream_seed(config.seed, Stream.SUBSET))
-    rows = generator.permutation(dataset.transitions.size)[:size]
-    transitions = jax.tree.map(lambda x: np.ascontiguousarray(x[rows]), dataset.transitions)
+    rows = generator.permutation(dataset.size)[:size]
+    transitions = {name: np.ascontiguousarray(x[rows]) for name, x in dataset.transitions.items()}
     return dataclasses.replace(dataset, transitions=transitions)
 
 

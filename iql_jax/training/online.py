@@ -78,7 +78,7 @@ class Online(Extra):
         self._config = config
         self._dataset = dataset
         self._first_step = first_step
-        _check_capacity(config, dataset.transitions.size)
+        _check_capacity(config, dataset.size)
         self._log = TransitionLog(folder / "transitions")
         self._rows: list[tuple[str, int, Mapping[str, float | None]]] = []
         self._evaluations: list[float] = []  # 1 - success of each in this phase.
@@ -158,7 +158,7 @@ class Online(Extra):
         buffer = self._fill_buffer()
         batch_size, num_offline = self._config.batch_size, self._config.num_offline
         sums = no_sums(state, buffer, batch_size, num_offline)
-        example = jax.tree.map(lambda x: x[:1], self._dataset.transitions)
+        example = jax.tree.map(lambda x: x[:1], Transitions(**self._dataset.transitions))
         lowered = learn.lower(
             state,
             buffer,
@@ -180,7 +180,7 @@ class Online(Extra):
     def _fill_buffer(self) -> ReplayBuffer:
         """The dataset, and all that the environments have made since."""
         buffer = replay_buffer.init(
-            self._dataset.transitions,
+            Transitions(**self._dataset.transitions),
             self._config.replay_buffer_size,
             keep_dataset=self._config.num_offline is not None,
         )

@@ -110,18 +110,18 @@ def draw(
         title,
         boundary=boundary,
     )
-    if policy_paths is None or dataset.recipe is None or dataset.recipe.maze is None:
+    if policy_paths is None or dataset.environment is None or dataset.environment.maze is None:
         return
-    observations = dataset.transitions.observations
+    observations = dataset.transitions["observations"]
     valued = observations[:: -(-len(observations) // VALUED_POSITIONS)]
     plots.value_map(
         run.folder / "value_map.png",
-        maze_map=dataset.recipe.maze.map,
+        maze_map=dataset.environment.maze.map,
         positions=_positions(dataset, valued),
         values=state_values(state, valued),
         data_paths=_data_paths(dataset),
         policy_paths=policy_paths,
-        goal=dataset.recipe.maze.goal,
+        goal=dataset.environment.maze.goal,
         title=title,
     )
 
@@ -133,7 +133,7 @@ def score_label(dataset: Dataset) -> str:
 
 def has_maze(dataset: Dataset) -> bool:
     """Whether there is a maze to draw."""
-    return dataset.recipe is not None and dataset.recipe.maze is not None
+    return dataset.environment is not None and dataset.environment.maze is not None
 
 
 def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[FloatArray]:
@@ -151,14 +151,14 @@ def state_values(state: IQLState, observations: Any) -> FloatArray:
 def _positions(dataset: Dataset, observations: Any) -> FloatArray:
     """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
     positions = np.asarray(observations)[:, :2]
-    return positions if dataset.recipe is None else dataset.recipe.unnormalized(positions)
+    return positions if dataset.environment is None else dataset.environment.unnormalized(positions)
 
 
 def _data_paths(dataset: Dataset) -> list[FloatArray]:
     """The data's own paths, cut where one transition does not lead to the next."""
     transitions = dataset.transitions
-    observations = np.asarray(transitions.observations)[:SHOWN_DATA_STEPS]
-    follows = np.asarray(transitions.next_observations)[: len(observations) - 1]
+    observations = transitions["observations"][:SHOWN_DATA_STEPS]
+    follows = transitions["next_observations"][: len(observations) - 1]
     jumps = np.any(follows != observations[1:], axis=1)
     paths = np.split(_positions(dataset, observations), np.flatnonzero(jumps) + 1)
     return [path for path in paths if len(path) > 1]

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm.learner import IQLState, create_state, update_n
-from iql_jax.algorithm.types import Array, Metrics, Transitions
-from iql_jax.data.load import DATA_KEYS, Dataset, load_dataset
+from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS, Array, Metrics, Transitions
+from iql_jax.data.config import DATA_KEYS
+from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.generation.provide import provide
 from iql_jax.outputs.checkpoints import read_newest
@@ -135,6 +136,17 @@ def open_runs(
         ]
 
 
+def load_source(config: Config, source: str = "") -> Dataset:
+    """Load a dataset that is on this disk, the config's by default, as the config wants it."""
+    return load_dataset(
+        config,
+        source or config.dataset,
+        next_actions=config.objective in NEEDS_NEXT_ACTIONS,
+        trusted=config.trust_environment,
+        progress=config.progress,
+    )
+
+
 def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list[Dataset]:
     """Each config's dataset; those that name the same data get the same one.
 
@@ -156,7 +168,9 @@ def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list
                 progress=config.progress,
                 started_with=before.get(config.dataset, ""),
             )
-            loaded[names] = dataset = load_dataset(config, provided.source)
+            loaded[names] = dataset = load_source(config, provided.source)
+            if config.eval_episodes > 0:
+                dataset.require_environment()
             dataset.record.update(
                 requested_id=provided.requested,
                 origin=provided.origin,
@@ -164,7 +178,7 @@ def _load_datasets(configs: Sequence[Config], before: Mapping[str, str]) -> list
             )
             logger.info(
                 f"{provided.source} ({provided.origin}): "
-                f"{dataset.transitions.size:,} transitions in {time.perf_counter() - started:.1f} s"
+                f"{dataset.size:,} transitions in {time.perf_counter() - started:.1f} s"
             )
         datasets.append(loaded[names])
     shapes = {_shapes(dataset): dataset.record["id"] for dataset in datasets}
@@ -190,8 +204,8 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
     decays = config.opt_decay_schedule == "cosine"
     return create_state(
         jax.random.key(config.seed),
-        dataset.transitions.observations.shape[-1],
-        dataset.transitions.actions.shape[-1],
+        dataset.observation_dim,
+        dataset.action_dim,
         hidden_dims=config.hidden_dims,
         layer_norm=config.layer_norm,
         expectile=config.expectile,
@@ -230,7 +244,7 @@ def offline_phase(run: Run, num_updates: int) -> Phase[IQLState]:
     """A phase whose steps are updates on the run's dataset."""
     return updates_phase(
         functools.partial(update_n.lower, batch_size=run.config.batch_size),
-        lambda: jax.device_put(run.dataset.transitions),
+        lambda: jax.device_put(Transitions(**run.dataset.transitions)),
         num_updates,
         run.startup,
     )

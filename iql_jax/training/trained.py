@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from iql_jax.algorithm.state import IQLState
-from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.data.load import Dataset
 from iql_jax.outputs.folder import check_same_data, read_record
 from iql_jax.training.config import Config, from_record
-from iql_jax.training.run import load_state
+from iql_jax.training.run import load_source, load_state
 
 
 class Trained(NamedTuple):
@@ -40,6 +40,6 @@ def load_run(folder: Path, **changes: Any) -> Trained:
     """
     record = read_record(folder)
     settings = dataclasses.replace(from_record(record["config"]), **changes)
-    dataset = load_dataset(settings, record["dataset"]["id"])
+    dataset = load_source(settings, record["dataset"]["id"])
     check_same_data(folder, record, dataset.record)
     return Trained(settings, dataset, *load_state(folder, settings, dataset))

@@ -11,7 +11,7 @@ from iql_jax.algorithm.distributions import Categorical, Gaussian
 from iql_jax.algorithm.learner import create_state, update, update_n
 from iql_jax.algorithm.policy import eval_actions
 from iql_jax.algorithm.types import Transitions
-from iql_jax.data.actions import next_actions
+from iql_jax.data.actions import next_action_fields
 
 # Losses.
 
@@ -241,7 +241,7 @@ def test_a_discrete_bandit_is_solved(actor_loss):
 
 def test_next_actions_stay_in_their_episode():
     actions = np.arange(12, dtype=np.float32).reshape(6, 2)
-    found = next_actions(actions, np.array([3, 1, 2]))
+    found = next_action_fields(actions, np.array([3, 1, 2]))
     expected = [[2, 3], [4, 5], [0, 0], [0, 0], [10, 11], [0, 0]]
     np.testing.assert_array_equal(found["next_actions"], expected)
     np.testing.assert_array_equal(found["next_action_masks"], [1, 1, 0, 0, 1, 0])

@@ -116,7 +116,7 @@ def test_the_best_are_chosen_before_rewards_and_observations_are_transformed(fol
     found = load(top_episodes=0.6, reward_transform="return_range", normalize_observations=True)
     assert found.reward_transform.scale == 1000 / 910
     kept = np.concatenate([code(1, 1, 1, 4), code(1, 2, 5, 4)])
-    np.testing.assert_allclose(found.recipe.observation_mean, kept.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.environment.observation_mean, kept.mean(0), rtol=1e-6)
 
 
 # Actions.
@@ -143,8 +143,8 @@ def test_another_range_is_mapped_to_the_unit_box():
     expected = np.float32([[-limit, -limit], [0, -0.5], [0.5, limit]])
     np.testing.assert_array_equal(found.transitions.actions, expected)
     assert found.record["choices"]["action_range"] == [[-2, 0], [2, 10]]
-    np.testing.assert_array_equal(found.recipe.action_low, [-2, 0])
-    np.testing.assert_array_equal(found.recipe.action_high, [2, 10])
+    np.testing.assert_array_equal(found.environment.action_low, [-2, 0])
+    np.testing.assert_array_equal(found.environment.action_high, [2, 10])
 
 
 def test_actions_without_bounds_are_refused():
@@ -192,8 +192,8 @@ def test_normalization(folder):
     raw, found = load().transitions, load(normalize_observations=True)
     mean = raw.observations.astype(np.float64).mean(0)
     std = raw.observations.astype(np.float64).std(0) + 1e-3
-    np.testing.assert_allclose(found.recipe.observation_mean, mean, rtol=1e-6)
-    np.testing.assert_allclose(found.recipe.observation_std, std, rtol=1e-6)
+    np.testing.assert_allclose(found.environment.observation_mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.environment.observation_std, std, rtol=1e-6)
     for name in ("observations", "next_observations"):
         expected = (getattr(raw, name) - np.float32(mean)) / np.float32(std)
         np.testing.assert_array_equal(getattr(found.transitions, name), expected)
@@ -206,7 +206,7 @@ def test_what_never_changes_is_centred_and_not_scaled():
     observations[:, 2] = 7.0
     write_dataset(BOX, [episode_buffer(0, 3, observations)], box(4), env_spec=spec_json())
     found = load(normalize_observations=True)
-    assert found.recipe.observation_std[2] == 1.0
+    assert found.environment.observation_std[2] == 1.0
     np.testing.assert_array_equal(found.transitions.observations[:, 2], np.zeros(3))
 
 
@@ -223,7 +223,7 @@ def dict_episode():
 def test_all_entries_of_a_dict_make_up_an_observation():
     write_dataset(BOX, [dict_episode()], DICT_SPACE, env_spec=spec_json())
     found = load()
-    assert found.recipe.observation_keys == ("achieved_goal/kettle", "observation")
+    assert found.environment.observation_keys == ("achieved_goal/kettle", "observation")
     expected = np.concatenate([code(2, 0, 3, 2), code(1, 0, 3, 3)], axis=1)
     np.testing.assert_array_equal(found.transitions.observations, expected[:2])
     np.testing.assert_array_equal(found.transitions.next_observations, expected[1:])
@@ -234,7 +234,7 @@ def test_of_the_kitchen_the_observation_entry_is_enough():
     spec = spec_json(entry_point, "FrankaKitchen-v1")
     write_dataset(BOX, [dict_episode()], DICT_SPACE, env_spec=spec)
     found = load()
-    assert found.recipe.observation_keys == ("observation",)
+    assert found.environment.observation_keys == ("observation",)
     np.testing.assert_array_equal(found.transitions.observations, code(1, 0, 2, 3))
 
 
@@ -245,7 +245,7 @@ def test_the_recipe_builds_the_environment():
     spec = spec_json("gymnasium.envs.mujoco.hopper_v5:HopperEnv", "Hopper-v5", 7)
     episodes = [episode_buffer(0, 2, code(1, 0, 3, 11), action_dim=3)]
     write_dataset(BOX, episodes, box(11), unit_box(3), env_spec=spec)
-    env = make_environment(load().recipe)
+    env = make_environment(load().environment)
     assert env.observation_space.shape == (11,)
     env.reset(seed=0)
     ends = [env.step(np.zeros(3, np.float32))[3] for _ in range(7)]
@@ -255,13 +255,13 @@ def test_the_recipe_builds_the_environment():
 
 def test_the_evaluation_environment_is_preferred(folder):
     change_metadata(folder, eval_env_spec=spec_json(id="Hopper-v5", steps=123))
-    assert json.loads(load().recipe.spec)["max_episode_steps"] == 123
+    assert json.loads(load().environment.spec)["max_episode_steps"] == 123
 
 
 def test_a_dataset_without_environment(folder):
     change_metadata(folder, env_spec=None)
     found = load()
-    assert found.recipe is None
+    assert found.environment is None
     assert "names no environment" in found.record["notes"][0]
     assert found.transitions.size == 9
 
@@ -271,7 +271,7 @@ def test_an_environment_from_a_stranger(folder):
     with pytest.raises(UserError, match="stranger:Env"):
         load()
     assert load(eval_episodes=0).transitions.size == 9
-    assert load(trust_environment=True).recipe.trusted
+    assert load(trust_environment=True).environment.trusted
 
 
 BROKEN_SPEC = spec_json()[:60]
@@ -282,7 +282,7 @@ def test_an_environment_that_cannot_be_read_is_in_the_way_of_evaluation_alone(fo
     with pytest.raises(NoEnvironment, match="environment specification cannot be read"):
         load()
     found = load(eval_episodes=0)
-    assert found.recipe is None
+    assert found.environment is None
     assert found.transitions.size == 9
     (note,) = found.record["notes"]
     assert "specification cannot be read" in note
@@ -299,4 +299,4 @@ def test_requirements_are_noted(folder):
         "no-such-package-here==1 is asked for",
         "the requirement '=broken=' cannot be read",
     ]
-    assert found.recipe.requirements == tuple(requirements)
+    assert found.environment.requirements == tuple(requirements)

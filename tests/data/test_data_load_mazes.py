@@ -71,7 +71,7 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     assert record["choices"]["transitions_at_goal"] == 1
     assert record["choices"]["maze_map"] == CORRIDOR
     assert found.score_rule == ScoreRule("success")
-    env = make_environment(found.recipe)
+    env = make_environment(found.environment)
     observation, _ = env.reset(seed=0)
     assert observation.shape == (dim,)
     assert env.unwrapped.goal.tolist() == [0.5, 0.0]
@@ -89,7 +89,7 @@ def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(cor
     change_metadata(corridor, env_spec=json.dumps(stranger), eval_env_spec=maze_spec(CORRIDOR))
     found = load("test/corridor-v0")
     assert found.record["choices"]["maze_map"] == CORRIDOR
-    assert found.recipe.maze.goal == (0.5, 0.0)
+    assert found.environment.maze.goal == (0.5, 0.0)
 
 
 def test_walls_that_are_kept_and_do_no_harm_need_no_word(corridor):
@@ -156,7 +156,7 @@ def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, n
     assert found.record["choices"]["maze_walls"] == walls
     assert found.record["choices"]["maze_map"] == maze
     assert found.record["choices"]["positions_in_walls"] == (0 if walls == "data" else 0.4)
-    assert found.recipe.maze.goal == (goal, 0.0)
+    assert found.environment.maze.goal == (goal, 0.0)
     assert found.record["notes"][0].startswith(note)
     # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
     assert found.transitions.rewards.sum() == (walls == "data")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from gymnasium_robotics.envs.maze import maps
+from iql_jax.data.maze_data import check_maze_entries, maze_transitions
 from minari_datasets import ANT_MAZE, ANT_MAZE_V5, POINT_MAZE, maze_spec, spec_json
 
 from iql_jax.data.episodes import FlatEpisodes
-from iql_jax.data.maze_data import check_maze_entries, maze_transitions
 from iql_jax.data.maze_task import maze_kind, maze_map, set_up_maze
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.errors import UserError

@@ -20,10 +20,10 @@ from import_files import (
     without,
     write_hdf5,
 )
-
-from iql_jax.data.episodes import read_episodes
 from iql_jax.data.imports import writing
 from iql_jax.data.imports.d4rl_view import kept_rows
+
+from iql_jax.data.episodes import read_episodes
 from iql_jax.datasets import main
 
 pytestmark = pytest.mark.usefixtures("data_folders")

@@ -14,10 +14,10 @@ from import_files import (
     load,
     without,
 )
-
-from iql_jax.data.episodes import read_episodes
 from iql_jax.data.imports.d4rl_tasks import TASKS, find_task
 from iql_jax.data.imports.mazes import rewarded_point
+
+from iql_jax.data.episodes import read_episodes
 from iql_jax.data.metadata import read_metadata
 from iql_jax.datasets import main
 from iql_jax.envs.make import make_environment
@@ -109,7 +109,7 @@ class TestAntMaze:
             expected[key][:, :2] = (expected[key][:, :2].astype(float) - 10).astype(np.float32)
         dataset = load(self.ID, maze_goal="stored", maze_terminate_at_success=False)
         assert_equal(dataset.transitions, expected)
-        np.testing.assert_allclose(dataset.recipe.maze.goal, [10.7, 10.8], atol=0.1)
+        np.testing.assert_allclose(dataset.environment.maze.goal, [10.7, 10.8], atol=0.1)
         assert 10 < dataset.transitions.rewards.sum() == (dataset.transitions.masks == 0).sum()
         # Fine-tuning goes on with what the data have: a bootstrap that ends at the goal.
         assert dataset.terminates
@@ -155,7 +155,7 @@ class TestAntMaze:
 
     def test_the_evaluation_has_d4rls_ant_start_and_goal(self, tmp_path):
         import_arrays(tmp_path, ant_maze_arrays(), self.ID)
-        recipe = load(self.ID).recipe
+        recipe = load(self.ID).environment
         env = make_environment(recipe)
         observation, _ = env.reset(seed=3)
         assert np.abs(observation[:2] - [-10, -10]).max() <= 1 + 1e-6
@@ -201,7 +201,7 @@ class TestMaze2D:
             expected[key][:, :2] = (expected[key][:, :2].astype(float) - 1.8).astype(np.float32)
         dataset = load(self.ID, maze_goal="stored", maze_terminate_at_success=False)
         assert_equal(dataset.transitions, expected)
-        env = make_environment(dataset.recipe)
+        env = make_environment(dataset.environment)
         assert env.spec.max_episode_steps == 300
         env.reset(seed=0)
         np.testing.assert_allclose(env.unwrapped.goal, [-0.8, -0.8])  # Which the rewards refer to.

@@ -7,8 +7,8 @@ from import_files import (
     import_arrays,
     load,
 )
-
 from iql_jax.data.imports.d4rl_tasks import TASKS, find_task
+
 from iql_jax.data.metadata import read_metadata
 from iql_jax.data.scores import d4rl_reference
 from iql_jax.envs.make import make_environment
@@ -35,21 +35,21 @@ class TestMetadata:
         import_arrays(tmp_path, d4rl_arrays(), "mine/robot-v0")
         assert "names no task of D4RL's" in capsys.readouterr().err
         dataset = load("mine/robot-v0")
-        assert dataset.recipe is None
+        assert dataset.environment is None
         assert dataset.score_rule.kind == "none"
 
     def test_kitchen_has_no_environment(self, tmp_path, capsys):
         arrays = d4rl_arrays(observation_dim=60, action_dim=9)
         import_arrays(tmp_path, arrays, "d4rl/kitchen/complete-v0")
         assert "only training is possible" in capsys.readouterr().err
-        assert load("d4rl/kitchen/complete-v0").recipe is None
+        assert load("d4rl/kitchen/complete-v0").environment is None
 
     def test_contact_forces_of_zero_stay_so_in_the_evaluation(self, tmp_path):
         arrays = d4rl_arrays(observation_dim=111, action_dim=8)
         for name in ("observations", "next_observations"):
             arrays[name][:, 27:] = 0
         import_arrays(tmp_path, arrays, "d4rl/ant/medium-v2")
-        env = make_environment(load("d4rl/ant/medium-v2").recipe)
+        env = make_environment(load("d4rl/ant/medium-v2").environment)
         env.reset(seed=0)
         assert not np.any([env.step(env.action_space.sample())[0][27:] for _ in range(20)])
         env.close()
@@ -115,7 +115,7 @@ def test_environments_fit(tmp_path, monkeypatch, name):
     arrays = d4rl_arrays(60, task.observation_dim, task.action_dim)
     import_arrays(tmp_path, arrays, f"d4rl/{name}/some-v1")
     dataset = load(f"d4rl/{name}/some-v1")
-    env = make_environment(dataset.recipe)
+    env = make_environment(dataset.environment)
     assert env.spec.max_episode_steps == task.time_limit
     observation, _ = env.reset(seed=0)
     assert observation.shape == (task.observation_dim,)

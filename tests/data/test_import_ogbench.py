@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from import_files import load, ogbench_arrays, ogbench_view
-
-from iql_jax.data.episodes import read_episodes
 from iql_jax.data.imports import ogbench
 from iql_jax.data.imports.mazes import ant_maze
+
+from iql_jax.data.episodes import read_episodes
 from iql_jax.datasets import main
 from iql_jax.envs.make import make_environment
 from iql_jax.utils.errors import UserError
@@ -60,7 +60,7 @@ class TestAntMaze:
         import_arrays(tmp_path, arrays, name)
         dataset = load(name)
         assert dataset.transitions.rewards.any()
-        env = make_environment(dataset.recipe)
+        env = make_environment(dataset.environment)
         observation, _ = env.reset(seed=0)
         # OGBench's (0, 20), and its goal (20, 0).
         assert np.abs(observation[:2] - [-10, 10]).max() <= 1 + 1e-6
@@ -101,7 +101,7 @@ class TestAntMaze:
     def test_mazes_that_cannot_be_matched_have_no_environment(self, tmp_path, capsys, name):
         import_arrays(tmp_path, ogbench_arrays(), f"ogbench/{name}-v0", reward="zero")
         assert "only training is possible" in capsys.readouterr().err
-        assert load(f"ogbench/{name}-v0").recipe is None
+        assert load(f"ogbench/{name}-v0").environment is None
 
 
 class TestRewards:

@@ -7,7 +7,6 @@ import pytest
 
 from iql_jax.data import checks
 from iql_jax.data.actions import one_hot
-from iql_jax.data.load import load_dataset
 from iql_jax.data.metadata import DiscreteActions
 from iql_jax.envs import discrete_umaze as umaze
 from iql_jax.envs.finite_mdp import FiniteMDP, greedy
@@ -17,6 +16,7 @@ from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import Config, FinetuneConfig
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.offline import train_offline
+from iql_jax.training.run import load_source
 from iql_jax.utils.errors import UserError
 
 ID = "iql/discrete-umaze-v0"
@@ -124,10 +124,10 @@ def test_the_data_are_one_optimal_and_99_random_trajectories():
 
 
 def test_the_dataset_loads_as_one_hot_actions(folders):
-    dataset = load_dataset(config(objective="sarsa"))
+    dataset = load_source(config(objective="sarsa"))
     transitions = dataset.transitions
     assert dataset.discrete_actions
-    assert dataset.recipe.discrete_start == 0
+    assert dataset.environment.discrete_start == 0
     assert dataset.record["choices"]["discrete"] == {"n": 4, "start": 0}
     assert dataset.record["notes"] == []
     assert transitions.actions.shape[1] == 4
@@ -140,7 +140,7 @@ def test_the_dataset_loads_as_one_hot_actions(folders):
         transitions.next_observations[:-1][same], transitions.observations[1:][same]
     )
     assert (transitions.next_action_masks == 0).sum() == 100
-    assert load_dataset(config()).transitions.next_actions is None
+    assert load_source(config()).transitions.next_actions is None
 
 
 def test_its_size_is_its_own(folders):

@@ -9,7 +9,6 @@ import pytest
 from training_environments import ACTION_DIM, SEEDS, Diary, Faulty, dataset_of
 
 from iql_jax.algorithm import replay_buffer
-from iql_jax.data.load import load_dataset
 from iql_jax.data.rewards import RewardTransform
 from iql_jax.envs import mazes as maze
 from iql_jax.envs import rollout as interaction
@@ -18,6 +17,7 @@ from iql_jax.envs.make import make_environment
 from iql_jax.envs.rollout import Counters, Interaction
 from iql_jax.generation.generate import generate
 from iql_jax.training.config import Config
+from iql_jax.training.run import load_source
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.streams import Stream, stream_seed
 
@@ -223,7 +223,7 @@ def test_in_a_maze_the_config_says_whether_success_ends_the_bootstrap(
     datasets, monkeypatch, terminates
 ):
     monkeypatch.setattr(maze, "GOAL_RADIUS", 100.0)  # The goal is wherever the point is.
-    dataset = load_dataset(
+    dataset = load_source(
         Config(
             dataset="iql/pointmaze/umaze-v0",
             maze_terminate_at_success=terminates,
@@ -235,7 +235,7 @@ def test_in_a_maze_the_config_says_whether_success_ends_the_bootstrap(
     assert [row["success"] for row in rows] == [1, 1, 1, 1]
     assert [float(step.masks[0]) for step in made] == [0.0 if terminates else 1.0] * 4
     # The very observations of the environment: those that the steps led to.
-    env = make_environment(dataset.recipe)
+    env = make_environment(dataset.environment)
     for number, step in enumerate(made):
         first = env.reset(seed=episode_seed(stream_seed(SEED, Stream.RESETS), number))[0]
         np.testing.assert_array_equal(step.observations[0], first)

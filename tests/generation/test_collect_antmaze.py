@@ -9,15 +9,15 @@ import sys
 import minari
 import numpy as np
 import pytest
-
 from iql_jax.data.checks import check_dataset
-from iql_jax.data.load import load_dataset
+
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.generation import ant_tasks, antmaze, catalog, workers
 from iql_jax.generation.ant_controller import heading_phases, rotation_matrices
 from iql_jax.generation.ant_tasks import TASKS, Ants
 from iql_jax.training.config import Config
+from iql_jax.training.run import load_source
 
 ID = "iql/antmaze/umaze-v0"
 STEPS = 2_600  # 2,000 of one ant, 600 of another.
@@ -216,7 +216,7 @@ class TestCollect:
 
     def test_it_loads_with_the_semantics_of_the_evaluation(self, made, episodes):
         config = Config(dataset=ID, reward_transform="minus_one", progress=False)
-        found = load_dataset(config)
+        found = load_source(config)
         arrays = found.transitions
         assert arrays.observations.shape == arrays.next_observations.shape == (STEPS, 29)
         positions = np.concatenate([e.observations["achieved_goal"][1:] for e in episodes])
@@ -226,7 +226,7 @@ class TestCollect:
         np.testing.assert_array_equal(arrays.masks, 1.0 - success)
         np.testing.assert_allclose(arrays.next_observations[:, :2], positions, atol=1e-5)
         assert found.score_rule.kind == "success"
-        env = make_environment(found.recipe)
+        env = make_environment(found.environment)
         assert env.reset(seed=0)[0].shape == (29,)
         env.close()
 

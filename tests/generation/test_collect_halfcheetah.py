@@ -4,11 +4,11 @@ import minari
 import numpy as np
 import pytest
 
-from iql_jax.data.load import load_dataset
 from iql_jax.generation import catalog, halfcheetah
 from iql_jax.generation.plan import ScoreRun
 from iql_jax.generation.reproducibility import COLLECTING, randomness
 from iql_jax.training.config import Config
+from iql_jax.training.run import load_source
 
 ID = "iql/halfcheetah/gaits-v0"
 
@@ -77,13 +77,13 @@ def test_rewards_are_scaled_by_the_range_of_the_returns():
     catalog.make(ID, steps=3_000, progress=False, score_episodes=1)
     returns = [episode.rewards.sum() for episode in minari.load_dataset(ID)]
     settings = {"dataset": ID, "progress": False, "reward_transform": "return_range"}
-    loaded = load_dataset(Config(**settings))
+    loaded = load_source(Config(**settings))
     assert max(returns) - min(returns) > 500  # Gaits differ.
     np.testing.assert_allclose(
         np.ptp(loaded.transitions.rewards.reshape(3, 1000).sum(axis=1)), 1000, rtol=1e-4
     )
     assert loaded.score_rule.kind == "normalized"
-    assert loaded.recipe is not None
+    assert loaded.environment is not None
 
 
 def test_the_best_gait_runs_and_random_actions_do_not():

@@ -23,7 +23,6 @@ from tables import untimed_rows
 
 from iql_jax import evaluate
 from iql_jax.data.download import DownloadFailed
-from iql_jax.data.load import load_dataset
 from iql_jax.generation import provide
 from iql_jax.generation.generate import generate
 from iql_jax.outputs.folder import read_record
@@ -37,7 +36,7 @@ from iql_jax.training import report
 from iql_jax.training.config import from_mapping
 from iql_jax.training.evaluation import PopulationEvaluation
 from iql_jax.training.offline import train_offline
-from iql_jax.training.run import initial_state, load_state, open_runs
+from iql_jax.training.run import initial_state, load_source, load_state, open_runs
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.locks import locked
 from iql_jax.utils.signals import Interrupted, StopRequest
@@ -95,7 +94,7 @@ def numbers(path):
 
 
 def leaves(folder, config):
-    state, step = load_state(folder, config, load_dataset(config))
+    state, step = load_state(folder, config, load_source(config))
     assert step == 60
     return jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
 
@@ -322,7 +321,7 @@ def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, m
 
 def test_a_policy_whose_actions_are_not_finite_has_no_result(datasets):
     configs = [member.config for member in members()[:2]]
-    data = [load_dataset(config) for config in configs]
+    data = [load_source(config) for config in configs]
     actors = stack([initial_state(*pair) for pair in zip(configs, data, strict=True)]).actor
     spoilt = jax.tree.map(
         lambda x: np.concatenate([x[:1], np.full_like(x[1:], np.nan)]), actors.params

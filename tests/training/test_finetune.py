@@ -24,10 +24,10 @@ from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax import evaluate
 from iql_jax.algorithm.types import Transitions
-from iql_jax.data.load import load_dataset
 from iql_jax.outputs.logs import read_table
 from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.training.finetune import train_finetune
+from iql_jax.training.run import load_source
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 
@@ -152,11 +152,11 @@ def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path, pha
     assert_same_rows(buffer_of(phase), rebuilt(phase, tmp_path, 660, keep_dataset=True))
     # The dataset is all there.
     kept = jax.tree.map(lambda x: x[:TRANSITIONS], buffer_of(phase))
-    assert_same_rows(kept, load_dataset(config).transitions)
+    assert_same_rows(kept, load_source(config).transitions)
 
 
 def test_a_part_of_the_dataset_is_drawn_by_the_seed(tmp_path, phases, monkeypatch):
-    whole = load_dataset(config_of()).transitions
+    whole = load_source(config_of()).transitions
     known = {row.tobytes() for row in whole.observations}
     drawn = []
     for name, seed in (("a", 0), ("b", 1)):

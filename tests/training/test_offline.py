@@ -16,14 +16,13 @@ from minari_datasets import box, coded_episodes, write_dataset
 from tables import untimed_rows
 
 from iql_jax.data.download import DownloadFailed
-from iql_jax.data.load import load_dataset
 from iql_jax.generation import provide
 from iql_jax.generation.generate import generate
 from iql_jax.outputs.checkpoints import Checkpoints
 from iql_jax.training.config import from_mapping
 from iql_jax.training.evaluation import RunEvaluation
 from iql_jax.training.offline import train_offline
-from iql_jax.training.run import initial_state, open_runs
+from iql_jax.training.run import initial_state, load_source, open_runs
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 
@@ -63,7 +62,7 @@ def finished(tmp_path_factory, datasets):
 def final_state(folder):
     config = from_mapping(json.loads((folder / "config.json").read_text())["config"])
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        state, _ = checkpoints.restore_newest(initial_state(config, load_dataset(config)))
+        state, _ = checkpoints.restore_newest(initial_state(config, load_source(config)))
     return state
 
 

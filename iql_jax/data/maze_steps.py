@@ -25,13 +25,13 @@ the wrong goals in the first observations of Minari's PointMaze episodes (Minari
 """
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.data.episodes import BoolArray, FlatEpisodes, FloatArray, IntArray
+from iql_jax.data.episodes import Episodes
 from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind
 from iql_jax.data.steps import Steps
 from iql_jax.envs.mazes import at_goal
+from iql_jax.utils.arrays import Bool, Float32, Int64
 from iql_jax.utils.errors import UserError
 
 _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
 """What an observation of the maze environments holds."""
 
 
-def check_maze_entries(episodes: FlatEpisodes, spec: EnvSpec) -> None:
+def check_maze_entries(episodes: Episodes, spec: EnvSpec) -> None:
     """Refuse data that are not laid out as the maze environments' observations.
 
     Raises:
@@ -65,7 +65,7 @@ def check_maze_entries(episodes: FlatEpisodes, spec: EnvSpec) -> None:
 
 
 def maze_transitions(
-    episodes: FlatEpisodes,
+    episodes: Episodes,
     setup: MazeSetup,
     *,
     goal: str,
@@ -85,16 +85,13 @@ def maze_transitions(
         own_goals: whether the goals in the data are those that the agent went to. Those of imported
             data are not: they are the one goal that the rewards refer to, and nobody waits there.
     """
-    row = episodes.step_index()
-    step_goals = episodes.observations["desired_goal"][row + 1]
-    target: npt.NDArray[np.float32] = step_goals
+    step_goals = episodes.observations["desired_goal"][episodes.next_rows]
+    target: Float32 = step_goals
     if goal == "eval":
         target = np.asarray(setup.task.goal, dtype=np.float32)
-    achieved = episodes.observations["achieved_goal"][row + 1]
+    achieved = episodes.observations["achieved_goal"][episodes.next_rows]
     success = at_goal(achieved, target)
-    rewards = episodes.rewards
-    ends = episodes.terminations
-    notes = []
+    rewards, ends, notes = episodes.rewards, episodes.terminations, []
     if goal == "eval":
         rewards = success.astype(np.float32)
         if setup.dense:
@@ -104,21 +101,20 @@ def maze_transitions(
         ends = np.zeros_like(ends)
     if terminate_at_success:
         ends = ends | success
-    if not (success.any() or setup.dense):
-        notes.append("no transition of the data ends at the goal: there is nothing to learn from")
+    if goal == "episode":
+        notes += _first_goal_note(episodes)
+    notes.append(_arrivals_note(success, episodes, setup))
     waits = _begins_to_wait(episodes, step_goals) if own_goals else np.zeros_like(success)
     if not own_goals and drop.startswith("waiting"):
         notes.append(f"it does not tell where agents wait: maze_drop={drop!r} leaves nothing out")
     keep = _kept(drop, success, waits, episodes)
     kept = np.flatnonzero(keep)
-    if goal == "episode":
-        notes += _first_goal_note(episodes)
     keys = _LAYOUT[setup.kind]
     rows = np.concatenate([episodes.observations[key] for key in keys], axis=1)
     seen = step_goals[kept] if goal == "episode" else None
     return Steps(
-        observations=_take(rows, row[kept], seen),
-        next_observations=_take(rows, row[kept] + 1, seen),
+        observations=_take(rows, episodes.rows[kept], seen),
+        next_observations=_take(rows, episodes.next_rows[kept], seen),
         actions=episodes.actions[kept],
         rewards=rewards[kept].astype(np.float32),
         masks=(~ends[kept]).astype(np.float32),
@@ -129,7 +125,19 @@ def maze_transitions(
     )
 
 
-def _kept(drop: str, success: BoolArray, waits: BoolArray, episodes: FlatEpisodes) -> BoolArray:
+def _arrivals_note(success: Bool, episodes: Episodes, setup: MazeSetup) -> str:
+    """Count the steps that end at the goal, and the episodes that have such."""
+    if not success.any():
+        nothing = "" if setup.dense else ": there is nothing to learn from"
+        return f"no transition of the data ends at the goal{nothing}"
+    arrived = int(np.logical_or.reduceat(success, episodes.first_steps()).sum())
+    return (
+        f"{int(success.sum()):,} steps, of {arrived:,} of {episodes.num_episodes:,} episodes, end "
+        "at the goal"
+    )
+
+
+def _kept(drop: str, success: Bool, waits: Bool, episodes: Episodes) -> Bool:
     """Which steps ``drop`` leaves."""
     ends = {
         "nothing": np.zeros_like(success),
@@ -140,29 +148,30 @@ def _kept(drop: str, success: BoolArray, waits: BoolArray, episodes: FlatEpisode
     return _until_first(ends[drop], episodes)
 
 
-def _begins_to_wait(episodes: FlatEpisodes, step_goals: FloatArray) -> BoolArray:
+def _begins_to_wait(episodes: Episodes, step_goals: Float32) -> Bool:
     """Where a step ends at the episode's own goal and the goal stays where it is.
 
     What follows is of no use for another goal either: it shows how to stand still. Minari's ants do
     so for most of their steps, while the points of its PointMaze get a new goal at once.
     """
-    achieved = episodes.observations["achieved_goal"][episodes.step_index() + 1]
+    achieved = episodes.observations["achieved_goal"][episodes.next_rows]
     arrived = at_goal(achieved, step_goals)
     stays = np.zeros_like(arrived)
     stays[:-1] = (step_goals[1:] == step_goals[:-1]).all(axis=1)
     return np.asarray(arrived & stays)
 
 
-def _until_first(event: BoolArray, episodes: FlatEpisodes) -> BoolArray:
+def _until_first(event: Bool, episodes: Episodes) -> Bool:
     """Where no earlier step of the same episode has the event."""
-    before: IntArray = np.cumsum(event) - event
+    before: Int64 = np.cumsum(event) - event
     return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
 
 
-def _first_goal_note(episodes: FlatEpisodes) -> list[str]:
-    first = episodes.step_index()[episodes.first_steps()]
+def _first_goal_note(episodes: Episodes) -> list[str]:
+    first = episodes.first_steps()
     goals = episodes.observations["desired_goal"]
-    changed = int((goals[first] != goals[first + 1]).any(axis=1).sum())
+    differ = goals[episodes.rows[first]] != goals[episodes.next_rows[first]]
+    changed = int(differ.any(axis=1).sum())
     if not changed:
         return []
     return [
@@ -171,7 +180,7 @@ def _first_goal_note(episodes: FlatEpisodes) -> list[str]:
     ]
 
 
-def _take(rows: FloatArray, index: IntArray, goals: FloatArray | None) -> FloatArray:
+def _take(rows: Float32, index: Int64, goals: Float32 | None) -> Float32:
     """Rows by index, the goals appended: [n, d] or [n, d + 2], C-contiguous."""
     if goals is None:
         return np.take(rows, index, axis=0)

@@ -1,1 +1,0 @@
-"""Datasets of other formats, turned into local Minari datasets."""
