@@ -1,4 +1,4 @@
-"""Whether the update is the official one: replay recorded updates and compare everything.
+"""Replays recorded updates of the official implementation and compares everything.
 
     python benchmarks/parity.py FILE.npz [FILE.npz ...]
 
@@ -12,6 +12,7 @@ status is 1 if any error exceeds the tolerance of its step.
 
 import argparse
 import ast
+import dataclasses
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from iql_jax.algorithm.learner import IQLState, create_state, update
-from iql_jax.algorithm.types import Params, Transitions
+from iql_jax.algorithm import AgentConfig, IQLState, Params, Transitions, create_state, update
 
 FIRST_STEP_TOLERANCE = 1e-5
 LAST_STEP_TOLERANCE = 2e-4
+REQUIRED = (
+    *("hidden_dims", "discount", "expectile", "temperature", "tau"),
+    *("max_steps", "opt_decay_schedule"),
+)
 NETWORKS = ("actor", "critic", "target_critic", "value")
+
+compiled_update = jax.jit(update)  # One for all files, so that alike ones share a program.
 
 
 class Comparison(NamedTuple):
@@ -62,23 +68,38 @@ def stored_batch(data: Any, step: int) -> Transitions:
     return Transitions(**{name: jnp.asarray(data[f"batch/{name}"][step]) for name in names})
 
 
-def initial_state(data: Any, hyper: dict[str, Any]) -> IQLState:
-    """A state with the file's hyperparameters and initial parameters."""
+def agent_config(hyper: Any) -> AgentConfig:
+    """The settings of a file's hyperparameters, each of which is used.
+
+    Raises:
+        ValueError: On a key that is unknown or missing, and on a value that cannot be replayed.
+    """
+    if not isinstance(hyper, dict):
+        raise ValueError(f"hyper is {hyper!r}, not a dict")
+    keys = {field.name for field in dataclasses.fields(AgentConfig)}
+    for key in hyper:
+        if key not in keys | {"seed"}:  # Of the seed, the stored parameters are all that matters.
+            raise ValueError(f"hyper has the unknown key {key!r}")
+    for key in REQUIRED:
+        if key not in hyper:
+            raise ValueError(f"hyper has no {key!r}")
+    if hyper.get("dropout_rate"):
+        raise ValueError("hyper has a dropout_rate; only updates without dropout can be replayed")
+    settings = {key: value for key, value in hyper.items() if key in keys - {"dropout_rate"}}
+    if settings["opt_decay_schedule"] is None:
+        settings["opt_decay_schedule"] = "none"
+        del settings["max_steps"]
+    return AgentConfig(**settings)
+
+
+def initial_state(data: Any, config: AgentConfig) -> IQLState:
+    """A state with the file's initial parameters."""
     batch = stored_batch(data, 0)
-    decays = hyper["opt_decay_schedule"] == "cosine"
-    state = create_state(
-        jax.random.key(hyper["seed"]),
-        batch.observations.shape[-1],
-        batch.actions.shape[-1],
-        hidden_dims=hyper["hidden_dims"],
-        expectile=hyper["expectile"],
-        temperature=hyper["temperature"],
-        discount=hyper["discount"],
-        tau=hyper["tau"],
-        actor_decay_steps=hyper["max_steps"] if decays else None,
-    )
+    observation_dim, action_dim = batch.observations.shape[-1], batch.actions.shape[-1]
+    state = create_state(jax.random.key(0), observation_dim, action_dim, config)
     params = {network: stored_params(data, 0, network) for network in NETWORKS}
-    jax.tree.map(np.testing.assert_equal, *map(_shapes, (params, network_params(state))))
+    if _shapes(params) != _shapes(network_params(state)):
+        raise ValueError("step_0 has other arrays or shapes than its hyper asks for")
     return state.replace(
         actor=state.actor.replace(params=params["actor"]),
         critic=state.critic.replace(params=params["critic"]),
@@ -112,7 +133,7 @@ def relative_error(actual: Any, reference: Any) -> float:
 def compare(path: Path) -> Iterator[Comparison]:
     """Replay the updates of a parity file; yield one comparison for each step and group."""
     with np.load(path, allow_pickle=False) as data:
-        hyper = ast.literal_eval(str(data["hyper"]))
+        config = agent_config(ast.literal_eval(str(data["hyper"])))
         num_updates = data["batch/rewards"].shape[0]
         stored_steps = sorted(
             {
@@ -124,12 +145,11 @@ def compare(path: Path) -> Iterator[Comparison]:
         infos = sorted(
             name.removeprefix("info/") for name in data.files if name.startswith("info/")
         )
-        state = initial_state(data, hyper)
-        jitted_update = jax.jit(update)
+        state = initial_state(data, config)
         for step in range(1, num_updates + 1):
             batch = stored_batch(data, step - 1)
             target_q = state.target_q(batch.observations, batch.actions)
-            state, metrics = jitted_update(state, batch)
+            state, metrics = compiled_update(state, batch)
             if step not in stored_steps:
                 continue
             tolerance = FIRST_STEP_TOLERANCE if step == 1 else LAST_STEP_TOLERANCE
@@ -140,8 +160,7 @@ def compare(path: Path) -> Iterator[Comparison]:
                 # Not Python's max, which passes over a NaN that is not the first.
                 yield Comparison(step, network, float(np.max(errors)), tolerance)
             # The advantage as the actor saw it: target critics before, V after this update.
-            values = state.value.apply_fn(state.value.params, batch.observations)
-            computed = {**metrics, "adv": target_q - values}
+            computed = {**metrics, "adv": target_q - state.v(batch.observations)}
             for info in infos:
                 error = relative_error(computed[info], data[f"info/{info}"][step - 1])
                 yield Comparison(step, f"info/{info}", error, tolerance)
@@ -157,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in parser.parse_args(arguments).files:
         try:
             comparisons = list(compare(path))
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            print(f"{path}: not a readable parity file: {error}", file=sys.stderr)
+        except (OSError, EOFError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+            print(f"{path}: cannot replay this file: {error}", file=sys.stderr)
             return 2
         print(f"{path}\n{'step':>6}  {'group':<18}{'error':>10}{'tolerance':>11}")
         for row in comparisons:

@@ -32,8 +32,7 @@ from tqdm import tqdm
 
 import peers
 from common import tables
-from iql_jax.algorithm.learner import IQLState, create_state, update_n
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, update_n
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training.compilation import compile_program
 
@@ -121,13 +120,8 @@ def time_program(
 
 def new_state(seed: int) -> IQLState:
     """Returns a learner with the paper's settings for AntMaze."""
-    return create_state(
-        jax.random.key(seed),
-        peers.OBSERVATION_DIM,
-        peers.ACTION_DIM,
-        expectile=0.9,
-        temperature=10.0,
-    )
+    config = AgentConfig(expectile=0.9, temperature=10.0)
+    return create_state(jax.random.key(seed), peers.OBSERVATION_DIM, peers.ACTION_DIM, config)
 
 
 def made_up_transitions() -> Transitions:

@@ -7,8 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iql_jax.algorithm.config import AgentConfig
-    from iql_jax.algorithm.learner import create_state, update, update_n
+    from iql_jax.algorithm import AgentConfig, create_state, update, update_n
     from iql_jax.data.load import load_dataset
     from iql_jax.envs.make import make_environment
     from iql_jax.training.finetune import train_finetune
@@ -30,15 +29,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AgentConfig": "algorithm.config",
-    "create_state": "algorithm.learner",
+    "AgentConfig": "algorithm",
+    "create_state": "algorithm",
     "load_dataset": "data.load",
     "load_run": "training.trained",
     "make_environment": "envs.make",
     "train_finetune": "training.finetune",
     "train_offline": "training.offline",
-    "update": "algorithm.learner",
-    "update_n": "algorithm.learner",
+    "update": "algorithm",
+    "update_n": "algorithm",
 }
 
 

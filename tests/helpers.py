@@ -1,19 +1,22 @@
 """Small states and batches for tests of the learner."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
-from iql_jax.algorithm.learner import IQLState, create_state
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, update
 
 OBSERVATION_DIM, ACTION_DIM, BATCH = 5, 2, 16
 
 
-def make_state(seed: int = 0, **hyperparameters: float) -> IQLState:
+def make_state(seed: int = 0, *, discrete_actions: bool = False, **settings: Any) -> IQLState:
     """A small state whose critics, target critics and V all differ from one another."""
-    settings = {"hidden_dims": (16, 16), **hyperparameters}
-    state = create_state(jax.random.key(seed), OBSERVATION_DIM, ACTION_DIM, **settings)
-    other = create_state(jax.random.key(seed + 1), OBSERVATION_DIM, ACTION_DIM, **settings)
+    config = AgentConfig(**{"hidden_dims": (16, 16), **settings})
+    state, other = (
+        create_state(key, OBSERVATION_DIM, ACTION_DIM, config, discrete_actions=discrete_actions)
+        for key in (jax.random.key(seed), jax.random.key(seed + 1))
+    )
     return state.replace(target_critic_params=other.critic.params)
 
 
@@ -27,3 +30,15 @@ def make_transitions(size: int = BATCH, seed: int = 0) -> Transitions:
         masks=(rng.uniform(size=size) > 0.25).astype(np.float32),
         next_observations=rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
     )
+
+
+# One program for all tests of states with the same structure.
+compiled_update = jax.jit(update)
+
+
+def assert_close(actual: Any, expected: Any, atol: float = 0.0) -> None:
+    """Two pytrees agree leaf by leaf: to the bit, unless ``atol`` says otherwise."""
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_allclose(x, y, rtol=0.0, atol=atol)

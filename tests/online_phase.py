@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from training_environments import ACTION_DIM, OBSERVATION_DIM, Diary, dataset_of
 
-from iql_jax.algorithm.learner import create_state
+from iql_jax.algorithm import AgentConfig, create_state
 from iql_jax.envs import rollout as interaction
 from iql_jax.training import compilation
 from iql_jax.training.config import FinetuneConfig
@@ -54,9 +54,7 @@ def fresh_state(seed=42):
         jax.random.key(seed),
         OBSERVATION_DIM,
         ACTION_DIM,
-        hidden_dims=SMALL["hidden_dims"],
-        actor_decay_steps=None,
-        **RATES,
+        AgentConfig(hidden_dims=SMALL["hidden_dims"], opt_decay_schedule="none", **RATES),
     )
 
 

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax.algorithm.learner import create_state, update_n
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, Transitions, create_state, update_n
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,10 +72,11 @@ def optimal_mean(positions: Floats, points: int = 401) -> float:
 
 def learn(method: str, transitions: Transitions, updates: int) -> list[float]:
     """Trains, and returns the mean Q of the data's actions after each interval."""
-    state = create_state(
-        jax.random.key(0), 1, ACTION_DIM, hidden_dims=(64, 64), discount=DISCOUNT, tau=0.02,
-        actor_lr=1e-3, value_lr=1e-3, critic_lr=1e-3, actor_decay_steps=None, **METHODS[method],
+    config = AgentConfig(
+        hidden_dims=(64, 64), discount=DISCOUNT, tau=0.02, actor_lr=1e-3, value_lr=1e-3,
+        critic_lr=1e-3, opt_decay_schedule="none", **METHODS[method],
     )  # fmt: skip
+    state = create_state(jax.random.key(0), 1, ACTION_DIM, config)
     on_device = jax.device_put(transitions)
     means = []
     for _ in range(updates // INTERVAL):

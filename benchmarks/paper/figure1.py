@@ -21,10 +21,7 @@ from matplotlib.figure import Figure
 from scipy import optimize, stats
 
 import exhibit
-from iql_jax.algorithm import losses
-from iql_jax.algorithm.networks import ScalarMLP
-from iql_jax.algorithm.train_state import TrainState
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, losses
 from iql_jax.algorithm.updates import update_v
 
 Floats = npt.NDArray[np.float64]
@@ -80,13 +77,11 @@ def width(x: Floats) -> Floats:
 
 
 @functools.partial(jax.jit, static_argnames="updates")
-def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> TrainState:
+def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> IQLState:
     """Fits V(x) to an expectile of y given x; the learning rate falls to 0."""
-    network = ScalarMLP((64, 64))
     observations = x[:, None]
-    value = TrainState.create_adam(network.apply, network.init(jax.random.key(0), observations[:1]))
 
-    def step(i: jax.Array, value: TrainState) -> TrainState:
+    def step(i: jax.Array, state: IQLState) -> IQLState:
         rows = jax.random.randint(jax.random.key(i), (BATCH,), 0, len(x))
         batch = Transitions(
             observations=observations[rows],
@@ -95,10 +90,12 @@ def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> TrainStat
             masks=jnp.zeros(BATCH),
             next_observations=observations[rows],
         )
-        rate = 3e-3 * (1 - i / updates)
-        return update_v(value, batch, y[rows], expectile=expectile, learning_rate=rate)[0]
+        hyperparameters = state.hyperparameters.replace(value_lr=3e-3 * (1 - i / updates))
+        state = state.replace(hyperparameters=hyperparameters)
+        return update_v(state, batch, y[rows], expectile)[0]
 
-    return jax.lax.fori_loop(0, updates, step, value)
+    state = create_state(jax.random.key(0), 1, 1, AgentConfig(hidden_dims=(64, 64)))
+    return jax.lax.fori_loop(0, updates, step, state)
 
 
 def draw(
@@ -137,10 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows, fitted = [], []
     for expectile in EXPECTILES:
         found, exact = float(minimized_expectile(expectile, sample)), exact_expectile(expectile)
-        value = fit(expectile, *inputs, options.updates)
+        state = fit(expectile, *inputs, options.updates)
         curve, at_shown = (
-            np.asarray(value.apply_fn(value.params, points[:, None]), np.float64)
-            for points in (GRID, SHOWN)
+            np.asarray(state.v(points[:, None]), np.float64) for points in (GRID, SHOWN)
         )
         fitted.append(curve)
         error = np.abs((at_shown - center(SHOWN) - width(SHOWN) * exact) / width(SHOWN))

@@ -23,9 +23,7 @@ from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 import exhibit
-from iql_jax.algorithm.learner import create_state, update_n
-from iql_jax.algorithm.policy import eval_actions
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, Transitions, create_state, eval_actions, update_n
 from iql_jax.data.load import load_dataset
 from iql_jax.envs.discrete_umaze import (
     CELLS,
@@ -79,15 +77,17 @@ def exact() -> Solution:
 
 def learn(method: str, transitions: Transitions, updates: int) -> Solution:
     """Trains small networks, with rates that go with few updates."""
-    state = create_state(
-        jax.random.key(0), len(STATES), len(MOVES), hidden_dims=(64, 64), discount=DISCOUNT,
-        actor_lr=1e-3, value_lr=1e-3, critic_lr=1e-3, tau=0.03, temperature=10.0,
-        actor_decay_steps=updates, discrete_actions=True, **METHODS[method],
+    config = AgentConfig(
+        hidden_dims=(64, 64), discount=DISCOUNT, actor_lr=1e-3, value_lr=1e-3, critic_lr=1e-3,
+        tau=0.03, temperature=10.0, max_steps=updates, **METHODS[method],
     )  # fmt: skip
+    key = jax.random.key(0)
+    state = create_state(key, len(STATES), len(MOVES), config, discrete_actions=True)
     state, _ = update_n(state, jax.device_put(transitions), updates, batch_size=256)
     every = observe(np.arange(len(STATES)))
-    values = state.value.apply_fn(state.value.params, every)
-    return Solution(np.asarray(values, np.float64), np.asarray(eval_actions(state.actor, every)))
+    return Solution(
+        np.asarray(state.v(every), np.float64), np.asarray(eval_actions(state.actor, every))
+    )
 
 
 def row(

@@ -8,9 +8,13 @@ annotation, in words that ``check_settings`` reads: ``Annotated[float, "in (0, 1
 import dataclasses
 import difflib
 import math
+import numbers
 import re
 import typing
 from typing import Annotated, Any, Literal
+
+Objective = Literal["iql", "sarsa", "expectile_sarsa", "q_learning"]
+ActorLoss = Literal["awr", "ddpgbc", "bc"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +48,8 @@ class AgentConfig:
     dropout_rate: Annotated[float, "in [0, 1)"] = 0.0  # In the actor's hidden layers.
 
     # Its relatives, and other losses of the actor.
-    objective: Literal["iql", "sarsa", "expectile_sarsa", "q_learning"] = "iql"
-    actor_loss: Literal["awr", "ddpgbc", "bc"] = "awr"
+    objective: Objective = "iql"
+    actor_loss: ActorLoss = "awr"
     alpha: Annotated[float, "at least 0"] = 0.3  # Of 'ddpgbc': the weight of cloning the data.
     max_actions: Annotated[int, "at least 1"] = 10  # Of 'q_learning': actions in the maximum.
     max_over: Literal["policy", "uniform"] = "policy"  # Of 'q_learning': what draws these actions.
@@ -92,15 +96,17 @@ def check_settings(config: Any) -> None:
                 )
 
 
-def _is_in_range(number: float, words: str) -> bool:
-    """Whether a number is finite and in a range such as 'in [0, 1)', 'at least 0' or 'above 0'."""
+def _is_in_range(number: Any, words: str) -> bool:
+    """Whether a finite number is in a range such as 'in [0, 1)', 'at least 0' or 'above 0'."""
     interval = re.sub(r"at least (\S+)", r"in [\1, inf)", words)
     interval = re.sub(r"above (\S+)", r"in (\1, inf)", interval)
     match = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", interval)
     if match is None:
         raise TypeError(f"the range {words!r} is not written as config.py says")
+    if not isinstance(number, numbers.Real):
+        return False
     opening, closing = match[1], match[4]
-    low, high = float(match[2]), float(match[3])
+    number, low, high = float(number), float(match[2]), float(match[3])
     above = number >= low if opening == "[" else number > low
     below = number <= high if closing == "]" else number < high
     return math.isfinite(number) and above and below

@@ -59,8 +59,8 @@ class Gaussian(NamedTuple):
             return jax.vmap(self.sample)(jax.random.split(key, count))
         return jax.random.uniform(key, (count, *self.means.shape), minval=-1.0, maxval=1.0)
 
-    def describe(self) -> Metrics:
-        """Its mean standard deviation."""
+    def metrics(self) -> Metrics:
+        """The mean standard deviation."""
         return {"policy_std": jnp.mean(jnp.exp(self.log_stds))}
 
 
@@ -96,8 +96,8 @@ class Categorical(NamedTuple):
         del key, count, source
         return self._all()
 
-    def describe(self) -> Metrics:
-        """Its mean entropy in nats."""
+    def metrics(self) -> Metrics:
+        """The mean entropy in nats."""
         log_probs = jax.nn.log_softmax(self.logits)
         return {"policy_entropy": -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))}
 

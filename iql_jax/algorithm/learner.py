@@ -1,7 +1,7 @@
-"""The IQL learner: one immutable state, and the update that carries it forward.
+"""The learner: one update of everything, and many of them in one program.
 
-``update`` is the algorithm; ``update_n`` applies it many times to batches drawn on the device. Both
-are pure, may be jitted, scanned and mapped, and know nothing of files, environments or logging.
+``update`` is the algorithm; ``update_n`` applies it to batches drawn on the device. Both are pure
+and may be jitted, scanned and mapped.
 """
 
 import functools
@@ -9,39 +9,31 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from iql_jax.algorithm.extractions import update_actor
-from iql_jax.algorithm.objectives import OBJECTIVES
+from iql_jax.algorithm import relatives
 from iql_jax.algorithm.state import Hyperparameters, IQLState, create_state
 from iql_jax.algorithm.types import Array, Metrics, Transitions
-from iql_jax.algorithm.updates import update_q, update_target, update_v
+from iql_jax.algorithm.updates import update_actor, update_q, update_target, update_v
 
-__all__ = [
+__all__ = [  # Some for callers that still import them from here.
     "Hyperparameters",
     "IQLState",
-    "cosine_decay",
     "create_state",
     "sample_batch",
     "update",
     "update_n",
 ]
 
-
 Rows = tuple[Array | int, Array | int]
 """Consecutive transitions of a dataset: the first one's row, and how many there are."""
 
 
-def cosine_decay(learning_rate: Array, step: Array, decay_steps: Array) -> Array:
-    """``learning_rate`` on a half cosine from its full size at step 0 to 0 at ``decay_steps``."""
-    progress = jnp.minimum(step / decay_steps, 1.0)
-    return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-
-
 def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
-    """One update of V, actor, Q and target, in the order of the official implementation.
+    """One update of V, actor, critics and target critics, in the official implementation's order.
 
-    V moves first, towards the *target* critics. The actor's advantage and the critics' targets then
-    use the *new* V; the advantage keeps the target critics. The target critics move last, towards
-    the *new* critics.
+    V moves first, towards the *target* critics. The actor's advantages and the critics' targets use
+    the *new* V; the advantages keep the target critics. The target critics move last, towards the
+    *new* critics. A state of another objective than 'iql' has an update of its own in
+    ``relatives``.
 
     Args:
         state: The state before the update.
@@ -49,48 +41,21 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
 
     Returns:
         The state after the update, and metrics: a flat dict of scalars. Losses and values are means
-        over the batch before the network they describe has moved; ``advantage`` is the new V's.
+        over the batch before the network that they describe moved; ``advantage`` is the new V's.
     """
-    hp = state.hyperparameters
-    objective = OBJECTIVES[state.objective]
-    key, dropout_key = jax.random.split(state.key) if state.use_dropout else (state.key, None)
+    if state.objective != "iql":
+        return relatives.UPDATES[state.objective](state, batch)
 
     target_q = state.target_q(batch.observations, batch.actions)
-    value, value_metrics = update_v(
-        state.value,
-        batch,
-        objective.value_targets(state, batch, target_q),
-        expectile=objective.value_expectile(hp),
-        learning_rate=hp.value_lr,
-    )
+    state, value_metrics = update_v(state, batch, target_q, state.hyperparameters.expectile)
     # One pass of the new V over both observations is faster than two.
     both = jnp.concatenate([batch.observations, batch.next_observations])
-    values, next_values = jnp.split(value.apply_fn(value.params, both), 2)
-    advantages = target_q - values
-    learning_rate = cosine_decay(hp.actor_lr, state.step, hp.actor_decay_steps)
-    actor, actor_metrics = update_actor(
-        state, batch, advantages, learning_rate=learning_rate, dropout_key=dropout_key
-    )
-    critic, critic_metrics = update_q(
-        state.critic,
-        batch,
-        objective.next_values(state, batch, next_values),
-        loss=functools.partial(objective.critic_loss, hp, batch),
-        discount=hp.discount,
-        learning_rate=hp.critic_lr,
-    )
-    target_critic_params = update_target(critic.params, state.target_critic_params, hp.tau)
-
-    new_state = state.replace(
-        actor=actor,
-        critic=critic,
-        value=value,
-        target_critic_params=target_critic_params,
-        key=key,
-        step=state.step + 1,
-    )
-    advantage = {"advantage": jnp.mean(advantages)}
-    return new_state, {**value_metrics, **critic_metrics, **advantage, **actor_metrics}
+    values, next_values = jnp.split(state.v(both), 2)
+    state, actor_metrics = update_actor(state, batch, target_q - values)
+    state, critic_metrics = update_q(state, batch, next_values)
+    state = update_target(state)
+    metrics = {**value_metrics, **actor_metrics, **critic_metrics}
+    return state.replace(step=state.step + 1), metrics
 
 
 def sample_batch(

@@ -129,7 +129,7 @@ def effective_sample_size(weights: Array) -> jax.Array:
     return jnp.square(jnp.sum(scaled)) / squares / weights.size
 
 
-def actor_loss(log_probs: Array, weights: Array) -> Array:
+def awr_loss(log_probs: Array, weights: Array) -> Array:
     """Advantage-weighted regression ``-w * log pi(a|s)`` (equation 7); all arrays [B].
 
     No gradient flows into the weights.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from iql_jax.algorithm.learner import IQLState, create_state, update_n
+from iql_jax.algorithm import AgentConfig, IQLState, create_state, update_n
 from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS, Array, Metrics, Transitions
 from iql_jax.data.config import DATA_KEYS
 from iql_jax.data.load import Dataset, load_dataset
@@ -201,29 +201,14 @@ def _shapes(dataset: Dataset) -> tuple[int, int, bool]:
 
 def initial_state(config: Config, dataset: Dataset) -> IQLState:
     """The learner's state before the first update."""
-    decays = config.opt_decay_schedule == "cosine"
+    keys = [field.name for field in dataclasses.fields(AgentConfig) if hasattr(config, field.name)]
+    settings = {key: getattr(config, key) for key in keys}
     return create_state(
         jax.random.key(config.seed),
         dataset.observation_dim,
         dataset.action_dim,
-        hidden_dims=config.hidden_dims,
-        layer_norm=config.layer_norm,
-        expectile=config.expectile,
-        temperature=config.temperature,
-        max_weight=config.max_weight,
-        discount=config.discount,
-        tau=config.tau,
-        actor_lr=config.actor_lr,
-        value_lr=config.value_lr,
-        critic_lr=config.critic_lr,
-        actor_decay_steps=config.num_updates if decays else None,
-        dropout_rate=config.dropout_rate,
+        AgentConfig(**{**settings, "max_steps": config.num_updates}),
         discrete_actions=dataset.discrete_actions,
-        objective=config.objective,
-        actor_loss=config.actor_loss,
-        max_actions=config.max_actions,
-        max_over=config.max_over,
-        alpha=config.alpha,
     )
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from helpers import ACTION_DIM, OBSERVATION_DIM, make_transitions
 
-from iql_jax.algorithm.learner import create_state, update_n
-from iql_jax.algorithm.policy import eval_actions
+from iql_jax.algorithm import AgentConfig, create_state, eval_actions, update_n
 from iql_jax.populations.mapped import (
     Placement,
     Pool,
@@ -24,7 +23,7 @@ MEMBERS = [
     {},
     {"expectile": 0.9, "temperature": 10.0},
     {"actor_lr": 1e-3, "value_lr": 2e-3, "critic_lr": 3e-3, "tau": 0.1, "discount": 0.9},
-    {"max_weight": 1.0, "dropout_rate": 0.4, "actor_decay_steps": None},
+    {"max_weight": 1.0, "dropout_rate": 0.4, "opt_decay_schedule": "none"},
 ]
 UPDATES = 20
 
@@ -32,7 +31,8 @@ UPDATES = 20
 def make(i):
     hyperparameters = {"dropout_rate": 0.1, **MEMBERS[i]}
     key = jax.random.key(i)
-    return create_state(key, OBSERVATION_DIM, ACTION_DIM, hidden_dims=(8,), **hyperparameters)
+    config = AgentConfig(hidden_dims=(8,), **hyperparameters)
+    return create_state(key, OBSERVATION_DIM, ACTION_DIM, config)
 
 
 def numbers(tree):

@@ -4,11 +4,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from iql_jax.algorithm.extractions import EXTRACTIONS
-from iql_jax.algorithm.objectives import OBJECTIVES
 from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
 from iql_jax.training.config import (
-    _CHOICES,
     Config,
     FinetuneConfig,
     base_config,
@@ -263,11 +260,6 @@ def test_a_mistake_in_an_offline_config_is_one_of_fine_tunings_too():
     offline.expectil = 0.9
     with pytest.raises(UserError, match="'expectil'; did you mean 'expectile'"):
         from_mapping(finetune_config(offline).to_dict(), FinetuneConfig)
-
-
-def test_the_choices_are_those_of_the_learner():
-    assert _CHOICES["objective"] == tuple(OBJECTIVES)
-    assert _CHOICES["actor_loss"] == tuple(EXTRACTIONS)
 
 
 @pytest.mark.parametrize("objective", NEEDS_NEXT_ACTIONS)

@@ -5,8 +5,7 @@ import types
 import jax
 import numpy as np
 
-from iql_jax.algorithm.learner import create_state
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import AgentConfig, Transitions, create_state
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.training import report
 
@@ -53,7 +52,7 @@ def test_the_datas_paths_are_cut_where_episodes_end():
 
 
 def test_values_are_those_of_the_network_in_whatever_chunks():
-    state = create_state(jax.random.key(0), 3, 1, hidden_dims=(4,))
+    state = create_state(jax.random.key(0), 3, 1, AgentConfig(hidden_dims=(4,)))
     observations = np.random.default_rng(0).normal(size=(10_001, 3)).astype(np.float32)
     values = report.state_values(state, observations)
     assert values.shape == (10_001,)
