@@ -19,7 +19,6 @@ from collections.abc import Iterator
 
 from iql_jax.data.leftovers import sweep
 from iql_jax.utils.console import logger
-from iql_jax.utils.errors import UserError
 
 _PREFIX = ".downloading-"
 
@@ -43,15 +42,9 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
     """
-    from iql_jax.generation.storage import check_place
-
     sweep(root, f"{_PREFIX}*")
     remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
     _check_client(remote)
-    try:
-        check_place(dataset_id)
-    except UserError as error:
-        raise DownloadFailed(str(error)) from error
     unreachable = _why_unreachable(_server(remote))
     if unreachable is not None:
         raise DownloadFailed(unreachable)

@@ -1,104 +1,96 @@
-"""The datasets that this package can make, and the Minari datasets that they stand in for.
-
-Light to import: a maker's own imports (MuJoCo, Gymnasium) wait until it is used.
-"""
+"""The datasets that this package generates, and the Minari datasets that they replace."""
 
 import dataclasses
-from typing import Any
+from typing import Literal
 
-UNTIL_THE_TIME_LIMIT = 1_000  # The longest of AntMaze's.
+from iql_jax.generation.procedure import Procedure
 
 FULL_STEPS = 1_000_000
-"""The size of an embedded dataset unless its maker is told otherwise, as of those it stands for."""
+"""The usual size of a generated dataset, as of those that it replaces."""
+
+_UNTIL_THE_TIME_LIMIT = 1_000  # The longest of AntMaze's.
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedDataset:
-    """How to make one dataset.
+    """One dataset that this package generates.
 
     Attributes:
-        replaces: the Minari dataset that this one stands in for where that cannot be downloaded;
-            None where there is none.
-        module: the module whose ``plan(id, steps=, seed=, **arguments)`` says how; or, where the
-            size is fixed, whose ``make(id, seed=)`` does it.
-        arguments: further arguments of ``plan``.
+        kind: which procedure generates it.
+        task: the procedure's name of the task.
         description: what it is, in one line.
-        steps: its number of transitions unless its maker is told otherwise; None where it is fixed.
+        replaces: the Minari dataset that it replaces where that cannot be downloaded, if any.
+        steps: its usual number of transitions; None where it is fixed.
     """
 
-    replaces: str | None
-    module: str
-    arguments: dict[str, Any]
+    kind: Literal["pointmaze", "antmaze", "antmaze-waiting", "discrete-umaze"]
+    task: str
     description: str
+    replaces: str | None = None
     steps: int | None = FULL_STEPS
 
 
-def _pointmaze(task: str) -> GeneratedDataset:
-    return GeneratedDataset(
-        replaces=f"D4RL/pointmaze/{task}-v2",
-        module="iql_jax.generation.pointmaze",
-        arguments={"task": task},
-        description=f"a ball driven between random goals of PointMaze {task}",
-    )
-
-
-def _antmaze(task: str) -> GeneratedDataset:
-    maze, _, kind = task.partition("-")
-    ways = "from start to goal" if task == "umaze" else "between random starts and goals"
-    return GeneratedDataset(
-        replaces=f"D4RL/antmaze/{task}-v1",
-        module="iql_jax.generation.antmaze",
-        arguments={"task": task},
-        description=f"an ant walking {ways} of AntMaze {maze}" + (f" ({kind})" if kind else ""),
-    )
-
-
-def _antmaze_waiting(task: str) -> GeneratedDataset:
-    usual = _antmaze(task)
-    return dataclasses.replace(
-        usual,
-        replaces=None,
-        arguments={"task": task, "stay": UNTIL_THE_TIME_LIMIT},
-        description=f"{usual.description}, which waits at its goal as Minari's do",
-    )
-
-
 _POINTMAZE_TASKS = ("umaze", "medium", "large")
-_ANTMAZE_TASKS = (
-    "umaze",
-    "umaze-diverse",
-    "medium-play",
-    "medium-diverse",
-    "large-play",
-    "large-diverse",
-)
+_ANTMAZE_TASKS = {
+    "umaze": "from start to goal of AntMaze umaze",
+    "umaze-diverse": "between random starts and goals of AntMaze umaze (diverse)",
+    "medium-play": "between random starts and goals of AntMaze medium (play)",
+    "medium-diverse": "between random starts and goals of AntMaze medium (diverse)",
+    "large-play": "between random starts and goals of AntMaze large (play)",
+    "large-diverse": "between random starts and goals of AntMaze large (diverse)",
+}
 
-_DISCRETE_UMAZE = GeneratedDataset(
-    replaces=None,
-    module="iql_jax.generation.discrete_umaze",
-    arguments={},
-    description="1 optimal and 99 random trajectories in the discrete u-maze of the IQL paper",
-    steps=None,
-)
-
-_HALFCHEETAH_GAITS = GeneratedDataset(
-    replaces=None,
-    module="iql_jax.generation.halfcheetah",
-    arguments={},
-    description="gaits of HalfCheetah, good and bad, each an episode",
-    steps=300_000,
-)
-
-GENERATED: dict[str, GeneratedDataset] = (
-    {f"iql/pointmaze/{task}-v0": _pointmaze(task) for task in _POINTMAZE_TASKS}
-    | {f"iql/antmaze/{task}-v0": _antmaze(task) for task in _ANTMAZE_TASKS}
-    | {f"iql/antmaze-waiting/{task}-v0": _antmaze_waiting(task) for task in _ANTMAZE_TASKS}
-    | {"iql/halfcheetah/gaits-v0": _HALFCHEETAH_GAITS}
-    | {"iql/discrete-umaze-v0": _DISCRETE_UMAZE}
-)
+GENERATED: dict[str, GeneratedDataset] = {
+    **{
+        f"iql/pointmaze/{task}-v0": GeneratedDataset(
+            "pointmaze",
+            task,
+            f"a ball driven between random goals of PointMaze {task}",
+            replaces=f"D4RL/pointmaze/{task}-v2",
+        )
+        for task in _POINTMAZE_TASKS
+    },
+    **{
+        f"iql/antmaze/{task}-v0": GeneratedDataset(
+            "antmaze", task, f"an ant walking {ways}", replaces=f"D4RL/antmaze/{task}-v1"
+        )
+        for task, ways in _ANTMAZE_TASKS.items()
+    },
+    **{
+        f"iql/antmaze-waiting/{task}-v0": GeneratedDataset(
+            "antmaze-waiting",
+            task,
+            f"an ant walking {ways}, where it waits as Minari's do",
+        )
+        for task, ways in _ANTMAZE_TASKS.items()
+    },
+    "iql/discrete-umaze-v0": GeneratedDataset(
+        "discrete-umaze",
+        "",
+        "1 optimal and 99 random trajectories in the discrete u-maze of the IQL paper",
+        steps=None,
+    ),
+}
 
 
 def counterpart(minari_id: str) -> str | None:
     """Returns the generated dataset that replaces a Minari dataset; None if there is none."""
-    names = (name for name, made in GENERATED.items() if made.replaces == minari_id)
+    names = (name for name, dataset in GENERATED.items() if dataset.replaces == minari_id)
     return next(names, None)
+
+
+def procedure(dataset_id: str, steps: int | None, seed: int) -> Procedure:
+    """Returns how a dataset of this size and seed is generated; imports the physics it needs."""
+    dataset = GENERATED[dataset_id]
+    if steps is None:
+        from iql_jax.generation import discrete_umaze
+
+        return discrete_umaze.procedure(seed)
+    if dataset.kind == "pointmaze":
+        from iql_jax.generation import pointmaze
+
+        return pointmaze.procedure(dataset.task, steps, seed)
+    from iql_jax.generation import antmaze
+
+    stay = antmaze.STAY if dataset.kind == "antmaze" else _UNTIL_THE_TIME_LIMIT
+    return antmaze.procedure(dataset.task, steps, seed, stay)

@@ -1,82 +1,169 @@
-"""Generating a dataset."""
+"""Generating a dataset: shards collected by worker processes, written in order for Minari.
 
+The content is a function of the id, the number of steps and the seed, whatever the number of
+processes. Nothing of it is seen before it is whole, and nothing stays of a generation that ends
+early: generating again takes minutes.
+"""
+
+import collections
 import contextlib
 import difflib
-import importlib
+import importlib.metadata
+import multiprocessing
 import pathlib
 import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
-from iql_jax.generation.catalog import GENERATED
+from minari.data_collector import EpisodeBuffer
+from tqdm import tqdm
+
+from iql_jax import __version__
+from iql_jax.data.find import datasets_root, is_local
+from iql_jax.generation.new_dataset import add_episodes, hold_place, new_dataset
+from iql_jax.generation.catalog import GENERATED, procedure
+from iql_jax.generation.procedure import Procedure
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.processes import refuse_second_import
+from iql_jax.utils.processes import (
+    available_cores,
+    main_module_hidden,
+    prepare_worker,
+    refuse_second_import,
+    start_method,
+)
 from iql_jax.utils.signals import StopRequest
+
+_STEPS_WORTH_A_PROCESS = 10_000
+_CHECK_SECONDS = 0.2
+_PACKAGES = ("gymnasium", "gymnasium-robotics", "minari", "mujoco", "numpy")
 
 
 def generate(
     dataset_id: str,
     steps: int | None = None,
     seed: int = 0,
-    progress: bool = True,
     *,
+    progress: bool = True,
     force: bool = False,
-    score_episodes: int = 100,
+    processes: int | None = None,
 ) -> pathlib.Path:
-    """Make a generated dataset in Minari's local folder, unless it is there already.
+    """Generates a dataset in Minari's local folder, unless it is there already.
+
+    Where another process generates the same dataset, waits for it.
 
     Args:
         dataset_id: a key of ``GENERATED``.
         steps: the number of transitions; None for the usual one.
-        seed: what the content depends on, besides the steps.
-        progress: whether to show progress bars.
-        force: whether to make it again where it exists.
-        score_episodes: episodes to average over for each reference score.
+        seed: all randomness follows from it.
+        progress: whether to show a progress bar.
+        force: whether to replace a dataset that is there.
+        processes: the number of worker processes; None for as many as the cores and steps are
+            worth.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        UserError: if the id is unknown or a number is out of range, and as ``collecting.collect``.
-        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
+        UserError: if the id is unknown or a number is out of range, if the folder cannot be
+            written, or if a worker is killed.
+        Interrupted: after Ctrl-C or SIGTERM.
     """
     if dataset_id not in GENERATED:
-        close = difflib.get_close_matches(dataset_id, GENERATED, n=3)
-        names = ", ".join(close or GENERATED)
-        raise UserError(f"no maker for the dataset {dataset_id!r}; there are makers for: {names}")
-    maker = GENERATED[dataset_id]
-    if maker.steps is None and steps is not None:
+        names = ", ".join(difflib.get_close_matches(dataset_id, GENERATED, n=3) or GENERATED)
+        raise UserError(f"no generated dataset is called {dataset_id!r}; there are: {names}")
+    usual = GENERATED[dataset_id].steps
+    if usual is None and steps is not None:
         raise UserError(f"{dataset_id} has a size of its own; leave out the number of steps")
-    steps = maker.steps if steps is None else steps
+    steps = usual if steps is None else steps
     if (steps is not None and steps < 1) or seed < 0:
         raise UserError(f"steps must be at least 1 and the seed at least 0, not {steps}, {seed}")
-    if score_episodes < 1:
-        raise UserError(f"score_episodes must be at least 1, not {score_episodes}")
+    path = datasets_root() / dataset_id
+    if is_local(dataset_id) and not force:
+        return path
     refuse_second_import()
-    with _stop_request() as stop:
-        # Signals are noted from here on: an exception may get lost while these are imported.
-        from minari.storage import get_dataset_path
-
-        from iql_jax.generation.storage import is_complete
-
-        if force or not is_complete(dataset_id):
-            from iql_jax.generation.collecting import collect
-
-            module = importlib.import_module(maker.module)
-            stop.check()
-            if steps is None:
-                module.make(dataset_id, seed=seed, force=force)
-            else:
-                collect(
-                    module.plan(dataset_id, steps=steps, seed=seed, **maker.arguments),
-                    progress=progress,
-                    force=force,
-                    score_episodes=score_episodes,
-                    check=stop.check,
-                )
-        stop.check()
-        return pathlib.Path(get_dataset_path(dataset_id))
+    # Signals are noted, and checked for: an exception might get lost in a library's callback.
+    with _stop_request() as stop, hold_place(dataset_id, stop.check) as folder:
+        if force or not is_local(dataset_id):  # Another process may have just finished it.
+            how = procedure(dataset_id, steps, seed)
+            if processes is None:
+                worth = (steps or 0) // _STEPS_WORTH_A_PROCESS
+                processes = max(1, min(available_cores(), worth, len(how.shards)))
+            with (
+                tqdm(total=steps, unit="step", desc=dataset_id, disable=not progress) as bar,
+                new_dataset(
+                    dataset_id,
+                    folder,
+                    env_spec=how.env_spec,
+                    observation_space=how.observation_space,
+                    action_space=how.action_space,
+                ) as storage,
+                contextlib.closing(_collect(how, processes, stop.check)) as shards,
+            ):
+                for episodes in shards:
+                    add_episodes(storage, episodes)
+                    bar.update(sum(map(len, episodes)))
+                storage.update_metadata(_metadata(dataset_id, how, steps, seed))
+                stop.check()
+    return path
 
 
 def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
-    """Note Ctrl-C and SIGTERM where they come: in the main thread."""
+    """Notes Ctrl-C and SIGTERM where they arrive: in the main thread."""
     is_main = threading.current_thread() is threading.main_thread()
     return StopRequest() if is_main else contextlib.nullcontext(StopRequest())
+
+
+def _collect(
+    how: Procedure, processes: int, check: Callable[[], None]
+) -> Generator[Sequence[EpisodeBuffer], None, None]:
+    """Yields the episodes of each shard, in order; processes end as soon as ``check`` raises."""
+    if processes == 1:
+        for shard in how.shards:
+            yield how.collect(shard, check)
+        return
+    context = multiprocessing.get_context(start_method())
+    leash, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, context, prepare_worker, (leash,))
+    try:
+        with main_module_hidden():
+            futures = collections.deque(pool.submit(how.collect, s, _go_on) for s in how.shards)
+        while futures:
+            future = futures.popleft()
+            while not wait([future], timeout=_CHECK_SECONDS).done:
+                check()
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process ended without a result: killed, or out of memory?"
+        ) from error
+    finally:
+        held.close()  # Ends the workers, in the middle of their shards too.
+        pool.shutdown(cancel_futures=True)
+        leash.close()
+
+
+def _go_on() -> None:
+    """Lets a worker process collect: it is ended from outside."""
+
+
+def _metadata(dataset_id: str, how: Procedure, steps: int | None, seed: int) -> dict[str, Any]:
+    module = how.collect.__module__.replace(".", "/")
+    command = f"python -m iql_jax.datasets generate {dataset_id} --seed {seed}"
+    size = {} if steps is None else {"steps": steps}
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        **how.metadata,
+        "description": how.metadata["description"]
+        + f" Generated by: {command}"
+        + ("" if steps is None else f" --steps {steps}"),
+        "author": {"iql_jax"},
+        "code_permalink": f"iql_jax {__version__}: {module}.py",
+        "collection": {
+            **size,
+            "seed": seed,
+            **how.choices,
+            "versions": {"iql_jax": __version__, **versions},
+        },
+    }

@@ -1,211 +1,231 @@
-"""PointMaze datasets like Minari's ``D4RL/pointmaze/*-v2``, made on the spot.
+"""PointMaze datasets like Minari's ``D4RL/pointmaze/*-v2``.
 
 The procedure is theirs: a ball is driven to one random goal after another in a task that never
 ends, by a PD controller that follows waypoints, under Gaussian action noise; an episode ends, by
-truncation, at the step that reaches the goal. Two things differ. The environment returns the
-observation of that step with the old goal and draws the new one only afterwards; Minari starts the
-next episode with this very observation, so there its first goal is wrong. Here an episode holds one
-goal, from its first observation to its last. And the waypoints come from a controller without
-memory (see ``planner``).
+truncation, at the step that reaches the goal. Here an episode holds one goal, from its first
+observation to its last (Minari's first observations have the goal of the episode before), and the
+waypoints come from a planner without memory.
 """
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.envs.maze_environments import REQUIREMENTS
-from iql_jax.envs.mazes import GOAL_RADIUS
-from iql_jax.generation.plan import Plan, Returns, ScoreRun
-from iql_jax.generation.point_tasks import (
-    TASKS,
-    PointController,
-    build_environment,
-    build_planner,
-    clip,
-    collecting_spec,
-    evaluation_spec,
-)
-from iql_jax.generation.reproducibility import COLLECTING, SCORING, randomness
+from iql_jax.envs.maze_environments import REQUIREMENTS, bare_environment, registered_spec
+from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
+from iql_jax.generation.planner import MazePlanner
+from iql_jax.generation.procedure import Procedure, randomness
+from iql_jax.utils.arrays import Bool, Float32, Float64
 
+SCALING = 1.0
+POSITION_GAIN = 10.0  # The gains are those of D4RL's controller.
+VELOCITY_GAIN = 1.0
 ACTION_NOISE = 0.5
 
 _MAX_SHARDS = 100
 _MIN_SHARD_STEPS = 500
-# Bounds on what a step takes; the most is in umaze, whose episodes are the shortest.
-_FILE_BYTES = 700
-_PART_BYTES = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class PointMaze:
+    """One of the PointMaze tasks.
+
+    Attributes:
+        env_id: the Gymnasium id of the collecting environment.
+        goal_cell: row and column of the evaluation environment's only goal, as in Minari.
+        reference_returns: mean returns of 100 episodes in the evaluation environment, of random
+            actions and of the controller without noise (``scripts/reference_returns.py``).
+    """
+
+    env_id: str
+    goal_cell: tuple[int, int]
+    reference_returns: tuple[float, float]
+
+
+TASKS = {
+    "umaze": PointMaze("PointMaze_UMaze-v3", (1, 1), (9.28, 228.26)),
+    "medium": PointMaze("PointMaze_Medium-v3", (6, 6), (14.27, 476.12)),
+    "large": PointMaze("PointMaze_Large-v3", (7, 9), (3.07, 627.75)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A part of a dataset that one worker collects: its content depends on nothing else."""
+    """Steps of one ball; their content depends on nothing else."""
 
     task: str
     seed: int
     index: int
     steps: int
 
-    @property
-    def transitions(self) -> int:
-        """The steps."""
-        return self.steps
 
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """What a worker saw in one shard of N environment steps, cut into E episodes.
-
-    Attributes:
-        states: [N + 1, 4] float64 x, y in metres and their velocities in metres a second.
-        actions: [N, 2] float32.
-        rewards: [N] float64.
-        successes: [N + 1] bool, whether the state lies at the goal that was current then.
-        goals: [E, 2] float64.
-        lengths: [E] int64; they add up to N.
-    """
-
-    states: npt.NDArray[np.float64]
-    actions: npt.NDArray[np.float32]
-    rewards: npt.NDArray[np.float64]
-    successes: npt.NDArray[np.bool_]
-    goals: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-
-
-def plan(dataset_id: str, *, task: str, steps: int, seed: int) -> Plan[Shard, Recording]:
-    """Plan a dataset.
+def procedure(task: str, steps: int, seed: int) -> Procedure:
+    """Returns how the data of a task are generated.
 
     Args:
-        dataset_id: the id to store it under.
-        task: a key of ``point_tasks.TASKS``.
-        steps: the number of transitions; at least 1.
-        seed: at least 0.
+        task: a key of ``TASKS``.
+        steps: the number of transitions.
+        seed: of all randomness.
     """
     env = build_environment(task)
-    return Plan(
-        dataset_id=dataset_id,
-        task=task,
-        steps=steps,
-        seed=seed,
+    low, high = TASKS[task].reference_returns
+    return Procedure(
         env_spec=collecting_spec(task),
-        eval_env_spec=evaluation_spec(task),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        shards=plan_shards(task, steps, seed),
-        collect_shard=collect_shard,
-        recording=Recording,
-        episodes=cut_episodes,
-        score_run=score_run,
-        episodes_per_score_run=10,
-        file_bytes=_FILE_BYTES,
-        part_bytes=_PART_BYTES,
-        steps_worth_processes=20_000,
-        algorithm="waypoints on shortest paths, PD controller",
-        description=(
-            f"A ball is driven from one random goal to the next in {TASKS[task].env_id}, by a PD "
-            "controller that follows waypoints on a shortest path, with Gaussian action noise of "
-            f"standard deviation {ACTION_NOISE}. An episode ends, truncated, at the step that "
-            f"comes within {GOAL_RADIUS} m of its goal. The procedure is that of Minari's "
-            f"D4RL/pointmaze/{task}-v2, except that each episode holds one goal from its first "
-            "observation on."
-        ),
-        requirements=REQUIREMENTS,
+        shards=_shards(task, steps, seed),
+        collect=collect,
+        metadata={
+            "eval_env_spec": evaluation_spec(task).to_json(),
+            "algorithm_name": "waypoints on shortest paths, PD controller",
+            "description": (
+                f"A ball is driven from one random goal to the next in {TASKS[task].env_id}, by a "
+                "PD controller that follows waypoints on a shortest path, with Gaussian action "
+                f"noise of standard deviation {ACTION_NOISE}. An episode ends, truncated, at the "
+                f"step that comes within {GOAL_RADIUS} m of its goal. The procedure is that of "
+                f"Minari's D4RL/pointmaze/{task}-v2, except that each episode holds one goal from "
+                "its first observation on."
+            ),
+            "requirements": list(REQUIREMENTS),
+            "ref_min_score": low,
+            "ref_max_score": high,
+            "num_episodes_average_score": 100,
+        },
         choices={"action_noise": ACTION_NOISE},
     )
 
 
-def plan_shards(task: str, steps: int, seed: int) -> list[Shard]:
-    """Cut the steps into shards of nearly equal size; their number depends on the steps alone."""
+def _shards(task: str, steps: int, seed: int) -> list[Shard]:
+    """Cuts the steps into shards of nearly equal size; their number depends on the steps alone."""
     count = max(1, min(_MAX_SHARDS, steps // _MIN_SHARD_STEPS))
     bounds = [steps * i // count for i in range(count + 1)]
     return [Shard(task, seed, i, bounds[i + 1] - bounds[i]) for i in range(count)]
 
 
-def collect_shard(shard: Shard) -> Recording:
-    """Drive the ball from goal to goal for the steps of one shard."""
+def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
+    """Drives the ball from goal to goal for the steps of one shard."""
     env = build_environment(shard.task)
     controller = PointController(build_planner(shard.task))
-    reset_seed, generator = randomness(shard.seed, COLLECTING, shard.index)
+    reset_seed, generator = randomness(shard.seed, shard.index)
     noise = generator.normal(scale=ACTION_NOISE, size=(shard.steps, 2)).tolist()
-    states = np.empty((shard.steps + 1, 4))
+    states = np.empty((shard.steps + 1, 4))  # x, y (m) and their velocities (m/s).
     actions = np.empty((shard.steps, 2), dtype=np.float32)
     rewards = np.empty(shard.steps)
-    successes = np.empty(shard.steps + 1, dtype=np.bool_)
+    successes = np.empty(shard.steps + 1, dtype=np.bool_)  # At the goal that was current then.
 
     observation, info = env.reset(seed=reset_seed)
     states[0], successes[0] = observation["observation"], info["success"]
-    goals, ends = [env.goal.copy()], []
+    goals, ends = [env.goal.copy()], [0]
     controller.head_for(env.goal)
     for t in range(shard.steps):
+        check()
         steer_x, steer_y = controller.action(states[t].tolist())
         noise_x, noise_y = noise[t]
-        actions[t] = clip(steer_x + noise_x), clip(steer_y + noise_y)
+        actions[t] = _clip(steer_x + noise_x), _clip(steer_y + noise_y)
         observation, rewards[t], _, _, info = env.step(actions[t])
         states[t + 1], successes[t + 1] = observation["observation"], info["success"]
         if info["success"]:
             ends.append(t + 1)
             goals.append(env.goal.copy())  # Drawn by that step; the observation has the old one.
             controller.head_for(env.goal)
-    if not ends or ends[-1] != shard.steps:
+    if ends[-1] != shard.steps:
         ends.append(shard.steps)
-    lengths = np.diff(ends, prepend=0)
-    return Recording(states, actions, rewards, successes, np.array(goals[: len(lengths)]), lengths)
+    return [
+        _episode(goal, states[i : j + 1], actions[i:j], rewards[i:j], successes[i : j + 1], i == 0)
+        for goal, i, j in zip(goals, ends[:-1], ends[1:], strict=False)
+    ]
 
 
-def score_run(run: ScoreRun) -> Returns:
-    """Drive the ball in the evaluation environment, one episode after another."""
-    episodes = range(run.first_episode, run.first_episode + run.episodes)
-    return Returns(np.array([_score_episode(run, episode) for episode in episodes]))
+def _episode(
+    goal: Float64,
+    states: Float64,
+    actions: Float32,
+    rewards: Float64,
+    successes: Bool,
+    is_first: bool,
+) -> EpisodeBuffer:
+    positions, velocities = states[:, :2], states[:, 2:]
+    goals = np.tile(goal, (len(states), 1))
+    successes = successes.copy()
+    if not is_first:  # That success belongs to the goal of the episode before.
+        successes[0] = False
+    return EpisodeBuffer(
+        observations={"observation": states, "achieved_goal": positions, "desired_goal": goals},
+        actions=actions,
+        rewards=rewards,
+        terminations=np.zeros(len(actions), dtype=np.bool_),
+        truncations=np.arange(len(actions)) == len(actions) - 1,
+        infos={"success": successes, "qpos": positions, "qvel": velocities, "goal": goals},
+    )
 
 
-def _score_episode(run: ScoreRun, episode: int) -> float:
-    env = build_environment(run.task, evaluation=True)
-    limit = evaluation_spec(run.task).max_episode_steps
-    assert limit is not None
-    controller = PointController(build_planner(run.task))
-    reset_seed, generator = randomness(run.seed, SCORING, episode)
-    random_actions = generator.uniform(-1.0, 1.0, size=(limit, 2)).astype(np.float32)
-    observation, _ = env.reset(seed=reset_seed)
-    controller.head_for(env.goal)
-    total = 0.0
-    for t in range(limit):
-        if run.planned:
-            steer = controller.action(observation["observation"].tolist())
-            action = np.array(steer, dtype=np.float32)
-        else:
-            action = random_actions[t]
-        observation, reward, _, _, _ = env.step(action)
-        total += float(reward)
-    return total
+class PointController:
+    """Drives the ball along the waypoints: a PD controller with the gains of D4RL's.
 
+    Args:
+        planner: the planner of the maze.
+    """
 
-def cut_episodes(recording: Recording) -> list[EpisodeBuffer]:
-    """Cut a recording into Minari's episodes."""
-    episodes = []
-    ends = np.cumsum(recording.lengths)
-    for goal, end, length in zip(
-        recording.goals, ends.tolist(), recording.lengths.tolist(), strict=True
-    ):
-        start = end - length
-        states = recording.states[start : end + 1]
-        positions, velocities = states[:, :2], states[:, 2:]
-        goals = np.tile(goal, (length + 1, 1))
-        successes = recording.successes[start : end + 1].copy()
-        if start > 0:  # That success belongs to the goal of the episode before.
-            successes[0] = False
-        episode = EpisodeBuffer(
-            observations={
-                "observation": states,
-                "achieved_goal": positions,
-                "desired_goal": goals,
-            },
-            actions=recording.actions[start:end],
-            rewards=recording.rewards[start:end],
-            terminations=np.zeros(length, dtype=np.bool_),
-            truncations=np.arange(length) == length - 1,
-            infos={"success": successes, "qpos": positions, "qvel": velocities, "goal": goals},
+    def __init__(self, planner: MazePlanner) -> None:
+        self._planner = planner
+        _, self._right, _, self._top = planner.maze.extent
+        self._waypoints: list[list[list[float]]] = []
+
+    def head_for(self, goal: Float64) -> None:
+        """Chooses the goal, [2] in metres, that the following actions lead to."""
+        self._waypoints = self._planner.waypoint_table(goal).tolist()
+
+    def action(self, state: list[float]) -> tuple[float, float]:
+        """Returns the action, inside [-1, 1], for a state (x, y and their velocities).
+
+        Plain floats on purpose: this runs at every step, where NumPy would take most of the time.
+        """
+        x, y, x_velocity, y_velocity = state
+        row = math.floor((self._top - y) / SCALING)
+        column = math.floor((x + self._right) / SCALING)
+        target_x, target_y = self._waypoints[row][column]
+        return (
+            _clip(POSITION_GAIN * (target_x - x) - VELOCITY_GAIN * x_velocity),
+            _clip(POSITION_GAIN * (target_y - y) - VELOCITY_GAIN * y_velocity),
         )
-        episodes.append(episode)
-    return episodes
+
+
+def _clip(value: float) -> float:
+    return min(1.0, max(-1.0, value))
+
+
+def collecting_spec(task: str) -> EnvSpec:
+    """Describes the collecting environment, which draws a new goal at each arrival."""
+    spec = registered_spec(TASKS[task].env_id)
+    spec.kwargs |= {"continuing_task": True, "reset_target": True}
+    spec.max_episode_steps = 1_000_000
+    return spec
+
+
+def evaluation_spec(task: str) -> EnvSpec:
+    """Describes the evaluation environment: one goal, which stays, as in Minari's metadata."""
+    spec = registered_spec(TASKS[task].env_id)
+    row, column = TASKS[task].goal_cell
+    maze_map = [list(cells) for cells in spec.kwargs["maze_map"]]
+    maze_map[row][column] = "g"
+    spec.kwargs |= {"maze_map": maze_map, "continuing_task": True, "reset_target": False}
+    return spec
+
+
+@functools.lru_cache(maxsize=4)
+def build_environment(task: str, evaluation: bool = False) -> Any:
+    """Builds an environment without wrappers."""
+    return bare_environment(evaluation_spec(task) if evaluation else collecting_spec(task))
+
+
+@functools.lru_cache(maxsize=4)
+def build_planner(task: str) -> MazePlanner:
+    """Returns the planner of a task's maze."""
+    spec = registered_spec(TASKS[task].env_id)
+    return MazePlanner(MazeMap.from_lists(spec.kwargs["maze_map"], SCALING))

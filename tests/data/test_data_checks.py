@@ -343,7 +343,7 @@ class TestWholeDatasets:
     def path(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
         dataset_id = "iql/pointmaze/umaze-v0"
-        return generate(dataset_id, steps=1500, progress=False, score_episodes=2)
+        return generate(dataset_id, steps=1500, progress=False)
 
     def test_the_packaged_data_are_sound(self, path):
         findings = checks.check_dataset(path, progress=False)

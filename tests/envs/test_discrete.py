@@ -10,7 +10,7 @@ from iql_jax.data.actions import one_hot
 from iql_jax.data.metadata import DiscreteActions
 from iql_jax.envs import discrete_umaze as umaze
 from iql_jax.envs.finite_mdp import FiniteMDP, greedy
-from iql_jax.generation.discrete_umaze import policies, reference_scores, trajectories
+from iql_jax.generation.discrete_umaze import collect, policies, reference_scores
 from iql_jax.generation.generate import generate
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import Config, FinetuneConfig
@@ -100,7 +100,7 @@ def test_the_environment_is_its_model():
 
 
 def test_the_data_are_one_optimal_and_99_random_trajectories():
-    episodes = trajectories(seed=3)
+    episodes = collect(3, lambda: None)
     assert len(episodes) == 100
     best, _ = policies()
     first = episodes[0]
@@ -113,7 +113,7 @@ def test_the_data_are_one_optimal_and_99_random_trajectories():
         assert len(episode.rewards) <= umaze.TIME_LIMIT
         assert episode.terminations[-1] == (episode.rewards[-1] == 10)
         assert episode.terminations[-1] != episode.truncations[-1]
-    again = trajectories(seed=3)
+    again = collect(3, lambda: None)
     np.testing.assert_array_equal(again[50].observations, episodes[50].observations)
     scores = reference_scores()
     assert scores["ref_max_score"] > 9.9

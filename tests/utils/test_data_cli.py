@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("data_folders")
 
 
 def _make_small(steps=600):
-    return generate(ID, steps=steps, progress=False, score_episodes=1)
+    return generate(ID, steps=steps, progress=False)
 
 
 class TestList:

@@ -1,0 +1,126 @@
+"""AntMaze: the tasks, and the episodes that are collected."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
+from iql_jax.generation import antmaze
+from iql_jax.generation.antmaze import TASKS, Shard, collect
+from iql_jax.generation.ants import Ants
+
+
+def map_of(spec):
+    return MazeMap.from_lists(spec.kwargs["maze_map"], 4.0)
+
+
+def collect_steps(ants, steps, task="umaze", stay=antmaze.STAY):
+    return collect(Shard(task, 0, 0, ants, steps, stay), lambda: None)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return collect_steps(ants=2, steps=600)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_evaluation_has_the_datas_walls_one_start_and_one_goal(task):
+    specs = antmaze.collecting_spec(task), antmaze.evaluation_spec(task)
+    collecting, evaluation = map(map_of, specs)
+    np.testing.assert_array_equal(evaluation.walls, collecting.walls)
+    assert evaluation.marked("r").tolist() == [list(TASKS[task].start_cell)]
+    assert evaluation.marked("g").tolist() == [list(TASKS[task].goal_cell)]
+    for spec in specs:
+        assert spec.max_episode_steps == (700 if task.startswith("umaze") else 1000)
+        assert (spec.kwargs["continuing_task"], spec.kwargs["reset_target"]) == (True, False)
+
+
+def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere():
+    marked = {
+        task: [map_of(antmaze.collecting_spec(task)).marked(kind).tolist() for kind in "rg"]
+        for task in TASKS
+    }
+    assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
+    assert marked.pop("medium-diverse") == [[], [[1, 1], [2, 6], [5, 1], [6, 5]]]
+    starts, goals = marked.pop("large-diverse")
+    assert (starts, len(goals)) == ([], 8)
+    assert all(found == [[], []] for found in marked.values())  # Goals, too, are anywhere.
+
+
+def test_an_episode_has_one_goal_which_ends_nothing(episodes):
+    for episode in episodes:
+        seen, infos = episode.observations, episode.infos
+        goals = seen["desired_goal"]
+        assert (goals == [-4.0, 4.0]).all()
+        at_goal = np.linalg.norm(seen["achieved_goal"] - goals, axis=-1) <= GOAL_RADIUS
+        np.testing.assert_array_equal(episode.rewards, at_goal[1:])
+        np.testing.assert_array_equal(infos["success"], at_goal)
+        assert not episode.terminations.any()
+        assert np.flatnonzero(episode.truncations).tolist() == [len(episode) - 1]
+        state = np.hstack([seen["achieved_goal"], seen["observation"]])
+        np.testing.assert_array_equal(np.hstack([infos["qpos"], infos["qvel"]]), state)
+        assert np.abs(seen["achieved_goal"][0] - [-4.0, -4.0]).max() <= 2.0  # The start's cell.
+
+
+def test_an_ant_stays_at_its_goal_for_a_while(episodes):
+    ends = np.cumsum([len(episode) for episode in episodes])
+    assert {600, 1200} <= set(ends)
+    whole = [e for e, end in zip(episodes, ends, strict=True) if end not in (600, 1200)]
+    assert len(whole) >= 2
+    for episode in whole:
+        assert len(episode) == int(np.argmax(episode.rewards)) + 1 + antmaze.STAY
+
+
+def test_an_ant_that_waits_stays_until_the_time_limit():
+    assert [len(episode) for episode in collect_steps(1, 710, stay=1_000)] == [700, 10]
+
+
+def test_the_recorded_actions_lead_to_the_recorded_states(episodes):
+    env = antmaze.build_environment("umaze")
+    for episode in episodes:
+        qpos, qvel = episode.infos["qpos"], episode.infos["qvel"]
+        for t in range(0, len(episode), 50):
+            env.reset(seed=0)
+            env.ant_env.set_state(qpos[t], qvel[t])
+            state, *_ = env.step(episode.actions[t])
+            # Not exactly: the solver of the contacts starts from its last solution.
+            np.testing.assert_allclose(state["achieved_goal"], qpos[t + 1, :2], atol=1e-3)
+            np.testing.assert_allclose(state["observation"][:13], qpos[t + 1, 2:], atol=1e-2)
+
+
+def test_an_episode_starts_in_a_pose_of_its_own(monkeypatch):
+    spreads = []
+    for held in (0, antmaze.HELD_STEPS):
+        monkeypatch.setattr(antmaze, "HELD_STEPS", held)
+        poses = [episode.infos["qpos"][0, 7:] for episode in collect_steps(ants=16, steps=1)]
+        assert len(poses) == 16
+        spreads.append(np.std(poses, axis=0))
+    # The environment draws the joints' angles within 0.1 rad of the same pose.
+    assert spreads[0].max() < 0.1
+    assert spreads[1].min() > 0.15
+
+
+def test_an_ant_that_lies_starts_again_elsewhere(monkeypatch):
+    (calm,) = collect_steps(ants=1, steps=30)
+    calls = itertools.count()
+
+    def upright(ants):
+        # For as long as it takes to give the episode up.
+        return np.array([-1.0 if 5 <= next(calls) < 5 + antmaze.LYING_STEPS else 1.0])
+
+    monkeypatch.setattr(Ants, "upright", upright)
+    monkeypatch.setattr(antmaze, "steer", lambda *_: np.zeros((1, 8), np.float32))
+    (again,) = collect_steps(ants=1, steps=30)
+    assert len(again) == 30
+    assert again.seed != calm.seed
+    assert next(calls) == 5 + antmaze.LYING_STEPS + 30  # Fifteen steps went, thirty stayed.
+
+
+def test_shards_cover_the_steps():
+    for steps in (1, 1999, 4000, 50_000, 1_000_000):
+        shards = antmaze.procedure("umaze", steps, 3).shards
+        assert sum(shard.ants * shard.steps for shard in shards) == steps
+        assert all(1 <= shard.ants <= 16 for shard in shards)
+        firsts = np.cumsum([0] + [shard.ants for shard in shards])[:-1]
+        assert [shard.first_ant for shard in shards] == firsts.tolist()

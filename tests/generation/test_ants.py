@@ -1,0 +1,131 @@
+"""Ants that walk side by side, and what steers them."""
+
+import os
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+
+from iql_jax.generation import antmaze
+from iql_jax.generation.ant_controller import heading_phases, rotation_matrices
+from iql_jax.generation.ants import Ants, load_controller, steer
+
+UPRIGHT, ON_ITS_BACK = [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]
+HIP, ANKLE = np.deg2rad(30), np.deg2rad([30, 50, 70])  # Limits and middles of the joints' ranges.
+CENTERED = [0.0, ANKLE[1], 0.0, -ANKLE[1], 0.0, -ANKLE[1], 0.0, ANKLE[1]]
+
+
+def ants_of(count, task="umaze", through=None):
+    """Ants that stand at their start, upright and centered, without speed."""
+    ants = Ants(antmaze.build_environment(task), antmaze.build_planner(task), count, through)
+    for ant in range(count):
+        ants.reset(ant, ant)
+    ants.states[:, 3:7] = UPRIGHT
+    ants.states[:, 7:15] = CENTERED
+    ants.states[:, 15:] = 0.0
+    return ants
+
+
+def test_a_step_is_the_environments():
+    ants = ants_of(2, "medium-diverse")
+    env = gym.make(antmaze.collecting_spec("medium-diverse"))
+    os.unlink(env.unwrapped.tmp_xml_file_path)
+    actions = np.random.default_rng(0).uniform(-1, 1, (60, 2, 8)).astype(np.float32)
+    for ant, seed in ((1, 6), (0, 7)):
+        ants.reset(ant, seed)
+    for action in actions:
+        ants.step(action)
+    for ant, seed in ((0, 7), (1, 6)):
+        observation, _ = env.reset(seed=seed)
+        assert np.abs(ants.goals[ant] - observation["desired_goal"]).max() <= 1.0
+        assert (np.abs(ants.goals[ant] % 4.0) == 2.0).all()  # The middle of a cell.
+        env.unwrapped.goal = ants.goals[ant]
+        for action in actions[:, ant]:
+            observation, reward, _, _, _ = env.step(action)
+        state = [*observation["achieved_goal"], *observation["observation"]]
+        np.testing.assert_array_equal(ants.states[ant], state)
+        assert ants.at_goal()[ant] == reward
+    env.close()
+
+
+def test_directions_lead_to_the_waypoints():
+    ants = ants_of(3)
+    # In the starting cell; below the wall's end, where the way turns up; in the goal's cell.
+    ants.states[:, :2] = [[-4.0, -4.0], [4.0, -3.0], ants.goals[2] + np.array([0.3, 0.4])]
+    expected = [[1.0, 0.0], [0.0, 1.0], [-0.6, -0.8]]
+    np.testing.assert_allclose(ants.directions(), expected, atol=1e-6)
+
+
+def test_a_way_through_a_cell_may_lead_over_its_middle():
+    corner = (3, 3)  # Around (4, -4), between the start's corridor and the way up to (4, 0).
+    ants = ants_of(3, through=corner)
+    # On the way in; in the lane on which the way leaves; before the cell.
+    ants.states[:, :2] = [[3.0, -4.3], [3.7, -4.0], [1.0, -4.0]]
+    way_in, way_out = np.array([1.0, 0.3]), np.array([0.3, 4.0])
+    expected = [way_in / np.linalg.norm(way_in), way_out / np.linalg.norm(way_out), [1.0, 0.0]]
+    np.testing.assert_allclose(ants.directions(), expected, atol=1e-6)
+
+
+def test_joints_are_in_the_order_of_the_motors():
+    ants = ants_of(2)
+    np.testing.assert_allclose(ants.joint_positions(), np.zeros((2, 8)), atol=1e-6)
+    low, high = ANKLE[0], ANKLE[2]
+    ants.states[0, 7:15] = [HIP, low, 0.0, -low, -HIP, -high, 0.5 * HIP, high]
+    expected = [0.5, 1.0, 1.0, -1.0, 0.0, 1.0, -1.0, -1.0]
+    np.testing.assert_allclose(ants.joint_positions()[0], expected, atol=1e-6)
+    model = antmaze.build_environment("umaze").model
+    assert (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all()
+    ants.states[0, 15:] = np.arange(14)
+    velocities = model.jnt_dofadr[model.actuator_trnid[:, 0]]
+    np.testing.assert_array_equal(ants.joint_velocities()[0], velocities)
+
+
+def test_upright_ants_are_damped():
+    ants = ants_of(2)
+    ants.states[1, 3:7] = ON_ITS_BACK
+    ants.states[:, 21:] = [2.0, -1.0, 0.5, 0.0, 0.0, 0.0, 3.0, 99.0]
+    driven = load_controller()(ants.states[:, 2:], ants.directions())
+    actions = steer(load_controller(), ants)
+    # Minus 0.05 of the velocities; the motors of the fourth leg come first.
+    damping = np.array([-0.15, -4.95, -0.1, 0.05, -0.025, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(actions[0], np.clip(driven[0] + damping, -1, 1), atol=1e-5)
+    np.testing.assert_allclose(actions[1], driven[1], atol=1e-5)
+
+
+def test_joints_that_hardly_move_are_driven_on_and_to_the_middle_of_their_ranges():
+    ants = ants_of(4)
+    ants.states[1, 3:7] = ON_ITS_BACK
+    ants.states[2, :2] = ants.goals[2]
+    away = np.array([0.5, 0.25, -0.5, 0.25, 1.0, -1.0, 0.0, 0.5])  # In the order of the joints.
+    ants.states[:, 7:15] = CENTERED + away * np.tile([HIP, np.deg2rad(20)], 4)
+    ants.states[3, 21:] = 1.5  # At this speed 1 / e of it.
+    driven = load_controller()(ants.states[:, 2:], ants.directions())
+    actions = steer(load_controller(), ants)
+    back = -np.roll(away, 2)
+    np.testing.assert_allclose(actions[0], np.clip(driven[0] + back, -1, 1), atol=1e-5)
+    np.testing.assert_allclose(actions[1], driven[1], atol=1e-5)
+    np.testing.assert_array_equal(actions[2], np.zeros(8))
+    moving = driven[3] + back / np.e + 1.5 * (0.4 / np.e - 0.05)
+    np.testing.assert_allclose(actions[3], np.clip(moving, -1, 1), atol=1e-5)
+
+
+def test_motors_rest_at_the_goal():
+    ants = ants_of(2)
+    ants.states[:, :2] = ants.goals + np.array([[0.0, 0.44], [0.0, 0.46]])
+    actions = steer(load_controller(), ants)
+    np.testing.assert_array_equal(actions[0], np.zeros(8))
+    assert np.abs(actions[1]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("one_heading", "angles"),
+    [(False, np.deg2rad([0, 40, 40, 40])), (True, [0.0, np.deg2rad(40), 2.4, -2.4])],
+)
+def test_heading_phases(one_heading, angles):
+    """Four-fold, or of the x axis alone; then, beyond 0.6 rad, four times that."""
+    half = np.deg2rad([0.0, 10.0, 100.0, -170.0]) / 2
+    zeros = np.zeros(4)
+    rotations = rotation_matrices(np.stack([np.cos(half), zeros, zeros, np.sin(half)], axis=1))
+    phases = heading_phases(rotations, one_heading)
+    np.testing.assert_allclose(phases, np.stack([np.sin(angles), np.cos(angles)], 1), atol=1e-5)

@@ -1,0 +1,228 @@
+"""Generated datasets: their content, and what is left where generation ends early."""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import resource
+import signal
+import types
+
+import minari
+import numpy as np
+import pytest
+from minari_datasets import box, coded_episodes, write_dataset
+
+from iql_jax.generation.new_dataset import hold_place
+from iql_jax.generation import antmaze, pointmaze
+from iql_jax.generation import generate as module
+from iql_jax.generation.catalog import GENERATED, counterpart, procedure
+from iql_jax.generation.generate import generate
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import Interrupted
+
+ID = "iql/pointmaze/umaze-v0"
+
+generate_quietly = functools.partial(generate, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def root(data_folders):
+    data_folders.mkdir()
+    return data_folders
+
+
+def go_on():
+    pass
+
+
+def collect_and_die(shard, check):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def contents(dataset_id):
+    """Every array of every episode, by name."""
+    found = {}
+    for episode in minari.load_dataset(dataset_id):
+        fields = {"actions": episode.actions, "rewards": episode.rewards}
+        observations = episode.observations
+        if not isinstance(observations, dict):
+            observations = {"observation": observations}
+        for key, array in {**observations, **episode.infos, **fields}.items():
+            found[f"{episode.id}/{key}"] = array
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dataset_id", "steps", "lengths", "observations", "actions"),
+    [
+        (ID, 300, [17, 32, 30], 0.0, 0.0),
+        ("iql/antmaze/medium-diverse-v0", 60, [60], 0.0, 0.0),
+        ("iql/discrete-umaze-v0", None, [28, 100, 100], 0.0, 0.0),
+    ],
+)
+def test_content_is_what_it_was(dataset_id, steps, lengths, observations, actions):
+    """Sums, not bits: the last digits of the physics depend on the processor."""
+    generate_quietly(dataset_id, steps)
+    episodes = list(minari.load_dataset(dataset_id))
+    assert [len(episode) for episode in episodes[:3]] == lengths
+    states = [
+        episode.observations["observation"]
+        if isinstance(episode.observations, dict)
+        else episode.observations
+        for episode in episodes
+    ]
+    # Weighted, so that the order counts.
+    weighted = [
+        sum((np.arange(1, len(part) + 1) @ part.reshape(len(part), -1)).sum() for part in parts)
+        for parts in (states, [episode.actions for episode in episodes])
+    ]
+    assert weighted == pytest.approx([observations, actions], rel=1e-5)
+
+
+def test_content_depends_on_the_seed_and_not_on_the_processes(monkeypatch):
+    monkeypatch.setattr(antmaze, "_STEPS_OF_ANT", 20)
+    ant_id, steps = "iql/antmaze/umaze-v0", 330  # 16 ants, and another one for the rest.
+    found = []
+    for seed, processes in ((0, 1), (0, 2), (7, 1)):
+        generate_quietly(ant_id, steps, seed, processes=processes, force=True)
+        found.append(contents(ant_id))
+    here, spread, other = found
+    assert here.keys() == spread.keys()
+    for key, array in here.items():
+        np.testing.assert_array_equal(array, spread[key], err_msg=key)
+    assert not np.array_equal(here["0/actions"], other["0/actions"])
+
+
+def test_a_dataset_stays_unless_it_is_forced(root):
+    assert generate_quietly(ID, 200) == root / ID
+    generate_quietly(ID, 300)
+    assert minari.load_dataset(ID).total_steps == 200
+    generate_quietly(ID, 300, force=True)
+    assert minari.load_dataset(ID).total_steps == 300
+    assert list(minari.list_local_datasets()) == [ID]
+    assert os.listdir(root) == ["iql"]
+
+
+def test_minari_reads_them():
+    for dataset_id, steps in ((ID, 200), ("iql/discrete-umaze-v0", None)):
+        generate_quietly(dataset_id, steps, seed=3)
+        dataset = minari.load_dataset(dataset_id)
+        assert "infos" in str(dataset[0])
+        metadata = dataset.storage.metadata
+        assert (metadata["author"], metadata["collection"]["seed"]) == ({"iql_jax"}, 3)
+        assert f"generate {dataset_id} --seed 3" in metadata["description"]
+        assert metadata["ref_min_score"] < metadata["ref_max_score"]
+    listed = minari.list_local_datasets(compatible_minari_version=True)
+    assert list(listed) == ["iql/discrete-umaze-v0", ID]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("iql/pointmaze/larg-v0",), "there are: iql/pointmaze/large-v0"),
+        ((ID, 0), "steps must be at least 1"),
+        ((ID, 5, -1), "the seed at least 0"),
+        (("iql/discrete-umaze-v0", 100), "leave out the number of steps"),
+    ],
+)
+def test_mistakes(arguments, message):
+    with pytest.raises(UserError, match=message):
+        generate(*arguments)
+
+
+def test_the_table(root):
+    assert counterpart("D4RL/pointmaze/umaze-v2") == ID
+    assert counterpart("D4RL/antmaze/large-diverse-v1") == "iql/antmaze/large-diverse-v0"
+    assert counterpart("D4RL/door/human-v2") is None
+    stays = {
+        dataset_id: procedure(dataset_id, 4_000, 0).choices["stay"]
+        for dataset_id, dataset in GENERATED.items()
+        if dataset.kind.startswith("antmaze")
+    }
+    assert {stay for name, stay in stays.items() if "waiting" in name} == {1_000}
+    assert {stay for name, stay in stays.items() if "waiting" not in name} == {antmaze.STAY}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_dataset_that_was_there(root, monkeypatch, signum):
+    generate_quietly(ID, 200)
+    act = pointmaze.PointController.action
+    signals = iter([signum])
+
+    def act_once_interrupted(controller, state):
+        for number in signals:
+            signal.raise_signal(number)
+        return act(controller, state)
+
+    monkeypatch.setattr(pointmaze.PointController, "action", act_once_interrupted)
+    before = signal.getsignal(signum)
+    with pytest.raises(Interrupted):
+        generate_quietly(ID, 1_000, force=True)
+    assert signal.getsignal(signum) == before
+    assert minari.load_dataset(ID).total_steps == 200
+    assert os.listdir(root) == ["iql"]
+
+
+def test_processes_end_in_the_middle_of_their_shards():
+    hours = antmaze.procedure("umaze", 100 * 2_000, 0)
+    checks = iter(range(3))
+
+    def stop_soon():
+        if next(checks) == 2:
+            raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        list(module._collect(hours, 2, stop_soon))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_killed_worker_is_one_line(root, monkeypatch):
+    monkeypatch.setattr(pointmaze, "collect", collect_and_die)
+    with pytest.raises(UserError, match="worker process ended without a result"):
+        generate_quietly(ID, 1_000, processes=2)
+    assert os.listdir(root) == []
+
+
+def test_a_full_disk_is_one_line(root):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(UserError, match=f"{ID} cannot be written in .*File too large") as error:
+            generate_quietly(ID, 1_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert os.listdir(root) == []
+
+
+def test_what_a_killed_process_left_goes_with_the_next_generation(root):
+    left = root / f".new-{ID.replace('/', '.')}" / "new" / "data"
+    left.mkdir(parents=True)
+    (left / "main_data.hdf5").write_bytes(b"half")
+    left.parents[1].with_suffix(".lock").touch()
+    generate_quietly(ID, 200)
+    assert sorted(os.listdir(root))[-1] == "iql"
+    assert not left.exists()
+
+
+def test_a_second_process_waits_and_takes_what_the_first_made(monkeypatch, capsys):
+    with contextlib.ExitStack() as first:
+        first.enter_context(hold_place(ID, go_on))
+
+        def finish():
+            if not first.close():
+                write_dataset(ID, coded_episodes(), box(4))
+
+        stop = types.SimpleNamespace(check=finish)
+        monkeypatch.setattr(module, "_stop_request", lambda: contextlib.nullcontext(stop))
+        generate_quietly(ID, 200)
+    assert minari.load_dataset(ID).total_steps == 9
+    assert f"waiting for another process that writes {ID}" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_datasets_is_left_alone():
+    write_dataset(f"{ID}/inner-v0", coded_episodes(), box(4))
+    with pytest.raises(UserError, match=f"{ID} holds other datasets"):
+        generate_quietly(ID, 200)
+    assert list(minari.list_local_datasets()) == [f"{ID}/inner-v0"]
