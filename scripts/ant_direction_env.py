@@ -162,7 +162,8 @@ class AntDirectionEnv(gymnasium.Env[Array, Array]):
         position = self._ant.data.qpos[:2]
         if np.linalg.norm(self._goal - position) < GOAL_RADIUS:
             self._goal = self._random_position(planner)
-        offset = planner.waypoints(position, self._goal) - position
+        row, column = planner.maze.xy_to_cell(position)
+        offset = planner.waypoint_table(self._goal)[row, column] - position
         self._direction = offset / (np.linalg.norm(offset) + 1e-8)
 
     def _place(self, fallen: bool) -> None:

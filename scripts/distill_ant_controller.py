@@ -1,8 +1,9 @@
-"""Distils the trained ant controller into a small one, which is the one that is packaged.
+"""Distills the trained ant controller into a small one, which is the one that is packaged.
 
-Run it as ``python -m distill_ant --teacher FILE --out FILE [--seed S]``, with the
-controller that ``train_ant`` leaves; some minutes on one core. It is DAgger (Ross et al. 2011): the
-student walks, the teacher says what it would have done, and the student learns from all of that.
+Run it as ``python scripts/distill_ant_controller.py --teacher FILE --out FILE [--seed S]``, with
+the controller that ``train_ant_controller.py`` leaves; some minutes on one core. It is DAgger (Ross
+et al. 2011): the student walks, the teacher says what it would have done, and the student learns
+from all of that.
 
 The student walks as well as its teacher but reacts less sharply, for it is small. A policy has to
 learn that reaction from the data: cloned from the same number of steps of travel, what is left of
@@ -20,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from iql_jax import cli
 from iql_jax.generation.ant_controller import (
     ACTION_DIM,
     FEATURE_DIM,
@@ -28,9 +28,8 @@ from iql_jax.generation.ant_controller import (
     ant_actions,
     canonical_features,
 )
-from iql_jax.generation.ant_tasks import Ants, build_environment, build_planner
-from iql_jax.generation.antmaze import ACTION_NOISE
-from iql_jax.utils.files import atomic_path
+from iql_jax.generation.antmaze import ACTION_NOISE, build_environment, build_planner
+from iql_jax.generation.ants import Ants
 
 WIDTH = 64
 TASKS = ("medium-play", "large-play")
@@ -173,9 +172,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     teacher = AntController.load(options.teacher)
-    with atomic_path(options.out) as partial, partial.open("wb") as file:  # Fails before the work.
+    with options.out.open("wb") as file:  # Fails before the work.
         distil(teacher, options.seed).write(file)
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    main()

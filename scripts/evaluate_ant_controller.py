@@ -1,6 +1,6 @@
 """Measures the collecting policy under its action noise, from evaluation start to goal.
 
-Run it as ``python -m evaluate_ant [--episodes N] [--controller FILE]``.
+Run it as ``python scripts/evaluate_ant_controller.py [--episodes N] [--controller FILE]``.
 """
 
 import argparse
@@ -10,18 +10,15 @@ import pathlib
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax import cli
-from iql_jax.generation.ant_controller import PACKAGED_CONTROLLER, AntController
-from iql_jax.generation.ant_tasks import (
-    ACTION_DIM,
+from iql_jax.generation.ant_controller import ACTION_DIM, PACKAGED_CONTROLLER, AntController
+from iql_jax.generation.antmaze import (
+    ACTION_NOISE,
     TASKS,
-    Ants,
     build_environment,
     build_planner,
     evaluation_spec,
-    steer,
 )
-from iql_jax.generation.antmaze import ACTION_NOISE
+from iql_jax.generation.ants import Ants, steer
 
 ROUTES = ("umaze", "medium-play", "large-play")
 """Tasks whose evaluation routes are measured; those of the others are the same."""
@@ -116,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    main()

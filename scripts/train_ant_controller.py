@@ -1,11 +1,11 @@
 """Trains a goal-direction ant controller from nothing, with SBX's SAC.
 
-Run it as ``python -m train_ant --workdir DIR [--steps N] [--seed S]``. The same
-command on the same folder goes on from the last snapshot. The folder holds ``snapshot.npz``
-(networks, optimizers, replay buffer), ``evaluations.csv``, and of the evaluated controllers
-``latest.npz``, in the end the last, and ``best.npz``. ``distill_ant`` then makes the packaged
-``ant_controller.npz`` of one of them: of the last of ``--steps 725000``, an hour on one core that
-was shared.
+Run it as ``python scripts/train_ant_controller.py --workdir DIR [--steps N] [--seed S]``, after
+``pip install sbx-rl``. The same command on the same folder resumes from the last snapshot. The
+folder holds ``snapshot.npz`` (networks, optimizers, replay buffer), ``evaluations.csv``, and of the
+evaluated controllers ``latest.npz``, in the end the last, and ``best.npz``.
+``distill_ant_controller.py`` then makes the packaged ``ant_controller.npz`` of one of them: of the
+last of ``--steps 725000``, an hour on one core that was shared.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from ant_direction_env import AntDirectionConfig, AntDirectionEnv
-from iql_jax import cli
 from iql_jax.generation.ant_controller import AntController
 from iql_jax.utils.files import atomic_path
 
@@ -298,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    main()

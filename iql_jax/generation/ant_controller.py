@@ -14,13 +14,14 @@ an ant stood still.
 
 import hashlib
 import pathlib
+from collections.abc import Sequence
 from typing import IO, Final
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.floating]
+from iql_jax.utils.arrays import Float32, Float64, Int64
+
+Floats = Float32 | Float64
 
 OBSERVATION_DIM: Final = 27
 ACTION_DIM: Final = 8
@@ -39,12 +40,12 @@ PACKAGED_CONTROLLER: Final = pathlib.Path(__file__).with_name("ant_controller.np
 
 
 def packaged_controller_digest() -> str:
-    """Tell the packaged controller from others: 16 hexadecimal digits."""
+    """Returns 16 hexadecimal digits that tell the packaged controller from others."""
     return hashlib.sha256(PACKAGED_CONTROLLER.read_bytes()).hexdigest()[:16]
 
 
-def rotation_matrices(quaternions: FloatArray) -> Array:
-    """Compute the body-to-world rotations of unit quaternions.
+def rotation_matrices(quaternions: Floats) -> Float32:
+    """Returns the body-to-world rotations of unit quaternions.
 
     Args:
         quaternions: (w, x, y, z), shape [B, 4].
@@ -62,9 +63,9 @@ def rotation_matrices(quaternions: FloatArray) -> Array:
 
 
 def canonical_features(
-    observations: FloatArray, directions: FloatArray, *, one_heading: bool = False
-) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Compute what the network sees, and find the number of quarter turns that were divided out.
+    observations: Floats, directions: Floats, *, one_heading: bool = False
+) -> tuple[Float32, Int64]:
+    """Returns what the network sees, and the number of quarter turns that were divided out.
 
     Args:
         observations: ant observations without x, y and contact forces, shape [B, 27]: height (m),
@@ -118,8 +119,8 @@ def canonical_features(
     return np.clip(features, -_FEATURE_LIMIT, _FEATURE_LIMIT).astype(np.float32), turns
 
 
-def heading_phases(rotations: FloatArray, one_heading: bool = False) -> Array:
-    """Compute sine and cosine of four times the headings, [B, 2]; (0, 1) is along an axis.
+def heading_phases(rotations: Floats, one_heading: bool = False) -> Float32:
+    """Returns sine and cosine of four times the headings, [B, 2]; (0, 1) is along an axis.
 
     Args:
         rotations: body-to-world rotations, shape [B, 3, 3].
@@ -132,8 +133,8 @@ def heading_phases(rotations: FloatArray, one_heading: bool = False) -> Array:
     return np.stack([np.sin(4.0 * headings), np.cos(4.0 * headings)], axis=-1).astype(np.float32)
 
 
-def ant_actions(canonical_actions: FloatArray, turns: npt.NDArray[np.int64]) -> Array:
-    """Translate canonical actions into motor commands.
+def ant_actions(canonical_actions: Floats, turns: Int64) -> Float32:
+    """Translates canonical actions into motor commands.
 
     Args:
         canonical_actions: hips then ankles of the canonical legs, in [-1, 1], shape [B, 8].
@@ -152,8 +153,8 @@ def ant_actions(canonical_actions: FloatArray, turns: npt.NDArray[np.int64]) -> 
     return actions.reshape(-1, ACTION_DIM)
 
 
-def _turn_back(vectors: Array, turns: npt.NDArray[np.int64]) -> Array:
-    """Turn vectors [B, N, 3] by -90 degrees times ``turns`` [B] about z."""
+def _turn_back(vectors: Float32, turns: Int64) -> Float32:
+    """Turns vectors [B, N, 3] by -90 degrees times ``turns`` [B] about z."""
     cosine = np.array([1.0, 0.0, -1.0, 0.0], dtype=np.float32)[turns][:, None]
     sine = np.array([0.0, 1.0, 0.0, -1.0], dtype=np.float32)[turns][:, None]
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
@@ -168,21 +169,13 @@ class AntController:
         biases: one vector [out] per layer.
     """
 
-    def __init__(self, weights: list[Array], biases: list[Array]) -> None:
-        widths = [FEATURE_DIM] + [weight.shape[1] for weight in weights]
-        for weight, bias, fan_in in zip(weights, biases, widths, strict=False):
-            if weight.shape[0] != fan_in or bias.shape != (weight.shape[1],):
-                raise ValueError(
-                    f"layer {weight.shape} with bias {bias.shape} after {fan_in} units"
-                )
-        if len(weights) != len(biases) or widths[-1] != ACTION_DIM:
-            raise ValueError(f"{len(weights)} weights, {len(biases)} biases, widths {widths}")
+    def __init__(self, weights: Sequence[Float32], biases: Sequence[Float32]) -> None:
         self.weights = [np.asarray(weight, dtype=np.float32) for weight in weights]
         self.biases = [np.asarray(bias, dtype=np.float32) for bias in biases]
 
     @classmethod
     def load(cls, path: pathlib.Path = PACKAGED_CONTROLLER) -> "AntController":
-        """Load a controller that ``write`` wrote: without a path, the packaged one."""
+        """Loads a controller that ``write`` wrote: without a path, the packaged one."""
         with np.load(path, allow_pickle=False) as arrays:
             layers = sum(name.startswith("weight_") for name in arrays.files)
             return cls(
@@ -191,14 +184,14 @@ class AntController:
             )
 
     def write(self, file: IO[bytes]) -> None:
-        """Write the layers as arrays ``weight_i`` and ``bias_i`` in half precision."""
+        """Writes the layers as arrays ``weight_i`` and ``bias_i`` in half precision."""
         arrays = {f"weight_{i}": weight for i, weight in enumerate(self.weights)}
         arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
         half = {name: array.astype(np.float16) for name, array in arrays.items()}
         np.savez_compressed(file, allow_pickle=False, **half)
 
-    def __call__(self, observations: FloatArray, directions: FloatArray) -> Array:
-        """Compute actions.
+    def __call__(self, observations: Floats, directions: Floats) -> Float32:
+        """Returns actions.
 
         Args:
             observations: ant observations without x, y and contact forces, shape [B, 27].
@@ -210,8 +203,8 @@ class AntController:
         features, turns = canonical_features(observations, directions)
         return ant_actions(self.canonical_actions(features), turns)
 
-    def canonical_actions(self, features: Array) -> Array:
-        """Compute canonical actions in [-1, 1], shape [B, 8], for features of shape [B, 31]."""
+    def canonical_actions(self, features: Float32) -> Float32:
+        """Returns canonical actions in [-1, 1], shape [B, 8], for features of shape [B, 31]."""
         hidden = features
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = np.maximum(hidden @ weight + bias, 0.0)

@@ -118,7 +118,7 @@ def procedure(task: str, steps: int, seed: int, stay: int = STAY) -> Procedure:
                 f"path, with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal "
                 f"ends nothing: the ant stays around it for up to {stay} steps, with reward 1 in "
                 f"every step within {GOAL_RADIUS} m; then the episode is truncated, or at its time "
-                f"limit of {_time_limit(task)} steps. It starts after up to {HELD_STEPS} steps, "
+                f"limit of {time_limit(task)} steps. It starts after up to {HELD_STEPS} steps, "
                 "which are not part of it, under random torques that do not change. Joints are "
                 "damped, and drawn to the middle of their ranges where the ant hardly moves. "
                 f"Episodes with {LYING_STEPS} steps or more on the ant's back are left out, and "
@@ -194,7 +194,7 @@ class _Walk:
         self.left = shard.steps
         self.episodes: list[EpisodeBuffer] = []
         self._ants = ants
-        self._limit = _time_limit(shard.task)
+        self._limit = time_limit(shard.task)
         self._stay = shard.stay
         self._next_seed, self._generator = randomness(shard.seed, shard.first_ant + index)
         self._start()
@@ -310,7 +310,8 @@ def _registered_map(task: str) -> MazeMap:
     return MazeMap.from_lists(registered_spec(TASKS[task].env_id).kwargs["maze_map"], SCALING)
 
 
-def _time_limit(task: str) -> int:
+def time_limit(task: str) -> int:
+    """Returns the steps of an episode."""
     limit = collecting_spec(task).max_episode_steps
     assert limit is not None
     return limit

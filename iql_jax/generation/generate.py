@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from iql_jax import __version__
 from iql_jax.data.find import datasets_root, is_local
-from iql_jax.generation.new_dataset import add_episodes, hold_place, new_dataset
 from iql_jax.generation.catalog import GENERATED, procedure
+from iql_jax.generation.new_dataset import add_episodes, hold_place, new_dataset
 from iql_jax.generation.procedure import Procedure
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.processes import (

@@ -7,9 +7,10 @@ goal yields the optimal Q-values that D4RL's waypoint generator finds by Q-itera
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from iql_jax.envs.mazes import MazeMap
+from iql_jax.utils.arrays import Float64, Int64
 
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 UNREACHABLE = -1
@@ -32,16 +33,16 @@ class MazePlanner:
         if not len(self._free):
             raise ValueError("the maze has no free cell")
         self._nearest_free = self._find_nearest_free()
-        self._next_cells: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+        self._next_cells: dict[tuple[int, int], Int64] = {}
 
-    def distances(self, goal_cell: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Count the moves from every cell to a goal cell.
+    def distances(self, goal_cell: tuple[int, int]) -> Int64:
+        """Returns the moves from every cell to a goal cell.
 
         Args:
             goal_cell: row and column of a free cell.
 
         Returns:
-            [rows, columns]: moves (up, down, left or right) on a shortest path; ``UNREACHABLE`` for
+            [rows, columns] moves (up, down, left or right) on a shortest path; ``UNREACHABLE`` for
             walls and for cells that no path joins to the goal.
 
         Raises:
@@ -61,14 +62,14 @@ class MazePlanner:
                     queue.append(cell)
         return distances
 
-    def next_cells(self, goal_cell: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Find for every cell the next one on a shortest path to a goal cell.
+    def next_cells(self, goal_cell: tuple[int, int]) -> Int64:
+        """Returns for every cell the next one on a shortest path to a goal cell.
 
         Args:
             goal_cell: row and column of a free cell.
 
         Returns:
-            [rows, columns, 2]: row and column of the neighbour to go to. The goal cell, and cells
+            [rows, columns, 2]: row and column of the neighbor to go to. The goal cell, and cells
             that no path joins to it, lead to themselves; walls lead where the nearest free cell
             does, so that an agent pressed into a wall still finds out. Of several shortest paths
             the first in the order up, down, left, right is taken.
@@ -80,25 +81,25 @@ class MazePlanner:
             for row, col in self._free.tolist():
                 if distances[row, col] <= 0:  # The goal itself, or unreachable.
                     continue
-                neighbours = [(row + i, col + j) for i, j in _MOVES]
+                neighbors = [(row + i, col + j) for i, j in _MOVES]
                 following[row, col] = next(
                     cell
-                    for cell in neighbours
+                    for cell in neighbors
                     if self.maze.is_free_cell(*cell) and distances[cell] == distances[row, col] - 1
                 )
             nearest = self._nearest_free
             self._next_cells[goal_cell] = following[nearest[..., 0], nearest[..., 1]]
         return self._next_cells[goal_cell]
 
-    def waypoint_table(self, goal_xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Find where to head from each cell in order to reach a goal.
+    def waypoint_table(self, goal_xy: ArrayLike) -> Float64:
+        """Returns where to head from each cell in order to reach a goal.
 
         Args:
-            goal_xy: [2] position of the goal in metres. One inside a wall counts as lying in the
+            goal_xy: [2] position of the goal in meters. One inside a wall counts as lying in the
                 nearest free cell.
 
         Returns:
-            [rows, columns, 2] metres: the centre of the next cell, or the goal itself where that
+            [rows, columns, 2] meters: the center of the next cell, or the goal itself where that
             cell is the goal's.
         """
         goal_cell = self._cell_of(np.asarray(goal_xy, dtype=np.float64))
@@ -106,39 +107,14 @@ class MazePlanner:
         last = np.all(following == goal_cell, axis=-1, keepdims=True)
         return np.where(last, goal_xy, self.maze.cell_to_xy(following))
 
-    def waypoints(
-        self, xy: npt.NDArray[np.float64], goal_xy: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        """Find where to head from positions, each towards its own goal.
-
-        Args:
-            xy: [..., 2] positions in metres.
-            goal_xy: [..., 2] goals in metres, of the same shape as the positions.
-
-        Returns:
-            [..., 2] waypoints in metres, as ``waypoint_table`` describes them.
-        """
-        if xy.shape != goal_xy.shape:
-            raise ValueError(f"positions {xy.shape} and goals {goal_xy.shape} differ in shape")
-        cells = self._cell_of(xy).reshape(-1, 2)
-        goals = self._cell_of(goal_xy).reshape(-1, 2)
-        following = np.empty_like(cells)
-        for goal in np.unique(goals, axis=0):
-            to_goal = np.all(goals == goal, axis=-1)
-            table = self.next_cells((int(goal[0]), int(goal[1])))
-            following[to_goal] = table[cells[to_goal, 0], cells[to_goal, 1]]
-        last = np.all(following == goals, axis=-1, keepdims=True)
-        targets = np.where(last, goal_xy.reshape(-1, 2), self.maze.cell_to_xy(following))
-        return targets.reshape(xy.shape)
-
-    def _cell_of(self, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Find the free cells in or nearest to which positions [..., 2] lie."""
+    def _cell_of(self, xy: Float64) -> Int64:
+        """Returns the free cells in or nearest to which positions [..., 2] lie."""
         limits = np.array(self.maze.shape) - 1
         cells = np.clip(self.maze.xy_to_cell(xy), 0, limits)
         return self._nearest_free[cells[..., 0], cells[..., 1]]
 
-    def _find_nearest_free(self) -> npt.NDArray[np.int64]:
-        """Find the free cell nearest to each cell, [rows, columns, 2]."""
+    def _find_nearest_free(self) -> Int64:
+        """Returns the free cell nearest to each cell, [rows, columns, 2]."""
         cells = np.moveaxis(np.indices(self.maze.shape), 0, -1)
         offsets = cells[:, :, None, :] - self._free[None, None, :, :]
         return self._free[np.argmin((offsets**2).sum(axis=-1), axis=-1)]

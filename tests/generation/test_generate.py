@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from minari_datasets import box, coded_episodes, write_dataset
 
-from iql_jax.generation.new_dataset import hold_place
 from iql_jax.generation import antmaze, pointmaze
 from iql_jax.generation import generate as module
 from iql_jax.generation.catalog import GENERATED, counterpart, procedure
 from iql_jax.generation.generate import generate
+from iql_jax.generation.new_dataset import hold_place
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 
@@ -56,9 +56,9 @@ def contents(dataset_id):
 @pytest.mark.parametrize(
     ("dataset_id", "steps", "lengths", "observations", "actions"),
     [
-        (ID, 300, [17, 32, 30], 0.0, 0.0),
-        ("iql/antmaze/medium-diverse-v0", 60, [60], 0.0, 0.0),
-        ("iql/discrete-umaze-v0", None, [28, 100, 100], 0.0, 0.0),
+        (ID, 300, [16, 29, 62], -63.977556, -141.740987),
+        ("iql/antmaze/medium-diverse-v0", 60, [60], 11151.695187, 937.851405),
+        ("iql/discrete-umaze-v0", None, [18, 100, 100], 497042, 729480),
     ],
 )
 def test_content_is_what_it_was(dataset_id, steps, lengths, observations, actions):
