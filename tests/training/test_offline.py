@@ -259,22 +259,12 @@ def test_a_command_stopped_before_its_first_update_leaves_nothing_behind(tmp_pat
     assert all(path.name.startswith(".") for path in (tmp_path / "datasets").iterdir())
 
 
-def readme_python(number):
-    """A Python example of the README."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[number]
-
-
-def test_the_readmes_policy_acts(finished):
+def test_the_tutorials_policy_acts(finished):
     folder, _ = finished
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL)
     found = {}
-    exec(readme_python(0).replace("runs/pointmaze", str(folder)), found)
-    assert found["step"] == found["settings"].max_steps
+    exec(example.replace("runs/pointmaze", str(folder)), found)
+    assert found["run"].step == found["run"].settings.max_steps
     assert found["environment"].action_space.contains(np.asarray(found["action"]))
     found["environment"].close()
-
-
-def test_the_readmes_learner_learns():
-    found = {}
-    exec(readme_python(1).replace("1000, batch", "2, batch"), found)
-    assert int(found["state"].step) == 3
-    assert np.isfinite(found["metrics"]["critic_loss"])
