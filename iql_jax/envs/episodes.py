@@ -23,7 +23,7 @@ from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.utils.arrays import Bool, Float32, Float64, Int64
-from iql_jax.utils.errors import Diverged, UserError
+from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.processes import (
     available_cores,
     main_module_hidden,
@@ -243,7 +243,8 @@ def play(
     try:
         observation = env.reset(seed=episode_seed(seed, episode))[0]
     except Exception as error:
-        raise environment_failure(error, f"evaluation episode {episode} at its reset") from error
+        where = f"evaluation episode {episode} at its reset"
+        raise UserError(f"the environment failed in {where}: {one_line(error)}") from error
     while True:
         where = f"evaluation episode {episode} at step {length}"
         if not np.isfinite(observation).all():
@@ -263,7 +264,7 @@ def play(
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except Exception as error:
-            raise environment_failure(error, where) from error
+            raise UserError(f"the environment failed in {where}: {one_line(error)}") from error
         total += float(reward)
         over = terminated or truncated
         if "success" in info:
@@ -280,14 +281,6 @@ def collect(episodes: Sequence[Episode]) -> EvaluationResult:
         successes=np.array([bool(success) for success in successes]) if reported else None,
         trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
     )
-
-
-def environment_failure(error: Exception, where: str) -> UserError:
-    """One line on an error that an environment raised."""
-    if isinstance(error, UserError):
-        return error
-    message = " ".join(str(error).split())
-    return UserError(f"the environment failed in {where}: {type(error).__name__}: {message}")
 
 
 def _collect(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:

@@ -142,6 +142,8 @@ class DatasetLayout(gym.Wrapper):
     def _layout(self, observation: Any) -> Float32:
         parts = [np.ravel(_entry(observation, path)) for path in self._paths]
         flat = np.concatenate(parts).astype(np.float32)
+        if flat.shape != self.observation_space.shape:
+            raise UserError(f"an observation of {_name(self.env)} has {len(flat)} numbers")
         if self._mean is not None and self._std is not None:
             flat = (flat - self._mean) / self._std
         return flat

@@ -1,21 +1,32 @@
 """Training environments: they run episode after episode, and every transition is accounted for."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from iql_jax.algorithm.types import Transitions
-from iql_jax.data.load import Dataset
+from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.episodes import episode_seed
 from iql_jax.envs.make import make_environment
-from iql_jax.envs.shards import NO_SUCCESS_REPORTED, ShardedEnvironments
-from iql_jax.utils.errors import UserError
-from iql_jax.utils.processes import available_cores
+from iql_jax.utils.arrays import Bool, Float32
+from iql_jax.utils.errors import UserError, one_line
+from iql_jax.utils.processes import (
+    available_cores,
+    main_module_hidden,
+    prepare_worker,
+    start_method,
+)
 from iql_jax.utils.streams import Stream, stream_seed
+
+_MANY_CORES = 4
+"""Fewer are busy with learning: there, processes would cost more than they bring."""
 
 
 @dataclasses.dataclass
@@ -28,130 +39,220 @@ class Counters:
     successes: int = 0  # Of the episodes that ended.
 
 
-class Interaction:
-    """Environments that are stepped with given actions, and begin new episodes by themselves.
+class Rollout:
+    """Environments that are stepped with given actions, and start new episodes by themselves.
+
+    Each has a process of its own where there are cores for them, ``_MANY_CORES`` or more and at
+    least one for two environments; otherwise they are stepped in this process.
 
     Args:
-        dataset: Says in which environment, and what its terminations mean.
+        environment: The environment.
         num_envs: How many are stepped at once.
-        seed: Of the resets: episode i of a run begins alike whatever came before it.
+        seed: The run's seed: episode i of a run starts alike whatever came before it.
+        terminates: Whether a termination ends the bootstrap: masks are 0 there.
 
     Attributes:
-        observations: [num_envs, observation_dim] float32, to act on next.
+        observations: [num_envs, observation_dim], to act on next.
         counters: How far they are.
 
     Raises:
-        UserError: If the dataset names no environment, or one that cannot be built.
+        UserError: If the environment does not build.
     """
 
-    def __init__(self, dataset: Dataset, num_envs: int, seed: int) -> None:
-        self._terminates = dataset.terminates
-        self._seed = stream_seed(seed, Stream.RESETS)
-        self._envs = ShardedEnvironments(
-            functools.partial(make_environment, dataset.require_environment()),
-            num_envs,
-            # One environment is stepped faster here than in a process of its own.
-            1 if num_envs == 1 else available_cores(),
-            purpose="training",
-        )
-        self.num_envs = num_envs
+    def __init__(
+        self, environment: EnvironmentDescription, num_envs: int, seed: int, terminates: bool
+    ) -> None:
+        self.observations: Float32
         self.counters = Counters()
+        self._terminates = terminates
+        self._seed = stream_seed(seed, Stream.RESETS)
         self._episode = np.zeros(num_envs, np.int64)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, np.int64)
-        self._successes = np.full(num_envs, NO_SUCCESS_REPORTED, np.int8)
+        self._successes = np.full(num_envs, np.nan)  # NaN: none reported.
         self._failed_reset: UserError | None = None
+        self._vector = _vector_environment(environment, num_envs)
 
-    def close(self, force: bool = False) -> None:
-        """End the environments; ``force`` does not wait for what they are doing."""
-        self._envs.close(force)
+    def start(self) -> None:
+        """Start an episode in each environment; those under way are dropped.
 
-    def begin(self) -> None:
-        """Begin an episode in each environment; those under way are dropped."""
-        self.observations = self._start(np.arange(self.num_envs))
+        Raises:
+            UserError: If an environment fails.
+        """
+        self._reset(np.ones(len(self._episode), np.bool_))
 
-    def step(self, actions: npt.NDArray[np.float32]) -> tuple[Transitions, list[dict[str, Any]]]:
+    def step(
+        self, actions: Float32
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, float | None]]]:
         """Step every environment.
 
         Args:
-            actions: [num_envs, action_dim] in [-1, 1].
+            actions: [num_envs, action_dim] in [-1, 1], or one-hot.
 
         Returns:
-            The transitions, with the environments' own rewards, and a row for each episode that
-            ended. The next observation of a transition is the one that the step led to, also where
-            an episode ended there; its mask is 0 at terminations, never at time limits.
+            The fields of the transitions [num_envs, ...], with the environments' own rewards, and
+            a row for each episode that ended. The next observation of a transition is the one that
+            the step led to, also where an episode ended there; its mask is 0 at terminations, never
+            at time limits.
 
         Raises:
-            UserError: If an environment fails or returns a number that is not finite. No
-                transition of the step counts then. Where it is the reset after an episode that
-                failed, that is raised by the next step, for this one is complete.
+            UserError: If an environment fails or gives a number that is not finite. No transition
+                of the step counts then. Where the reset after an episode fails, the next step
+                raises it, for this one is complete.
         """
         if self._failed_reset is not None:
             raise self._failed_reset
-        record = self._envs.step(actions)
-        self._check_finite(record)
-        transitions = Transitions(
-            observations=self.observations,
-            actions=actions,
-            rewards=record["rewards"].astype(np.float32),
-            masks=1.0 - (record["terminated"] & self._terminates).astype(np.float32),
-            next_observations=record["observations"],
-        )
-        self.counters.env_steps += self.num_envs
-        self._returns += record["rewards"]
+        with _process_errors():
+            following, rewards, terminated, truncated, infos = self._vector.step(actions)
         self._lengths += 1
-        self._successes = np.maximum(self._successes, record["successes"])
-        self.observations = record["observations"]
-        ended = np.flatnonzero(record["ended"])
-        rows = [self._end(int(i)) for i in ended]
-        if len(ended):
+        self._check(infos, observation=following, reward=rewards)
+        transitions = {
+            "observations": self.observations,
+            "actions": actions,
+            "rewards": rewards.astype(np.float32),
+            "masks": 1.0 - (terminated & self._terminates).astype(np.float32),
+            "next_observations": following,
+        }
+        self.counters.env_steps += len(actions)
+        self._returns += rewards
+        if "success" in infos:
+            reported = np.where(infos["_success"], infos["success"], np.nan)
+            self._successes = np.fmax(self._successes, reported)
+        self.observations = following
+        over = terminated | truncated
+        rows = [self._end(int(i)) for i in np.flatnonzero(over)]
+        if rows:
             try:
-                self.observations = self._start(ended)
+                self._reset(over)
             except UserError as error:
                 self._failed_reset = error
         return transitions, rows
 
-    def _start(self, environments: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Begin the next episodes in these environments; returns the observations of all."""
-        first = self.counters.episodes_started
-        self.counters.episodes_started += len(environments)
-        self._episode[environments] = first + np.arange(len(environments))
-        self._returns[environments] = 0.0
-        self._lengths[environments] = 0
-        self._successes[environments] = NO_SUCCESS_REPORTED
-        observations = self._envs.start(
-            {
-                int(i): (int(self._episode[i]), episode_seed(self._seed, int(self._episode[i])))
-                for i in environments
-            }
-        )
-        if not np.isfinite(observations).all():
-            raise UserError("the training environment's first observation is not finite")
-        return observations
+    def close(self, force: bool = False) -> None:
+        """End the environments; may be called again.
 
-    def _end(self, i: int) -> dict[str, Any]:
+        Args:
+            force: Whether to end their processes without waiting for what they are doing.
+        """
+        if self._vector.closed:
+            return
+        if not force:
+            # A process that died cannot answer; the others are then ended below.
+            with contextlib.suppress(EOFError, OSError):
+                self._vector.close()
+                return
+        if isinstance(self._vector, AsyncVectorEnv):
+            _end_processes(self._vector)
+        else:
+            self._vector.close()
+
+    def _reset(self, mask: Bool) -> None:
+        """Start the next episodes, in the environments of the mask [num_envs]."""
+        count, first = int(mask.sum()), self.counters.episodes_started
+        self.counters.episodes_started += count
+        self._episode[mask] = first + np.arange(count)
+        self._returns[mask] = 0.0
+        self._lengths[mask] = 0
+        self._successes[mask] = np.nan
+        seeds = [
+            episode_seed(self._seed, int(episode)) if started else None
+            for episode, started in zip(self._episode, mask, strict=True)
+        ]
+        with _process_errors():
+            observations, infos = self._vector.reset(seed=seeds, options={"reset_mask": mask})
+        self._check(infos, observation=observations)
+        self.observations = observations
+
+    def _end(self, i: int) -> dict[str, float | None]:
         """The row of the episode that ended in environment i."""
-        reported = self._successes[i] != NO_SUCCESS_REPORTED
-        success = float(self._successes[i]) if reported else None
+        success = None if np.isnan(self._successes[i]) else float(self._successes[i])
         self.counters.episodes_ended += 1
         self.counters.successes += int(success or 0)
+        # As CORL defines the cumulative regret: the mean of 1 - success so far.
+        regret = 1.0 - self.counters.successes / self.counters.episodes_ended
         return {
             "episode": int(self._episode[i]),
             "return": float(self._returns[i]),
             "length": int(self._lengths[i]),
             "success": success,
-            # As CORL defines the cumulative regret: the mean of 1 - success so far.
-            "regret": 1.0 - self.counters.successes / self.counters.episodes_ended
-            if reported
-            else None,
+            "regret": None if success is None else regret,
         }
 
-    def _check_finite(self, record: Mapping[str, npt.NDArray[Any]]) -> None:
-        for name in ("observations", "rewards"):
-            finite = np.isfinite(record[name].reshape(self.num_envs, -1)).all(axis=1)
-            if not finite.all():
-                i = int(np.flatnonzero(~finite)[0])
-                raise UserError(
-                    f"the environment's {name[:-1]} in training episode {self._episode[i]} at step "
-                    f"{self._lengths[i] + 1} is not finite (NaN or infinite)"
-                )
+    def _check(self, infos: Mapping[str, Any], **values: npt.NDArray[Any]) -> None:
+        """Refuse reported errors, and values [num_envs, ...] that are not finite."""
+        for i in np.flatnonzero(infos.get("_error", ())):
+            raise UserError(f"the environment failed in {self._where(i)}: {infos['error'][i]}")
+        for name, rows in values.items():
+            finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+            for i in np.flatnonzero(~finite):
+                raise UserError(f"the environment's {name} in {self._where(i)} is not finite")
+
+    def _where(self, i: np.intp) -> str:
+        step = f"step {self._lengths[i]}" if self._lengths[i] else "its reset"
+        return f"training episode {self._episode[i]} at {step}"
+
+
+class _Reporting(gym.Wrapper):
+    """Reports an error as ``info['error']``: ``AsyncVectorEnv`` logs the traceback of a raised one.
+
+    Resets pass no options on: all that is left of a mask of resets is an empty dictionary.
+    """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32, dict[str, Any]]:
+        try:
+            return self.env.reset(seed=seed)
+        except Exception as error:
+            return self._nothing(), {"error": one_line(error)}
+
+    def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            return observation, float(reward), terminated, truncated, info
+        except Exception as error:
+            return self._nothing(), 0.0, False, False, {"error": one_line(error)}
+
+    def _nothing(self) -> Float32:
+        return np.zeros(self.observation_space.shape or (), np.float32)
+
+
+def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
+    if os.getpid() != owner:
+        prepare_worker()
+    return _Reporting(make_environment(description))
+
+
+def _vector_environment(
+    description: EnvironmentDescription, num_envs: int
+) -> AsyncVectorEnv | SyncVectorEnv:
+    builds = [functools.partial(_build, description, os.getpid())] * num_envs
+    cores = available_cores()
+    if num_envs == 1 or cores < _MANY_CORES or 2 * cores < num_envs:
+        return SyncVectorEnv(builds, autoreset_mode=AutoresetMode.DISABLED)
+    with _process_errors(), main_module_hidden():
+        return AsyncVectorEnv(builds, context=start_method(), autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _end_processes(vector: AsyncVectorEnv) -> None:
+    """End the processes whatever state they are in, which ``AsyncVectorEnv.close`` cannot."""
+    for process in vector.processes:
+        process.terminate()
+    for process in vector.processes:
+        process.join()
+    for pipe in vector.parent_pipes:
+        if pipe is not None:
+            pipe.close()
+    vector.closed = True
+
+
+@contextlib.contextmanager
+def _process_errors() -> Iterator[None]:
+    """Turn a process's sudden death into a ``UserError``."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise UserError(
+            "an environment's process ended without a word (killed, or out of memory?); "
+            "try fewer environments at once (num_envs)"
+        ) from error

@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError
+from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError, one_line
 
 KNOWN_NAMESPACES = (
     "gymnasium.envs.box2d",
@@ -57,7 +57,7 @@ def parse_spec(text: str) -> EnvSpec:
         spec = EnvSpec.from_json(json.dumps(fields))
     except Exception as error:
         raise UserError(
-            f"the dataset's environment specification cannot be read ({_first_line(error)}): "
+            f"the dataset's environment specification cannot be read ({one_line(error)}): "
             f"{text[:200]!r}"
         ) from error
     for key, value in obsolete.items():
@@ -166,7 +166,7 @@ def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{package} (not installed)")
     message = (
-        f"environment {spec.id!r} ({spec.entry_point}) does not build: {_first_line(error)}; "
+        f"environment {spec.id!r} ({spec.entry_point}) does not build: {one_line(error)}; "
         f"installed: {', '.join(versions)}"
     )
     if requirements:
@@ -176,8 +176,3 @@ def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...
             "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
         )
     return message
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -29,8 +29,8 @@ from iql_jax.algorithm.replay_buffer import ReplayBuffer
 from iql_jax.algorithm.train_state import TrainState
 from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.data.load import Dataset
-from iql_jax.envs.rollout import Counters, Interaction
-from iql_jax.outputs.transitions import FIELDS, TransitionLog
+from iql_jax.envs.rollout import Counters, Rollout
+from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.phases import Extra, Phase, Stretch
@@ -85,7 +85,9 @@ class Online(Extra):
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
         self._due = 0  # Updates that steps have asked for and that are not made yet.
         self._begun: _Begun | None = None
-        self.interaction = Interaction(dataset, config.num_envs, config.seed)
+        if dataset.recipe is None:
+            raise UserError(f"{dataset.record['id']} names no environment to fine-tune in")
+        self.interaction = Rollout(dataset.recipe, config.num_envs, config.seed, dataset.terminates)
 
     def __enter__(self) -> "Online":
         return self
@@ -169,7 +171,7 @@ class Online(Extra):
             batch_size=batch_size,
             num_offline=num_offline,
         )
-        self.interaction.begin()
+        self.interaction.start()
         actor = self._actor_of(state)
         self._begun = _Begun(compile_program(lowered), sums, buffer, actor, self._act(actor), [])
         logger.info(
@@ -206,10 +208,10 @@ class Online(Extra):
                 # A signal to the whole process group ends the workers first.
                 failure = None if stop.signum is not None else error
                 break
-            self._log.append({field: getattr(made, field) for field in FIELDS})
+            self._log.append(made)
             step = self._first_step + counters.env_steps
             self._rows += [("episodes", step, row) for row in ended]
-            begun.new.append(made)
+            begun.new.append(Transitions(**made))
             if counters.env_steps > config.start_steps:
                 self._due += config.updates_per_step * config.num_envs
             # What is left over at the end of a stretch waits for the next one.

@@ -38,3 +38,9 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in codes:
         return True
     return any(os.strerror(code) in str(error) for code in codes)
+
+
+def one_line(error: Exception) -> str:
+    """An exception's kind and message, on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -176,12 +176,12 @@ def test_where_memory_runs_out_for_the_buffer_a_smaller_one_goes_on(tmp_path, mo
 
 
 def test_a_signal_to_all_processes_while_the_phase_begins_is_a_stop(tmp_path, monkeypatch):
-    monkeypatch.setattr(interaction, "available_cores", lambda: 2)
+    monkeypatch.setattr(interaction, "available_cores", lambda: 4)
     fill = Online._fill_buffer
 
     def filling(self):
         buffer = fill(self)
-        for process in self.interaction._envs._vector.processes:
+        for process in self.interaction._vector.processes:
             os.kill(process.pid, signal.SIGTERM)
             process.join()
         os.kill(os.getpid(), signal.SIGTERM)
