@@ -25,9 +25,6 @@ from iql_jax.utils.processes import (
 )
 from iql_jax.utils.streams import Stream, stream_seed
 
-_MANY_CORES = 4
-"""Fewer are busy with learning: there, processes would cost more than they bring."""
-
 
 @dataclasses.dataclass
 class Counters:
@@ -42,8 +39,7 @@ class Counters:
 class Rollout:
     """Environments that are stepped with given actions, and start new episodes by themselves.
 
-    Each has a process of its own where there are cores for them, ``_MANY_CORES`` or more and at
-    least one for two environments; otherwise they are stepped in this process.
+    They are stepped in processes of their own or in this one, see ``in_processes``.
 
     Args:
         environment: The environment.
@@ -223,12 +219,21 @@ def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
     return _Reporting(make_environment(description))
 
 
+def in_processes(num_envs: int) -> bool:
+    """Whether environments get a process each: where cores are left beside the learner's.
+
+    Few cores are busy with learning, and many processes to a core cost more memory than they save
+    time.
+    """
+    cores = available_cores()
+    return num_envs > 1 and cores >= 4 and num_envs <= 2 * cores
+
+
 def _vector_environment(
     description: EnvironmentDescription, num_envs: int
 ) -> AsyncVectorEnv | SyncVectorEnv:
     builds = [functools.partial(_build, description, os.getpid())] * num_envs
-    cores = available_cores()
-    if num_envs == 1 or cores < _MANY_CORES or 2 * cores < num_envs:
+    if not in_processes(num_envs):
         return SyncVectorEnv(builds, autoreset_mode=AutoresetMode.DISABLED)
     with _process_errors(), main_module_hidden():
         return AsyncVectorEnv(builds, context=start_method(), autoreset_mode=AutoresetMode.DISABLED)

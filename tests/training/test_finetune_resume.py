@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from finetune_runs import (
@@ -111,17 +112,15 @@ def test_a_log_that_lost_a_file_is_said(tmp_path, monkeypatch):
         train_finetune(config_of(), tmp_path)
 
 
-class Faulty:
+class Faulty(gym.Wrapper):
     """Wraps a real environment; goes wrong at one of its steps."""
 
     def __init__(self, env, fault, at):
-        self._env, self._fault, self._left = env, fault, at
-
-    def __getattr__(self, name):
-        return getattr(self._env, name)
+        super().__init__(env)
+        self._fault, self._left = fault, at
 
     def step(self, action):
-        observation, reward, terminated, truncated, info = self._env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         self._left -= 1
         if self._left == 0:
             if self._fault == "raises":

@@ -1,0 +1,256 @@
+"""What training environments leave behind, against a plain loop over the same environments."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+from toy_environments import ACTION_DIM, SEEDS, Diary, Faulty, Witness, description
+
+from iql_jax.envs import rollout
+from iql_jax.envs.episodes import episode_seed
+from iql_jax.envs.rollout import Counters, Rollout
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.streams import Stream, stream_seed
+
+STEPS, SEED = 40, 3
+FIELDS = ("observations", "actions", "rewards", "masks", "next_observations")
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Has each of a few environments run in a process of its own."""
+    monkeypatch.setattr(rollout, "available_cores", lambda: 4)
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def some_actions(num_envs, steps=STEPS):
+    rng = np.random.default_rng(num_envs)
+    return rng.uniform(-1, 1, (steps, num_envs, ACTION_DIM)).astype(np.float32)
+
+
+def plain_loop(actions, terminates=True, first_episode=0):
+    """Transitions, and episodes, as one writes them down who steps environments one by one.
+
+    The reset after an ending gives the next observation to act on, and to nothing else.
+    """
+    num_envs = actions.shape[1]
+    envs = [Diary() for _ in range(num_envs)]
+    numbers = itertools.count(first_episode)
+    run_seed = stream_seed(SEED, Stream.RESETS)
+    transitions, episodes, endings = [], [], set()
+
+    def start(i):
+        number = next(numbers)
+        observations[i] = envs[i].reset(seed=episode_seed(run_seed, number))[0]
+        books[i] = {"episode": number, "return": 0.0, "length": 0, "success": 0.0}
+
+    observations, books = [None] * num_envs, [None] * num_envs
+    for i in range(num_envs):
+        start(i)
+    for at_once in actions:
+        ended = []
+        for i, action in enumerate(at_once):
+            following, reward, terminated, truncated, info = envs[i].step(action)
+            mask = 0.0 if terminated and terminates else 1.0
+            transitions.append((observations[i], action, reward, mask, following))
+            observations[i] = following
+            books[i]["return"] += reward
+            books[i]["length"] += 1
+            books[i]["success"] = max(books[i]["success"], float(info["success"]))
+            if terminated or truncated:
+                ended.append(i)
+                endings.add((terminated, truncated))
+        for i in ended:
+            episodes.append(books[i])
+            failures = sum(1 - episode["success"] for episode in episodes)
+            books[i]["regret"] = failures / len(episodes)
+            start(i)
+    return transitions, episodes, endings
+
+
+def run(actions, kind=Diary, counters=None, terminates=True, **kwargs):
+    """The transitions of each step, the rows of the episodes, and the counters after it all."""
+    live = Rollout(description(kind, **kwargs), actions.shape[1], SEED, terminates)
+    live.counters = counters or live.counters
+    try:
+        live.start()
+        steps = [live.step(at_once) for at_once in actions]
+    finally:
+        live.close()
+    return [made for made, _ in steps], [row for _, rows in steps for row in rows], live.counters
+
+
+def check_accounts(num_envs, terminates=True):
+    actions = some_actions(num_envs)
+    made, rows, counters = run(actions, terminates=terminates)
+    transitions, episodes, endings = plain_loop(actions, terminates)
+    assert endings == {(True, False), (False, True), (True, True)}
+    assert rows == [pytest.approx(episode) for episode in episodes]
+    for column, field in enumerate(FIELDS):
+        expected = np.array([row[column] for row in transitions], np.float32)
+        actual = np.concatenate([step[field] for step in made])
+        np.testing.assert_array_equal(actual, expected, err_msg=field)
+        assert actual.dtype == np.float32
+    assert list(made[0]) == list(FIELDS)
+    assert counters == Counters(
+        env_steps=STEPS * num_envs,
+        episodes_started=len(episodes) + num_envs,
+        episodes_ended=len(episodes),
+        successes=sum(episode["success"] == 1 for episode in episodes),
+    )
+    assert 0 < counters.successes < len(episodes)
+    assert all(type(value) is int for value in vars(counters).values())
+
+
+@pytest.mark.parametrize(("num_envs", "terminates"), [(1, True), (1, False), (3, True)])
+def test_every_transition_and_episode_is_accounted_for(num_envs, terminates):
+    check_accounts(num_envs, terminates)
+
+
+def test_so_it_is_in_processes(processes):
+    check_accounts(2)
+
+
+def test_a_step_by_hand():
+    """The plain loop itself: it must not share a mistake with what it checks."""
+    transitions, episodes, _ = plain_loop(some_actions(1))
+    length, name = episodes[0]["length"], transitions[0][0][0]
+    first = transitions[:length]
+    assert [row[0][1] for row in first] == list(range(length))
+    assert [row[4][1] for row in first] == list(range(1, length + 1))
+    assert {row[0][0] for row in first} == {row[4][0] for row in first} == {name}
+    assert [row[2] for row in first] == [name / 8 + step + 1 for step in range(length)]
+    assert transitions[length][0][1] == 0  # The next episode starts at its reset.
+    assert transitions[length][0][0] != name
+
+
+def test_an_episode_starts_alike_whatever_came_before_it():
+    run_seed = stream_seed(SEED, Stream.RESETS)
+    expected = [episode_seed(run_seed, episode) for episode in range(130)]
+    assert len(set(expected)) == 130
+    for num_envs in (1, 3):
+        SEEDS.clear()
+        run(some_actions(num_envs))
+        assert len(SEEDS) > 8
+        assert expected[: len(SEEDS)] == SEEDS
+    # A resumed run starts with the episode after the last that was started before.
+    SEEDS.clear()
+    _, rows, _ = run(some_actions(3), counters=Counters(100, 30, 27, 9))
+    assert expected[30 : 30 + len(SEEDS)] == SEEDS
+    assert min(row["episode"] for row in rows) == 30
+    assert rows[0]["regret"] == 1 - (9 + rows[0]["success"]) / 28
+
+
+def test_started_again_the_open_episodes_are_dropped():
+    live = Rollout(description(Diary), 1, SEED, True)
+    live.start()
+    live.start()
+    assert live.counters.episodes_started == 2
+    rows = [row for action in some_actions(1) for row in live.step(action)[1]]
+    assert [row["episode"] for row in rows[:2]] == [1, 2]
+    assert plain_loop(some_actions(1), first_episode=1)[1][0]["length"] == rows[0]["length"]
+    live.close()
+    live.close()
+
+
+def test_without_reported_success_there_is_none_and_no_regret():
+    _, rows, counters = run(some_actions(1), reports_success=False)
+    assert {row["success"] for row in rows} == {row["regret"] for row in rows} == {None}
+    assert counters.successes == 0
+
+
+# Failures.
+
+
+def run_to_failure(fault, first_bad_episode, num_envs=1):
+    """The number of steps before the failure, what was raised, and the counters then."""
+    environment = description(Faulty, fault=fault, first_bad_episode=first_bad_episode)
+    live, step = Rollout(environment, num_envs, SEED, True), -1
+    try:
+        live.start()
+        for step, action in enumerate(some_actions(num_envs)):  # noqa: B007 - returned.
+            live.step(action)
+    except UserError as error:
+        return step, str(error), live.counters
+    finally:
+        live.close(force=True)
+    return pytest.fail("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("step", "failed in training episode 1 at step 3: RuntimeError: the hinge broke"),
+        ("observation", "observation in training episode 1 at step 3 is not finite"),
+        ("reward", "reward in training episode 1 at step 3 is not finite"),
+    ],
+)
+def test_a_step_that_fails_does_not_count(fault, message):
+    steps, said, counters = run_to_failure(fault, first_bad_episode=1)
+    assert message in said
+    assert "\n" not in said
+    assert steps == counters.env_steps == 6  # An episode of four, and two steps.
+    assert (counters.episodes_started, counters.episodes_ended) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("reset", "failed in training episode 2 at its reset: OSError: no such maze"),
+        ("first observation", "observation in training episode 2 at its reset is not finite"),
+    ],
+)
+def test_the_step_before_a_reset_that_fails_counts(fault, message):
+    steps, said, counters = run_to_failure(fault, first_bad_episode=2)
+    assert message in said
+    assert "\n" not in said
+    assert steps == counters.env_steps == 8  # Two episodes of four, to their ends.
+    assert counters.episodes_ended == 2
+
+
+def test_the_first_reset_that_fails_raises_at_once():
+    step, said, _ = run_to_failure("reset", first_bad_episode=0)
+    assert "training episode 0 at its reset" in said
+    assert step == -1
+
+
+def test_an_environment_that_does_not_build_says_why():
+    with pytest.raises(UserError, match="does not build: OSError: no such robot"):
+        Rollout(description(Faulty, fault="building"), 1, SEED, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("step", "RuntimeError: the hinge broke"), ("death", "ended without a word")],
+)
+def test_a_failure_in_a_process_is_one_line(processes, capfd, fault, message):
+    _, said, _ = run_to_failure(fault, first_bad_episode=0, num_envs=2)
+    assert message in said
+    assert "\n" not in said
+    assert capfd.readouterr().err == ""
+
+
+def test_processes_leave_ctrl_c_to_their_owner_and_import_no_jax(processes):
+    live = Rollout(description(Witness), 2, SEED, True)
+    live.start()
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGINT)
+    made, _ = live.step(some_actions(2)[0])
+    pids, jax = made["next_observations"][:, :2].T
+    assert len({*pids, np.float32(os.getpid())}) == 3
+    assert set(jax) == {0}
+    multiprocessing.active_children()[0].kill()
+    live.close()  # The other one ends all the same.
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "cores", "apart"),
+    [(1, 64, False), (2, 2, False), (16, 4, False), (16, 8, True), (4, 64, True)],
+)
+def test_processes_need_cores(monkeypatch, num_envs, cores, apart):
+    monkeypatch.setattr(rollout, "available_cores", lambda: cores)
+    assert rollout.in_processes(num_envs) == apart
