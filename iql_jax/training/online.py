@@ -85,9 +85,9 @@ class Online(Extra):
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
         self._due = 0  # Updates that steps have asked for and that are not made yet.
         self._begun: _Begun | None = None
-        if dataset.recipe is None:
-            raise UserError(f"{dataset.record['id']} names no environment to fine-tune in")
-        self.interaction = Rollout(dataset.recipe, config.num_envs, config.seed, dataset.terminates)
+        self.interaction = Rollout(
+            dataset.require_environment(), config.num_envs, config.seed, dataset.terminates
+        )
 
     def __enter__(self) -> "Online":
         return self

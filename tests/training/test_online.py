@@ -41,7 +41,7 @@ def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
     # The same once more, one program after the other, with each state kept.
     state = fresh_state()
     key = jax.random.key(stream_seed(42, Stream.ACTIONS))
-    buffer = replay_buffer.init(begun._dataset.transitions, CAPACITY, keep_dataset=False)
+    buffer = replay_buffer.init(Transitions(**begun._dataset.transitions), CAPACITY, keep_dataset=False)
     sums = no_sums(state, buffer, 8, None)
     count = np.int32(train_freq)
     actors = [kept(state.actor)]
