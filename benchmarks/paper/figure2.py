@@ -144,7 +144,7 @@ def paint(
         axes.quiver(columns, rows, right, -down, color="white", pivot="mid", scale=18, width=0.007)
     for state, letter in ((START, "S"), (GOAL, "G")):
         r, c = STATES[state]
-        axes.text(c, r, letter, ha="center", va="center", color="red", fontweight="bold")
+        axes.text(c, r, letter, ha="center", va="center", color="red", backgroundcolor="white")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
