@@ -25,7 +25,7 @@ import dataclasses
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -36,9 +36,7 @@ import numpy.typing as npt
 
 from common import tables
 from iql_jax import cli
-from iql_jax.algorithm import losses
-from iql_jax.algorithm.state import IQLState
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import IQLState, Transitions, losses
 from iql_jax.data.load import load_dataset
 from iql_jax.envs.lockstep import default_num_envs
 from iql_jax.training.evaluation import RunEvaluation
@@ -74,7 +72,11 @@ def main() -> None:
         run = load_run(folder, progress=False)
         name = f"{folder}: {run.dataset.record['id']}, update {run.step:,}"
         if options.what == "weights":
-            table = weights(advantages(run), options.temperatures, options.max_weights)
+            table = weights(
+                advantages(run.state, some(run.dataset.transitions)),
+                options.temperatures,
+                options.max_weights,
+            )
         elif options.what == "failures":
             table = failures(run, options.episodes)
         else:
@@ -83,20 +85,18 @@ def main() -> None:
     tables.publish("\n\n".join(texts), options.out)
 
 
-def some(transitions: Transitions, count: int = MOST) -> Transitions:
-    """Returns at most so many transitions, drawn at random."""
-    rows = np.random.default_rng(0).permutation(len(transitions.rewards))[:count]
-    return jax.tree.map(lambda x: x[rows], transitions)
+def some(arrays: Mapping[str, Floats], count: int = MOST) -> Transitions:
+    """Returns at most so many of some transitions, drawn at random."""
+    rows = np.random.default_rng(0).permutation(len(arrays["rewards"]))[:count]
+    return Transitions(**{name: array[rows] for name, array in arrays.items()})
+
+
+def advantages(state: IQLState, batch: Transitions) -> jax.Array:
+    """Returns ``Q'(s, a) - V(s)``."""
+    return state.target_q(batch.observations, batch.actions) - state.v(batch.observations)
 
 
 # The actor's weights.
-
-
-def advantages(run: Trained) -> jax.Array:
-    """Returns ``Q'(s, a) - V(s)`` of the run's transitions."""
-    state, batch = run.state, some(Transitions(**run.dataset.transitions))
-    values = state.value.apply_fn(state.value.params, batch.observations)
-    return state.target_q(batch.observations, batch.actions) - values
 
 
 def weights(
@@ -171,48 +171,45 @@ def up_and_heading(path: Floats) -> tuple[Floats, Floats]:
 # Held-out transitions.
 
 
-def others(run: Trained, folder: Path) -> Transitions:
+def others(run: Trained, folder: Path) -> dict[str, Floats]:
     """Loads the run's dataset from another datasets folder, normalized and scaled as the run's."""
     plain = dataclasses.replace(run.settings, normalize_observations=False, reward_transform="none")
     with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder.absolute())):
-        found = Transitions(**load_dataset(plain, run.dataset.record["id"]).transitions)
+        found = load_dataset(plain, run.dataset.record["id"]).transitions
     normalization = run.dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
     mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
-    return found.replace(
-        observations=(found.observations - mean) / std,
-        next_observations=(found.next_observations - mean) / std,
-        rewards=run.dataset.reward_transform(found.rewards),
-    )
+    return {
+        **found,
+        "observations": (found["observations"] - mean) / std,
+        "next_observations": (found["next_observations"] - mean) / std,
+        "rewards": run.dataset.reward_transform(found["rewards"]),
+    }
 
 
-def held_out(run: Trained, others: Transitions) -> str:
+def held_out(run: Trained, others: Mapping[str, Floats]) -> str:
     """Returns the table of both kinds of transitions, as many of the run's own as of the others."""
-    others = some(others)
-    own = some(Transitions(**run.dataset.transitions), len(others.rewards))
-    columns = [measure(run.state, own), measure(run.state, others)]
-    header = ["", f"{len(own.rewards):,} of its own", f"{len(others.rewards):,} others"]
+    batches = [some(run.dataset.transitions, len(others["rewards"])), some(others)]
+    columns = [measure(run.state, batch) for batch in batches]
+    sizes = [f"{len(batch.rewards):,}" for batch in batches]
     rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]
-    return tables.markdown(header, rows)
+    return tables.markdown(["", f"{sizes[0]} of its own", f"{sizes[1]} others"], rows)
 
 
 @jax.jit
 def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
     """Returns the numbers of a column for transitions [N]."""
     hp = state.hyperparameters
-    values, next_values = (
-        state.value.apply_fn(state.value.params, observations)
-        for observations in (batch.observations, batch.next_observations)
-    )
     q_values = state.critic.apply_fn(state.critic.params, batch.observations, batch.actions)
+    next_values = state.v(batch.next_observations)
     targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
-    advantages = state.target_q(batch.observations, batch.actions) - values
-    weights = losses.advantage_weights(advantages, hp.temperature, hp.max_weight)
+    gains = advantages(state, batch)
+    weights = losses.advantage_weights(gains, hp.temperature, hp.max_weight)
     policy = state.actor.apply_fn(state.actor.params, batch.observations)
     log_probs = policy.log_prob(batch.actions)
     return {
         "TD error, squared": jnp.mean((q_values - targets[None]) ** 2),
-        "advantage, mean": jnp.mean(advantages),
-        "advantage, std": jnp.std(advantages),
+        "advantage, mean": jnp.mean(gains),
+        "advantage, std": jnp.std(gains),
         "weight": jnp.mean(weights),
         "effective sample size, share": losses.effective_sample_size(weights),
         "log-likelihood": jnp.mean(log_probs),

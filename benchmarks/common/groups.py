@@ -75,7 +75,12 @@ ANTMAZE = {
 GENERATED = {**ANTMAZE, "umaze": 100_000, "large-play": 150_000}
 
 # D4RL's rewards and terminals as they are in its files.
-AS_STORED = {"maze_goal": "stored", "maze_terminate_at_success": False, "maze_drop": "nothing"}
+AS_STORED = {
+    "maze_goal": "stored",
+    "maze_terminate_at_success": False,
+    "maze_drop": "nothing",
+    "max_steps": 300_000,
+}
 SIXTEEN = {"eval_interval": 50_000, "num_envs": 16, "opt_decay_schedule": "cosine"}
 
 
@@ -91,9 +96,14 @@ def pointmaze(maze: str, method: str = "IQL", **settings: Any) -> Entry:
     return Entry(f"pointmaze-{maze}", method, "pointmaze", {**dataset, **settings})
 
 
-def on(dataset: str, task: str, config: str, **settings: Any) -> Entry:
+def on(dataset: str, name: str, config: str, **settings: Any) -> Entry:
     """Returns an entry of IQL on a dataset that is not generated."""
-    return Entry(task, "IQL", config, {"dataset": dataset, **settings})
+    return Entry(name, "IQL", config, {"dataset": dataset, **settings})
+
+
+def in_file(name: str, task: str, config: str, **settings: Any) -> Entry:
+    """Returns an entry of IQL on a file that holds a task of D4RL."""
+    return on(name, task.rpartition("-v")[0], config, task=task, **settings)
 
 
 def finetuned(task: str, config: str, after: str, **settings: Any) -> Entry:
@@ -154,12 +164,14 @@ GROUPS: dict[str, list[Entry]] = {
     ],
     # D4RL's files, and what was collected as they were; --files says where they are.
     "files": [
-        on("kitchen_complete-v0.hdf5", "kitchen-complete", "kitchen"),
-        on("door_expert_regenerated.hdf5", "door-expert", "adroit"),
-        on("hopper-medium-expert-v2_segments.hdf5", "hopper-medium-expert", "locomotion"),
-        on("hopper-medium-replay-v2_segments.hdf5", "hopper-medium-replay", "locomotion"),
+        in_file("kitchen_complete-v0.hdf5", "kitchen-complete-v0", "kitchen"),
+        in_file("door_expert_regenerated.hdf5", "door-expert-v1", "adroit"),
         *(
-            on(f"antmaze-{task}.hdf5", f"antmaze-{task}", "antmaze", max_steps=300_000, **AS_STORED)
+            in_file(f"hopper-{data}-v2_segments.hdf5", f"hopper-{data}-v2", "locomotion")
+            for data in ("medium-expert", "medium-replay")
+        ),
+        *(
+            in_file(f"antmaze-{task}.hdf5", f"antmaze-{task}-v2", "antmaze", **AS_STORED)
             for task in ANTMAZE
         ),
     ],
