@@ -28,11 +28,12 @@ from iql_jax.generation.ant_controller import (
     ant_actions,
     canonical_features,
 )
-from iql_jax.generation.antmaze import ACTION_NOISE, build_environment, build_planner
+from iql_jax.generation.antmaze import ACTION_NOISE, TASKS
 from iql_jax.generation.ants import Ants
+from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 WIDTH = 64
-TASKS = ("medium-play", "large-play")
+MAZES = ("medium-play", "large-play")
 ANTS = 24  # In each maze.
 ROUNDS = 40
 STEPS = 120  # Of each ant in a round.
@@ -49,7 +50,7 @@ class Walkers:
     """Ants in one maze that begin anew when they have stood at their goals, or walked for long."""
 
     def __init__(self, task: str, seed: int) -> None:
-        self.ants = Ants(build_environment(task), build_planner(task), ANTS)
+        self.ants = Ants(build_environment(TASKS[task]), build_planner(TASKS[task]), ANTS)
         self._generator = np.random.default_rng(seed)
         self._ages = np.zeros(ANTS, np.int64)
         for i in range(ANTS):
@@ -121,8 +122,8 @@ def fit(
 def distil(teacher: AntController, seed: int) -> AntController:
     """Teach a student; prints a line for each round."""
     generator = np.random.default_rng(seed)
-    mazes = [Walkers(task, seed + i) for i, task in enumerate(TASKS)]
-    per_round = STEPS * ANTS * len(TASKS)
+    mazes = [Walkers(task, seed + i) for i, task in enumerate(MAZES)]
+    per_round = STEPS * ANTS * len(MAZES)
     features = np.zeros((ROUNDS * per_round, FEATURE_DIM), np.float32)
     wanted = np.zeros((ROUNDS * per_round, ACTION_DIM), np.float32)
     layers = make_student(seed)

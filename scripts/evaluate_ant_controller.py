@@ -11,14 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax.generation.ant_controller import ACTION_DIM, PACKAGED_CONTROLLER, AntController
-from iql_jax.generation.antmaze import (
-    ACTION_NOISE,
-    TASKS,
-    build_environment,
-    build_planner,
-    evaluation_spec,
-)
+from iql_jax.generation.antmaze import ACTION_NOISE, TASKS
 from iql_jax.generation.ants import Ants, steer
+from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 ROUTES = ("umaze", "medium-play", "large-play")
 """Tasks whose evaluation routes are measured; those of the others are the same."""
@@ -53,10 +48,8 @@ class RouteResult:
 
 def run_route(controller: AntController, task: str, *, episodes: int, seed: int) -> RouteResult:
     """Walk all episodes of a task's evaluation route side by side, each until it arrives."""
-    planner = build_planner(task)
-    limit = evaluation_spec(task).max_episode_steps
-    assert limit is not None
-    ants = Ants(build_environment(task, evaluation=True), planner, episodes)
+    maze, planner, limit = TASKS[task], build_planner(TASKS[task]), TASKS[task].time_limit
+    ants = Ants(build_environment(maze, evaluation=True), planner, episodes)
     for i in range(episodes):
         ants.reset(i, seed + i)
     generator = np.random.default_rng(seed)
@@ -75,10 +68,11 @@ def run_route(controller: AntController, task: str, *, episodes: int, seed: int)
         arrivals[walking & ants.at_goal()] = step
         if (arrivals <= limit).all():
             break
-    start, goal = TASKS[task].start_cell, TASKS[task].goal_cell
     lay = np.concatenate(fallen)
     return RouteResult(
-        path_length=float(planner.distances(goal)[start] * planner.maze.scaling),
+        path_length=float(
+            planner.distances(maze.goal_cell)[maze.start_cell] * planner.maze.scaling
+        ),
         limit=limit,
         arrivals=arrivals,
         fallen_share=float(np.mean(lay)),

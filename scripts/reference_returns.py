@@ -11,6 +11,7 @@ import numpy as np
 from iql_jax.generation import antmaze, pointmaze
 from iql_jax.generation.ant_controller import ACTION_DIM
 from iql_jax.generation.ants import Ants, load_controller, steer
+from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 EPISODES = 100
 
@@ -23,9 +24,9 @@ def randomness(episode: int) -> tuple[int, np.random.Generator]:
 
 def point_return(task: str, episode: int, planned: bool) -> float:
     """Returns the sum of an episode's rewards: of the controller, or of random actions."""
-    env = pointmaze.build_environment(task, evaluation=True)
-    limit = pointmaze.evaluation_spec(task).max_episode_steps or 0
-    controller = pointmaze.PointController(pointmaze.build_planner(task))
+    maze = pointmaze.TASKS[task]
+    env, limit = build_environment(maze, evaluation=True), maze.time_limit
+    controller = pointmaze.PointController(build_planner(maze))
     reset_seed, generator = randomness(episode)
     actions = generator.uniform(-1.0, 1.0, size=(limit, 2)).astype(np.float32)
     observation, _ = env.reset(seed=reset_seed)
@@ -41,15 +42,15 @@ def point_return(task: str, episode: int, planned: bool) -> float:
 
 def ant_returns(task: str, planned: bool) -> np.ndarray:
     """Returns the sums of the rewards of all episodes, whose ants walk side by side."""
-    env, limit = antmaze.build_environment(task, evaluation=True), antmaze.time_limit(task)
-    ants = Ants(env, antmaze.build_planner(task), EPISODES)
+    maze = antmaze.TASKS[task]
+    ants = Ants(build_environment(maze, evaluation=True), build_planner(maze), EPISODES)
     generators = []
     for i in range(EPISODES):
         reset_seed, generator = randomness(i)
         ants.reset(i, reset_seed)
         generators.append(generator)
     returns = np.zeros(EPISODES)
-    for _ in range(limit):
+    for _ in range(maze.time_limit):
         drawn = [generator.uniform(-1.0, 1.0, ACTION_DIM) for generator in generators]
         random_actions = np.stack(drawn).astype(np.float32)
         ants.step(steer(load_controller(), ants) if planned else random_actions)

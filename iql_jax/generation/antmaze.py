@@ -7,19 +7,15 @@ stay, where goals lie and which episodes are kept; ``docs/antmaze.md`` says how,
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.envs.maze_environments import REQUIREMENTS, bare_environment, registered_spec
-from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap, at_goal
+from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
 from iql_jax.generation.ant_controller import ACTION_DIM, packaged_controller_digest
 from iql_jax.generation.ants import CENTRING, DAMPING, UNREST, Ants, load_controller, steer
-from iql_jax.generation.planner import MazePlanner
+from iql_jax.generation.maze_tasks import MazeTask, build_environment, build_planner
 from iql_jax.generation.procedure import Procedure, randomness
 from iql_jax.utils.arrays import Float32, Float64
 
@@ -33,37 +29,27 @@ _STEPS_OF_ANT = 2_000
 _SIDE_BY_SIDE = 16  # Ants in a process: the controller then takes a tenth of the time.
 
 
-@dataclasses.dataclass(frozen=True)
-class AntMaze:
-    """One of the AntMaze tasks.
-
-    Attributes:
-        env_id: the Gymnasium id of the environment. Its map marks the cells from which goals are
-            drawn; where it marks none, these are all free cells.
-        start_cell: row and column where every episode of the evaluation starts, as in Minari.
-        goal_cell: row and column of the evaluation's only goal, as in Minari.
-        reference_returns: mean returns of 100 episodes in the evaluation environment, of random
-            actions and of the collecting policy without noise (``scripts/reference_returns.py``);
-            they count the steps at the goal.
-        fixed: whether the evaluation's start and goal are those of the collection too.
-    """
-
-    env_id: str
-    start_cell: tuple[int, int]
-    goal_cell: tuple[int, int]
-    reference_returns: tuple[float, float]
-    fixed: bool = False
+def _task(
+    env_id: str, goal_cell: tuple[int, int], planned: float, start_cell: tuple[int, int] = (1, 1)
+) -> MazeTask:
+    return MazeTask(
+        env_id=env_id,
+        scaling=SCALING,
+        goal_cell=goal_cell,
+        reference_returns=(0.0, planned),
+        start_cell=start_cell,
+    )
 
 
-_UMAZE, _MEDIUM, _LARGE = (0.0, 498.41), (0.0, 667.51), (0.0, 541.81)
+_UMAZE = _task("AntMaze_UMaze-v4", (1, 1), 498.41, start_cell=(3, 1))
 
 TASKS = {
-    "umaze": AntMaze("AntMaze_UMaze-v4", (3, 1), (1, 1), _UMAZE, fixed=True),
-    "umaze-diverse": AntMaze("AntMaze_UMaze-v4", (3, 1), (1, 1), _UMAZE),
-    "medium-play": AntMaze("AntMaze_Medium-v4", (1, 1), (6, 6), _MEDIUM),
-    "medium-diverse": AntMaze("AntMaze_Medium_Diverse_GR-v4", (1, 1), (6, 6), _MEDIUM),
-    "large-play": AntMaze("AntMaze_Large-v4", (1, 1), (7, 9), _LARGE),
-    "large-diverse": AntMaze("AntMaze_Large_Diverse_GR-v4", (1, 1), (7, 9), _LARGE),
+    "umaze": dataclasses.replace(_UMAZE, fixed=True),
+    "umaze-diverse": _UMAZE,
+    "medium-play": _task("AntMaze_Medium-v4", (6, 6), 667.51),
+    "medium-diverse": _task("AntMaze_Medium_Diverse_GR-v4", (6, 6), 667.51),
+    "large-play": _task("AntMaze_Large-v4", (7, 9), 541.81),
+    "large-diverse": _task("AntMaze_Large_Diverse_GR-v4", (7, 9), 541.81),
 }
 
 
@@ -72,7 +58,7 @@ class Shard:
     """Ants that walk side by side; their steps depend on nothing else.
 
     Attributes:
-        task: a key of ``TASKS``.
+        task: what they walk through.
         seed: the dataset's.
         first_ant: the number of the first ant.
         ants: the number of ants.
@@ -80,7 +66,7 @@ class Shard:
         stay: steps at the goal, or around it, after which an episode ends.
     """
 
-    task: str
+    task: MazeTask
     seed: int
     first_ant: int
     ants: int
@@ -97,46 +83,42 @@ def procedure(task: str, steps: int, seed: int, stay: int = STAY) -> Procedure:
         seed: of all randomness.
         stay: steps at the goal, or around it, after which an episode ends.
     """
-    env = build_environment(task)
+    maze = TASKS[task]
+    env = build_environment(maze)
     where = (
         "from the evaluation's start to its goal"
-        if TASKS[task].fixed
+        if maze.fixed
         else "from a random free cell to a random goal"
     )
-    low, high = TASKS[task].reference_returns
     return Procedure(
-        env_spec=collecting_spec(task),
+        env_spec=maze.collecting_spec(),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        shards=_shards(task, steps, seed, stay),
+        shards=_shards(maze, steps, seed, stay),
         collect=collect,
-        metadata={
-            "eval_env_spec": evaluation_spec(task).to_json(),
+        metadata=maze.metadata()
+        | {
             "algorithm_name": "waypoints on shortest paths, SAC ant controller",
             "description": (
-                f"An ant walks {where} in {TASKS[task].env_id}, along waypoints on a shortest "
-                f"path, with Gaussian action noise of standard deviation {ACTION_NOISE}. The goal "
-                f"ends nothing: the ant stays around it for up to {stay} steps, with reward 1 in "
-                f"every step within {GOAL_RADIUS} m; then the episode is truncated, or at its time "
-                f"limit of {time_limit(task)} steps. It starts after up to {HELD_STEPS} steps, "
-                "which are not part of it, under random torques that do not change. Joints are "
-                "damped, and drawn to the middle of their ranges where the ant hardly moves. "
-                f"Episodes with {LYING_STEPS} steps or more on the ant's back are left out, and "
-                "others collected in their place. The procedure is that of Minari's "
-                f"D4RL/antmaze/{task}-v1, where ants stay until the time limit and those of the "
-                "diverse mazes start in the goals' cells, with another ant controller, with goals "
-                "in the middle of their cells, and with an evaluation in the data's own walls."
+                f"An ant walks {where} in {maze.env_id}, along waypoints on a shortest path, with "
+                f"Gaussian action noise of standard deviation {ACTION_NOISE}. The goal ends "
+                f"nothing: the ant stays around it for up to {stay} steps, with reward 1 in every "
+                f"step within {GOAL_RADIUS} m; then the episode is truncated, or at its time limit "
+                f"of {maze.time_limit} steps. It starts after up to {HELD_STEPS} steps, which are "
+                "not part of it, under random torques that do not change. Joints are damped, and "
+                "drawn to the middle of their ranges where the ant hardly moves. Episodes with "
+                f"{LYING_STEPS} steps or more on the ant's back are left out, and others collected "
+                f"in their place. The procedure is that of Minari's D4RL/antmaze/{task}-v1, where "
+                "ants stay until the time limit and those of the diverse mazes start in the goals' "
+                "cells, with another ant controller, with goals in the middle of their cells, and "
+                "with an evaluation in the data's own walls."
             ),
-            "requirements": list(REQUIREMENTS),
-            "ref_min_score": low,
-            "ref_max_score": high,
-            "num_episodes_average_score": 100,
         },
         choices={
             "action_noise": ACTION_NOISE,
             "goal_noise": 0.0,
             "stay": stay,
-            "through": list(TASKS[task].goal_cell),
+            "through": list(maze.goal_cell),
             "kept_lying_steps": LYING_STEPS - 1,
             "damping": DAMPING,
             "unrest": UNREST,
@@ -147,7 +129,7 @@ def procedure(task: str, steps: int, seed: int, stay: int = STAY) -> Procedure:
     )
 
 
-def _shards(task: str, steps: int, seed: int, stay: int) -> list[Shard]:
+def _shards(task: MazeTask, steps: int, seed: int, stay: int) -> list[Shard]:
     """Shares the steps out among ants, and these among shards; what is left over is one ant's."""
     ants, rest = divmod(steps, _STEPS_OF_ANT)
     shards = [
@@ -159,8 +141,8 @@ def _shards(task: str, steps: int, seed: int, stay: int) -> list[Shard]:
 
 def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
     """Walks ants from start to goal, again and again, for the steps of one shard."""
-    env = build_environment(shard.task)
-    ants = Ants(env, build_planner(shard.task), shard.ants, TASKS[shard.task].goal_cell)
+    env, planner = build_environment(shard.task), build_planner(shard.task)
+    ants = Ants(env, planner, shard.ants, shard.task.goal_cell)
     controller = load_controller()
     walks = [_Walk(ants, i, shard) for i in range(shard.ants)]
     while walking := [walk for walk in walks if walk.left]:
@@ -194,7 +176,7 @@ class _Walk:
         self.left = shard.steps
         self.episodes: list[EpisodeBuffer] = []
         self._ants = ants
-        self._limit = time_limit(shard.task)
+        self._limit = shard.task.time_limit
         self._stay = shard.stay
         self._next_seed, self._generator = randomness(shard.seed, shard.first_ant + index)
         self._start()
@@ -264,66 +246,3 @@ def _episode(states: Float64, actions: Float32, goal: Float64, seed: int) -> Epi
             "goal": goals,
         },
     )
-
-
-def collecting_spec(task: str) -> EnvSpec:
-    """Describes the collecting environment: its goals neither end nor move.
-
-    Ants start in any free cell without a goal's mark, also in the diverse mazes.
-    """
-    spec = registered_spec(TASKS[task].env_id)
-    if TASKS[task].fixed:
-        spec.kwargs["maze_map"] = _evaluation_map(task)
-    else:
-        # "c" marks a start and a goal, "g" a goal; where no start is marked, it may be anywhere.
-        spec.kwargs["maze_map"] = [
-            ["g" if cell == "c" else cell for cell in row] for row in spec.kwargs["maze_map"]
-        ]
-    spec.kwargs |= {"continuing_task": True, "reset_target": False}
-    return spec
-
-
-def evaluation_spec(task: str) -> EnvSpec:
-    """Describes the evaluation environment: the same walls, with one start and one goal.
-
-    For umaze, Minari's metadata have the mirror image of the walls here, where no policy that was
-    learned from the data can succeed.
-    """
-    spec = registered_spec(TASKS[task].env_id)
-    spec.kwargs |= {
-        "maze_map": _evaluation_map(task),
-        "continuing_task": True,
-        "reset_target": False,
-    }
-    return spec
-
-
-def _evaluation_map(task: str) -> list[list[int | str]]:
-    maze = _registered_map(task)
-    cells: list[list[int | str]] = [[int(wall) for wall in row] for row in maze.walls]
-    for mark, (row, column) in (("r", TASKS[task].start_cell), ("g", TASKS[task].goal_cell)):
-        cells[row][column] = mark
-    return cells
-
-
-def _registered_map(task: str) -> MazeMap:
-    return MazeMap.from_lists(registered_spec(TASKS[task].env_id).kwargs["maze_map"], SCALING)
-
-
-def time_limit(task: str) -> int:
-    """Returns the steps of an episode."""
-    limit = collecting_spec(task).max_episode_steps
-    assert limit is not None
-    return limit
-
-
-@functools.lru_cache(maxsize=4)
-def build_environment(task: str, evaluation: bool = False) -> Any:
-    """Builds an environment without wrappers."""
-    return bare_environment(evaluation_spec(task) if evaluation else collecting_spec(task))
-
-
-@functools.lru_cache(maxsize=4)
-def build_planner(task: str) -> MazePlanner:
-    """Returns the planner of a task's maze."""
-    return MazePlanner(_registered_map(task))

@@ -86,9 +86,11 @@ def new_dataset(
         Minari's storage; fill it with ``add_episodes`` and ``update_metadata``.
 
     Raises:
-        UserError: as ``check_place``.
+        UserError: if the id's folder holds other things than a dataset.
     """
-    check_place(dataset_id)
+    final = datasets_root() / dataset_id
+    if final.exists() and not (final / "data").exists() and any(final.iterdir()):
+        raise UserError(f"{final} holds other datasets, or other files: choose another id")
     data = folder / "new" / "data"
     data.parent.mkdir()
     storage = MinariStorage.new(
@@ -101,21 +103,9 @@ def new_dataset(
     namespace = parse_dataset_id(dataset_id)[0]
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
-    final = datasets_root() / dataset_id
     if final.exists():
         os.replace(final, folder / "old")
     os.replace(data.parent, final)
-
-
-def check_place(dataset_id: str) -> None:
-    """Refuses an id whose folder holds other things than a dataset.
-
-    Raises:
-        UserError: if it does.
-    """
-    final = datasets_root() / dataset_id
-    if final.exists() and not (final / "data").exists() and any(final.iterdir()):
-        raise UserError(f"{final} holds other datasets, or other files: choose another id")
 
 
 def add_episodes(storage: MinariStorage, episodes: Sequence[EpisodeBuffer]) -> None:

@@ -8,17 +8,14 @@ waypoints come from a planner without memory.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.envs.maze_environments import REQUIREMENTS, bare_environment, registered_spec
-from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
+from iql_jax.envs.mazes import GOAL_RADIUS
+from iql_jax.generation.maze_tasks import MazeTask, build_environment, build_planner
 from iql_jax.generation.planner import MazePlanner
 from iql_jax.generation.procedure import Procedure, randomness
 from iql_jax.utils.arrays import Bool, Float32, Float64
@@ -32,26 +29,20 @@ _MAX_SHARDS = 100
 _MIN_SHARD_STEPS = 500
 
 
-@dataclasses.dataclass(frozen=True)
-class PointMaze:
-    """One of the PointMaze tasks.
-
-    Attributes:
-        env_id: the Gymnasium id of the collecting environment.
-        goal_cell: row and column of the evaluation environment's only goal, as in Minari.
-        reference_returns: mean returns of 100 episodes in the evaluation environment, of random
-            actions and of the controller without noise (``scripts/reference_returns.py``).
-    """
-
-    env_id: str
-    goal_cell: tuple[int, int]
-    reference_returns: tuple[float, float]
+def _task(env_id: str, goal_cell: tuple[int, int], returns: tuple[float, float]) -> MazeTask:
+    return MazeTask(
+        env_id=env_id,
+        scaling=SCALING,
+        goal_cell=goal_cell,
+        reference_returns=returns,
+        draws_goals=True,
+    )
 
 
 TASKS = {
-    "umaze": PointMaze("PointMaze_UMaze-v3", (1, 1), (9.28, 228.26)),
-    "medium": PointMaze("PointMaze_Medium-v3", (6, 6), (14.27, 476.12)),
-    "large": PointMaze("PointMaze_Large-v3", (7, 9), (3.07, 627.75)),
+    "umaze": _task("PointMaze_UMaze-v3", (1, 1), (9.28, 228.26)),
+    "medium": _task("PointMaze_Medium-v3", (6, 6), (14.27, 476.12)),
+    "large": _task("PointMaze_Large-v3", (7, 9), (3.07, 627.75)),
 }
 
 
@@ -59,7 +50,7 @@ TASKS = {
 class Shard:
     """Steps of one ball; their content depends on nothing else."""
 
-    task: str
+    task: MazeTask
     seed: int
     index: int
     steps: int
@@ -73,35 +64,31 @@ def procedure(task: str, steps: int, seed: int) -> Procedure:
         steps: the number of transitions.
         seed: of all randomness.
     """
-    env = build_environment(task)
-    low, high = TASKS[task].reference_returns
+    maze = TASKS[task]
+    env = build_environment(maze)
     return Procedure(
-        env_spec=collecting_spec(task),
+        env_spec=maze.collecting_spec(),
         observation_space=env.observation_space,
         action_space=env.action_space,
-        shards=_shards(task, steps, seed),
+        shards=_shards(maze, steps, seed),
         collect=collect,
-        metadata={
-            "eval_env_spec": evaluation_spec(task).to_json(),
+        metadata=maze.metadata()
+        | {
             "algorithm_name": "waypoints on shortest paths, PD controller",
             "description": (
-                f"A ball is driven from one random goal to the next in {TASKS[task].env_id}, by a "
-                "PD controller that follows waypoints on a shortest path, with Gaussian action "
-                f"noise of standard deviation {ACTION_NOISE}. An episode ends, truncated, at the "
-                f"step that comes within {GOAL_RADIUS} m of its goal. The procedure is that of "
-                f"Minari's D4RL/pointmaze/{task}-v2, except that each episode holds one goal from "
-                "its first observation on."
+                f"A ball is driven from one random goal to the next in {maze.env_id}, by a PD "
+                "controller that follows waypoints on a shortest path, with Gaussian action noise "
+                f"of standard deviation {ACTION_NOISE}. An episode ends, truncated, at the step "
+                f"that comes within {GOAL_RADIUS} m of its goal. The procedure is that of Minari's "
+                f"D4RL/pointmaze/{task}-v2, except that each episode holds one goal from its first "
+                "observation on."
             ),
-            "requirements": list(REQUIREMENTS),
-            "ref_min_score": low,
-            "ref_max_score": high,
-            "num_episodes_average_score": 100,
         },
         choices={"action_noise": ACTION_NOISE},
     )
 
 
-def _shards(task: str, steps: int, seed: int) -> list[Shard]:
+def _shards(task: MazeTask, steps: int, seed: int) -> list[Shard]:
     """Cuts the steps into shards of nearly equal size; their number depends on the steps alone."""
     count = max(1, min(_MAX_SHARDS, steps // _MIN_SHARD_STEPS))
     bounds = [steps * i // count for i in range(count + 1)]
@@ -178,7 +165,7 @@ class PointController:
         self._waypoints: list[list[list[float]]] = []
 
     def head_for(self, goal: Float64) -> None:
-        """Chooses the goal, [2] in metres, that the following actions lead to."""
+        """Chooses the goal, [2] in meters, that the following actions lead to."""
         self._waypoints = self._planner.waypoint_table(goal).tolist()
 
     def action(self, state: list[float]) -> tuple[float, float]:
@@ -198,34 +185,3 @@ class PointController:
 
 def _clip(value: float) -> float:
     return min(1.0, max(-1.0, value))
-
-
-def collecting_spec(task: str) -> EnvSpec:
-    """Describes the collecting environment, which draws a new goal at each arrival."""
-    spec = registered_spec(TASKS[task].env_id)
-    spec.kwargs |= {"continuing_task": True, "reset_target": True}
-    spec.max_episode_steps = 1_000_000
-    return spec
-
-
-def evaluation_spec(task: str) -> EnvSpec:
-    """Describes the evaluation environment: one goal, which stays, as in Minari's metadata."""
-    spec = registered_spec(TASKS[task].env_id)
-    row, column = TASKS[task].goal_cell
-    maze_map = [list(cells) for cells in spec.kwargs["maze_map"]]
-    maze_map[row][column] = "g"
-    spec.kwargs |= {"maze_map": maze_map, "continuing_task": True, "reset_target": False}
-    return spec
-
-
-@functools.lru_cache(maxsize=4)
-def build_environment(task: str, evaluation: bool = False) -> Any:
-    """Builds an environment without wrappers."""
-    return bare_environment(evaluation_spec(task) if evaluation else collecting_spec(task))
-
-
-@functools.lru_cache(maxsize=4)
-def build_planner(task: str) -> MazePlanner:
-    """Returns the planner of a task's maze."""
-    spec = registered_spec(TASKS[task].env_id)
-    return MazePlanner(MazeMap.from_lists(spec.kwargs["maze_map"], SCALING))

@@ -1,51 +1,24 @@
-"""AntMaze: the tasks, and the episodes that are collected."""
+"""AntMaze: the episodes that are collected."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
+from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.generation import antmaze
 from iql_jax.generation.antmaze import TASKS, Shard, collect
 from iql_jax.generation.ants import Ants
+from iql_jax.generation.maze_tasks import MazeTask, build_environment
 
 
-def map_of(spec):
-    return MazeMap.from_lists(spec.kwargs["maze_map"], 4.0)
-
-
-def collect_steps(ants, steps, task="umaze", stay=antmaze.STAY):
-    return collect(Shard(task, 0, 0, ants, steps, stay), lambda: None)
+def collect_steps(ants, steps, task=TASKS["umaze"]):
+    return collect(Shard(task, 0, 0, ants, steps, antmaze.STAY), lambda: None)
 
 
 @pytest.fixture(scope="module")
 def episodes():
     return collect_steps(ants=2, steps=600)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_evaluation_has_the_datas_walls_one_start_and_one_goal(task):
-    specs = antmaze.collecting_spec(task), antmaze.evaluation_spec(task)
-    collecting, evaluation = map(map_of, specs)
-    np.testing.assert_array_equal(evaluation.walls, collecting.walls)
-    assert evaluation.marked("r").tolist() == [list(TASKS[task].start_cell)]
-    assert evaluation.marked("g").tolist() == [list(TASKS[task].goal_cell)]
-    for spec in specs:
-        assert spec.max_episode_steps == (700 if task.startswith("umaze") else 1000)
-        assert (spec.kwargs["continuing_task"], spec.kwargs["reset_target"]) == (True, False)
-
-
-def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere():
-    marked = {
-        task: [map_of(antmaze.collecting_spec(task)).marked(kind).tolist() for kind in "rg"]
-        for task in TASKS
-    }
-    assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
-    assert marked.pop("medium-diverse") == [[], [[1, 1], [2, 6], [5, 1], [6, 5]]]
-    starts, goals = marked.pop("large-diverse")
-    assert (starts, len(goals)) == ([], 8)
-    assert all(found == [[], []] for found in marked.values())  # Goals, too, are anywhere.
 
 
 def test_an_episode_has_one_goal_which_ends_nothing(episodes):
@@ -73,12 +46,12 @@ def test_an_ant_stays_at_its_goal_for_a_while(episodes):
 
 
 def test_an_episode_ends_at_the_time_limit(monkeypatch):
-    monkeypatch.setattr(antmaze, "time_limit", lambda task: 40)
+    monkeypatch.setattr(MazeTask, "time_limit", 40)
     assert [len(episode) for episode in collect_steps(1, 50)] == [40, 10]
 
 
 def test_the_recorded_actions_lead_to_the_recorded_states(episodes):
-    env = antmaze.build_environment("umaze")
+    env = build_environment(TASKS["umaze"])
     for episode in episodes:
         qpos, qvel = episode.infos["qpos"], episode.infos["qvel"]
         for t in range(0, len(episode), 50):

@@ -7,9 +7,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from iql_jax.generation import antmaze
 from iql_jax.generation.ant_controller import heading_phases, rotation_matrices
+from iql_jax.generation.antmaze import TASKS
 from iql_jax.generation.ants import Ants, load_controller, steer
+from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 UPRIGHT, ON_ITS_BACK = [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]
 HIP, ANKLE = np.deg2rad(30), np.deg2rad([30, 50, 70])  # Limits and middles of the joints' ranges.
@@ -18,7 +19,8 @@ CENTERED = [0.0, ANKLE[1], 0.0, -ANKLE[1], 0.0, -ANKLE[1], 0.0, ANKLE[1]]
 
 def ants_of(count, task="umaze", through=None):
     """Ants that stand at their start, upright and centered, without speed."""
-    ants = Ants(antmaze.build_environment(task), antmaze.build_planner(task), count, through)
+    maze = TASKS[task]
+    ants = Ants(build_environment(maze), build_planner(maze), count, through)
     for ant in range(count):
         ants.reset(ant, ant)
     ants.states[:, 3:7] = UPRIGHT
@@ -29,7 +31,7 @@ def ants_of(count, task="umaze", through=None):
 
 def test_a_step_is_the_environments():
     ants = ants_of(2, "medium-diverse")
-    env = gym.make(antmaze.collecting_spec("medium-diverse"))
+    env = gym.make(TASKS["medium-diverse"].collecting_spec())
     os.unlink(env.unwrapped.tmp_xml_file_path)
     actions = np.random.default_rng(0).uniform(-1, 1, (60, 2, 8)).astype(np.float32)
     for ant, seed in ((1, 6), (0, 7)):
@@ -74,7 +76,7 @@ def test_joints_are_in_the_order_of_the_motors():
     ants.states[0, 7:15] = [HIP, low, 0.0, -low, -HIP, -high, 0.5 * HIP, high]
     expected = [0.5, 1.0, 1.0, -1.0, 0.0, 1.0, -1.0, -1.0]
     np.testing.assert_allclose(ants.joint_positions()[0], expected, atol=1e-6)
-    model = antmaze.build_environment("umaze").model
+    model = build_environment(TASKS["umaze"]).model
     assert (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all()
     ants.states[0, 15:] = np.arange(14)
     velocities = model.jnt_dofadr[model.actuator_trnid[:, 0]]

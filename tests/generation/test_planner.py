@@ -6,6 +6,7 @@ from minari_datasets import UMAZE
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.generation import pointmaze
+from iql_jax.generation.maze_tasks import build_planner
 from iql_jax.generation.planner import UNREACHABLE as X
 from iql_jax.generation.planner import MazePlanner
 
@@ -31,7 +32,7 @@ def test_a_goal_in_a_wall_is_refused(cell):
 
 
 def test_following_the_next_cells_arrives_in_the_distance():
-    planner = pointmaze.build_planner("large")
+    planner = build_planner(pointmaze.TASKS["large"])
     cells = planner.maze.free_cells()
     for goal in map(tuple, cells[::7]):
         distances, following = planner.distances(goal), planner.next_cells(goal)

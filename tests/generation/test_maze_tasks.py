@@ -1,0 +1,48 @@
+"""The mazes in which data are collected and policies evaluated."""
+
+import numpy as np
+import pytest
+
+from iql_jax.envs.mazes import MazeMap
+from iql_jax.generation import antmaze, pointmaze
+from iql_jax.generation.maze_tasks import build_planner
+
+LIMITS = {"AntMaze_UMaze-v4": 700, "PointMaze_UMaze-v3": 300, "PointMaze_Medium-v3": 600}
+LIMITS["PointMaze_Large-v3"] = 800
+
+
+def map_of(spec):
+    return MazeMap.from_lists(spec.kwargs["maze_map"], 1.0)
+
+
+@pytest.mark.parametrize("task", [*antmaze.TASKS.values(), *pointmaze.TASKS.values()])
+def test_the_evaluation_has_the_datas_walls_and_one_goal(task):
+    collecting, evaluation = map_of(task.collecting_spec()), map_of(task.evaluation_spec())
+    np.testing.assert_array_equal(evaluation.walls, collecting.walls)
+    assert evaluation.marked("g").tolist() == [list(task.goal_cell)]
+    assert evaluation.marked("r").tolist() == ([list(task.start_cell)] if task.start_cell else [])
+    spec = task.evaluation_spec()
+    assert spec.max_episode_steps == task.time_limit == LIMITS.get(task.env_id, 1_000)
+    assert (spec.kwargs["continuing_task"], spec.kwargs["reset_target"]) == (True, False)
+
+
+def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere():
+    marked = {
+        name: [map_of(task.collecting_spec()).marked(kind).tolist() for kind in "rg"]
+        for name, task in antmaze.TASKS.items()
+    }
+    assert marked.pop("umaze") == [[[3, 1]], [[1, 1]]]
+    assert marked.pop("medium-diverse") == [[], [[1, 1], [2, 6], [5, 1], [6, 5]]]
+    starts, goals = marked.pop("large-diverse")
+    assert (starts, len(goals)) == ([], 8)
+    assert all(found == [[], []] for found in marked.values())  # Goals, too, are anywhere.
+    for task in pointmaze.TASKS.values():
+        spec = task.collecting_spec()
+        assert [map_of(spec).marked(kind).size for kind in "rg"] == [0, 0]
+        assert (spec.max_episode_steps, spec.kwargs["reset_target"]) == (1_000_000, True)
+
+
+@pytest.mark.parametrize(("name", "meters"), [("umaze", 24), ("medium-play", 40)])
+def test_the_way_from_start_to_goal(name, meters):
+    task = antmaze.TASKS[name]
+    assert 4 * build_planner(task).distances(task.goal_cell)[task.start_cell] == meters
