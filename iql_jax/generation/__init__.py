@@ -1,5 +1,4 @@
-"""Makers of the packaged datasets: data for machines that cannot download any.
+"""The datasets that this package generates, and the decision where a dataset comes from.
 
-``catalog`` lists what can be made. What it makes datasets with may not import JAX, for collection
-runs in worker processes; ``train_ant`` and ``distill_ant``, which made the packaged controller, do.
+Nothing here imports JAX: worker processes import it.
 """
