@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from iql_jax.data.load import load_dataset
     from iql_jax.envs.make import make_environment
     from iql_jax.training.finetune import train_finetune
+    from iql_jax.training.load import load_run
     from iql_jax.training.offline import train_offline
-    from iql_jax.training.trained import load_run
 
 __version__ = "0.2.0"
 
@@ -32,7 +32,7 @@ _MODULES = {
     "AgentConfig": "algorithm",
     "create_state": "algorithm",
     "load_dataset": "data.load",
-    "load_run": "training.trained",
+    "load_run": "training.load",
     "make_environment": "envs.make",
     "train_finetune": "training.finetune",
     "train_offline": "training.offline",

@@ -9,14 +9,18 @@ from pathlib import Path
 from absl import flags
 
 from iql_jax import cli
-from iql_jax.data.load import Dataset
-from iql_jax.envs.lockstep import Act, default_num_envs
 from iql_jax.envs.make import make_environment
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.outputs.folder import read_record
 from iql_jax.training.config import from_record
-from iql_jax.training.evaluation import RunEvaluation, describe, evaluation_seed, policy_of
-from iql_jax.training.trained import load_run
+from iql_jax.training.evaluation import (
+    Evaluation,
+    describe,
+    evaluation_seed,
+    numpy_policy,
+    open_evaluator,
+)
+from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
@@ -25,8 +29,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _EPISODES = flags.DEFINE_integer(
     "episodes", None, "How many episodes; by default as many as the run evaluated.", lower_bound=1
 )
-_ENVS = flags.DEFINE_integer(
-    "eval_envs", None, "Environments stepped at once; by default as in the run.", lower_bound=1
+_PROCESSES = flags.DEFINE_integer(
+    "eval_processes", 0, "Episodes run at once; 0: one a core.", lower_bound=0
 )
 _TRUST = flags.DEFINE_bool(
     "trust_environment", False, "Build an environment that is not known to be safe."
@@ -45,31 +49,29 @@ def main(_: list[str]) -> None:
         check_film(Path(_VIDEO.value).expanduser())
         configure_headless_rendering()
     folder = Path(_WORKDIR.value).expanduser()
-    record = read_record(folder)
-    before = from_record(record["config"])
-    episodes = _EPISODES.value or before.eval_episodes
+    episodes = _EPISODES.value or from_record(read_record(folder)["config"]).eval_episodes
     if episodes == 0:
-        raise UserError(f"{folder} was trained without evaluation; say how many --episodes")
-    trusted = before.trust_environment or _TRUST.value
-    settings, dataset, state, step = load_run(folder, trust_environment=trusted)
-    num_envs = default_num_envs(episodes, _ENVS.value or settings.eval_envs)
-    with StopRequest() as stop, RunEvaluation(settings, dataset, episodes, num_envs) as evaluation:
-        result = evaluation.episodes(state, step, episodes, stop, sample=_SAMPLE.value)
-    logger.info(f"{folder} at step {step:,}, {episodes} episodes of {dataset.record['id']}:")
-    for name, number in describe(result, dataset).items():
+        raise UserError(f"{folder} was trained without evaluation; set --episodes")
+    run = load_run(folder, trust_environment=_TRUST.value, eval_processes=_PROCESSES.value)
+    with StopRequest() as stop, open_evaluator(run.config, [run.dataset]) as evaluator:
+        evaluation = Evaluation(run.config, run.dataset, evaluator)
+        result = evaluation.episodes(run.state, run.step, episodes, stop, sample=_SAMPLE.value)
+    logger.info(
+        f"{folder} at step {run.step:,}, {episodes} episodes of {run.dataset.record['id']}:"
+    )
+    for name, number in describe(result, run.dataset).items():
         print(f"{name:>14}  {'-' if number is None else f'{number:.4g}'}")
     if _VIDEO.value is not None:
-        seed = evaluation_seed(settings, step)
-        act = policy_of(state, seed, sample=_SAMPLE.value)
-        film(act, dataset, seed, Path(_VIDEO.value).expanduser())
+        film(run, Path(_VIDEO.value).expanduser())
 
 
-def film(act: Act, dataset: Dataset, seed: int, path: Path) -> None:
-    """Film episode 0 of an evaluation with this seed; drawn actions are drawn anew."""
-    make = functools.partial(make_environment, dataset.require_environment())
-    result = record_episode(make, act, seed, path)
+def film(run: Trained, path: Path) -> None:
+    """Film the first episode of the run's evaluation."""
+    make = functools.partial(make_environment, run.dataset.require_environment())
+    policy, seed = numpy_policy(run.state.actor), evaluation_seed(run.config, run.step)
+    result = record_episode(make, policy, seed, path, sample=_SAMPLE.value)
     logger.info(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
 
 
 if __name__ == "__main__":
-    cli.run(main, "step fewer environments at once (--eval_envs=N)")
+    cli.run(main, "run fewer episodes at once (--eval_processes=N)")

@@ -4,7 +4,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-pytest_plugins = ["finetune_runs", "online_phase", "toy_loop"]
+pytest_plugins = ["small_runs"]
 
 # A broadcast that changes an array's rank is an error in every test.
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -11,10 +11,10 @@ import math
 import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Self
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -100,6 +100,33 @@ class Evaluator:
         self._processes = processes or available_cores()
         self._pool: ProcessPoolExecutor | None = None
         self._leash: Connection | None = None  # Workers end when it is closed.
+        self._built: list[Future[None]] = []
+
+    def prepare(self, environments: Sequence[EnvironmentDescription]) -> None:
+        """Start to build environments, ahead of the first evaluation; ``wait_until_built`` waits.
+
+        Raises:
+            UserError: If an environment does not build in this process.
+        """
+        pickled = [pickle.dumps(environment) for environment in environments]
+        if self._processes == 1:
+            for description in pickled:
+                _environment(description)
+            return
+        self._built = [self._submit(_build, description) for description in pickled]
+
+    def wait_until_built(self) -> None:
+        """Wait for the environments of ``prepare``.
+
+        Raises:
+            UserError: If one does not build.
+        """
+        built, self._built = self._built, []
+        try:
+            for future in built:
+                future.result()
+        except BrokenProcessPool as error:
+            raise _ended_without_a_word() from error
 
     def run(
         self,
@@ -145,10 +172,7 @@ class Evaluator:
         except BaseException as error:
             self.close(force=True)
             if isinstance(error, BrokenProcessPool):
-                raise UserError(
-                    "an evaluation's process ended without a word (killed, or out of memory?); "
-                    "try fewer of them (eval_processes)"
-                ) from error
+                raise _ended_without_a_word() from error
             raise
         return [_collect(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
@@ -174,13 +198,16 @@ class Evaluator:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close(force=error is not None)
 
-    def _map(self, calls: Sequence[_Call], check: Callable[[], None]) -> list[Episode | Diverged]:
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         if self._pool is None:
             context = multiprocessing.get_context(start_method())
             leash, self._leash = context.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(self._processes, context, prepare_worker, (leash,))
-        with main_module_hidden():  # Workers start as episodes are submitted.
-            futures = [self._pool.submit(_play_described, *call) for call in calls]
+        with main_module_hidden():  # Workers start as work is submitted.
+            return self._pool.submit(function, *arguments)
+
+    def _map(self, calls: Sequence[_Call], check: Callable[[], None]) -> list[Episode | Diverged]:
+        futures = [self._submit(_play_described, *call) for call in calls]
         pending = set(futures)
         while pending:
             check()
@@ -194,6 +221,24 @@ _environments: dict[bytes, gym.Env[Float32, Float32]] = {}
 """The environments of this process, by their pickled descriptions."""
 
 
+def _environment(description: bytes) -> gym.Env[Float32, Float32]:
+    """The environment of a pickled description, built at its first use."""
+    if description not in _environments:
+        _environments[description] = make_environment(pickle.loads(description))
+    return _environments[description]
+
+
+def _build(description: bytes) -> None:
+    _environment(description)
+
+
+def _ended_without_a_word() -> UserError:
+    return UserError(
+        "an evaluation's process ended without a word (killed, or out of memory?); try fewer of "
+        "them (eval_processes)"
+    )
+
+
 def _play_described(
     description: bytes,
     policy: NumpyPolicy,
@@ -204,9 +249,7 @@ def _play_described(
     watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
     """``play`` in the environment of a pickled description."""
-    if description not in _environments:
-        _environments[description] = make_environment(pickle.loads(description))
-    env = _environments[description]
+    env = _environment(description)
     return play(env, policy, seed, episode, sample=sample, record=record, watch=watch)
 
 

@@ -1,4 +1,4 @@
-"""A fine-tuning run from config to summary: what ``train_finetune.py`` does."""
+"""Fine-tuning: an offline phase or a finished offline run, then the environment."""
 
 import dataclasses
 from pathlib import Path
@@ -7,91 +7,137 @@ from typing import Any
 import jax
 import numpy as np
 
-from iql_jax.algorithm.learner import IQLState
+from iql_jax.algorithm import IQLState
 from iql_jax.data.config import DATA_KEYS
 from iql_jax.data.load import Dataset
 from iql_jax.outputs.checkpoints import newest_step, read_newest
 from iql_jax.outputs.folder import check_same_data, read_record, record_change
 from iql_jax.outputs.logs import read_table
 from iql_jax.training import report
-from iql_jax.training.config import FinetuneConfig, defaults, from_record, kind_of
-from iql_jax.training.loop import Loop
+from iql_jax.training.config import FinetuneConfig, complete, from_record, kind_of
+from iql_jax.training.evaluation import Evaluation, open_evaluation
+from iql_jax.training.offline import compile_update, train_on_dataset
 from iql_jax.training.online import Online
-from iql_jax.training.phases import Progress
-from iql_jax.training.run import Run, initial_state, load_state, offline_phase, open_run
+from iql_jax.training.run import Run, initial_state, load_state, open_run
+from iql_jax.training.session import Session
 from iql_jax.utils.console import logger
-from iql_jax.utils.errors import UserError
-from iql_jax.utils.signals import StopRequest
+from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.streams import Stream, stream_seed
 
-# Settings that decide what an agent is and what it was shown: a run that goes on from another's
-# must share them.
-_SHARED = ("hidden_dims", "layer_norm", *DATA_KEYS)
+# A run that continues another one's agent must share what makes that agent and its data.
+_SHARED = ("hidden_dims", "num_critics", "layer_norm", *DATA_KEYS)
 
 
 def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
-    """Train offline, then online; on a folder with a part of this run, go on with it.
+    """Train offline, then online; in a folder with a part of this run, resume it.
 
     Args:
         config: The settings.
-        workdir: The run's folder; see the README for what it holds afterwards.
+        workdir: The run's folder; the README lists what it holds afterwards.
 
     Returns:
         The contents of ``summary.json``.
 
     Raises:
-        UserError: On anything that the user can mend.
+        UserError: On anything that the user can fix.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
+    checkpoints = workdir / "checkpoints"
     offline_run = Path(config.offline_run) if config.offline_run else None
-    if offline_run is not None and newest_step(workdir / "checkpoints") is None:
-        _check_offline_run(offline_run, config)  # Before the data are had: that may take minutes.
-    with open_run(config, workdir, offline_run) as run:
+    if offline_run is not None and newest_step(checkpoints) is None:
+        _check_offline_run(offline_run, config)  # Before the data are loaded.
+    with (
+        open_run(config, workdir, offline_run) as run,
+        open_evaluation(config, run.dataset) as evaluation,
+    ):
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
-        state = initial_state(config, run.dataset)
-        boundary = config.num_pretraining_steps
+        state, boundary = initial_state(config, run.dataset), config.num_pretraining_steps
         if offline_run is not None:
             state, boundary = _first_state(run, config, offline_run, state)
-        with Online(config, run.dataset, workdir, boundary) as online:
+        is_offline = offline_run is None and (newest_step(checkpoints) or 0) < boundary
+        with Online(config, run.dataset, workdir / "transitions") as online:
+            update = compile_update(run, state) if is_offline else None
             if not (workdir / "summary.json").exists():
                 record_change(workdir, config.to_dict())
-            phases = [online.phase()]
-            if offline_run is None and boundary > 0:
-                phases.insert(0, offline_phase(run, boundary))
-
-            def evaluate(state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
-                assert run.evaluation is not None
-                return online.add_regret(run.evaluation(state, step, stop))
-
-            loop = Loop(
-                config=config,
-                folder=workdir,
-                record=run.record,
-                phases=phases,
-                evaluate=None if run.evaluation is None else evaluate,
-                template=state,
+            with Session(
+                config,
+                workdir,
+                state,
+                end=boundary + config.max_steps,
                 started=run.started,
-                extra=online,
-                tables=("episodes",),
+                record=run.record,
                 unit="step",
                 first_step=0 if offline_run is None else boundary,
-            )
-            state, progress = loop.run()
-            evaluations = read_table(workdir / "evaluations.csv")
-            counters = online.interaction.counters
-            more = {
-                "offline_score": next(
-                    (row["score"] for row in evaluations if row["step"] == boundary), None
-                ),
-                "regret": evaluations[-1]["regret"] if evaluations else None,
-                "env_steps": counters.env_steps,
-                "episodes": counters.episodes_ended,
-            }
-            return report.finish(run, state, progress, more, boundary=boundary)
+                tables=("episodes",),
+                saved_with={"online": online},
+            ) as session:
+                if offline_run is None and boundary > 0 and session.step <= boundary:
+                    update = update or compile_update(run, state)
+                    train_on_dataset(session, update, evaluation, boundary)
+                update = None  # And with it goes the dataset's copy on the device.
+                train_in_environment(session, online, evaluation, boundary, config)
+                more = {**_more(workdir, boundary), **online.totals()}
+                return report.finish(
+                    run, session.state, session.progress, evaluation, more, boundary=boundary
+                )
+
+
+def train_in_environment(
+    session: Session[IQLState],
+    online: Online,
+    evaluation: Evaluation | None,
+    boundary: int,
+    config: FinetuneConfig,
+) -> None:
+    """Step the environments and update, from step ``boundary`` on.
+
+    Environments step on the host while the device updates, so that the policy acts one step late;
+    see ``Online``.
+    """
+    end = boundary + config.max_steps
+    session.enter_phase(boundary, end, stride=config.num_envs, rate="env_steps_per_second")
+    evaluate = None if evaluation is None else online.with_regret(evaluation)
+    if session.step < end:
+        online.start(session.state)
+    while True:
+        session.log_if_due()
+        session.evaluate_if_due(evaluate)
+        session.save_if_due()
+        session.stop.check()
+        if session.step == end:
+            return
+        steps, made = session.steps_until_due(), 0
+        failure: UserError | None = None
+        while made < steps and session.stop.signum is None:
+            try:
+                episodes = online.step()
+            except UserError as error:
+                failure = error
+                break
+            made += config.num_envs
+            for row in episodes:
+                session.write("episodes", row, step=session.step + made)
+            session.state = online.learn(session.state)
+        metrics, updates = online.take_metrics()
+        session.record(metrics, steps=made, updates=updates)
+        if isinstance(failure, Diverged):
+            session.diverge(str(failure))
+        if failure is not None:
+            session.fail(failure)
+
+
+def _more(folder: Path, boundary: int) -> dict[str, Any]:
+    """Return what the summary of a fine-tuning run has besides an offline run's."""
+    evaluations = read_table(folder / "evaluations.csv")
+    at_boundary = (row["score"] for row in evaluations if row["step"] == boundary)
+    return {
+        "offline_score": next(at_boundary, None),
+        "regret": evaluations[-1].get("regret") if evaluations else None,
+    }
 
 
 def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
-    """The dataset with ``init_dataset_size`` transitions, drawn at random without replacement."""
+    """Return the dataset with ``init_dataset_size`` transitions drawn without replacement."""
     size = config.init_dataset_size
     if size == 0:
         return dataset
@@ -102,23 +148,22 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
         )
     generator = np.random.default_rng(stream_seed(config.seed, Stream.SUBSET))
     rows = generator.permutation(dataset.size)[:size]
-    transitions = {name: np.ascontiguousarray(x[rows]) for name, x in dataset.transitions.items()}
+    transitions = {name: np.take(x, rows, axis=0) for name, x in dataset.transitions.items()}
     return dataclasses.replace(dataset, transitions=transitions)
 
 
 def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
-    """Refuse what is no finished offline run of an agent like this run's.
+    """Refuse a folder that is no finished offline run of an agent like this run's.
 
     Raises:
         UserError: If it is of another kind, has other settings, or did not come to its end.
     """
-    record = read_record(folder)
-    if kind_of(record["config"]) is FinetuneConfig:
+    theirs = complete(read_record(folder)["config"])
+    if kind_of(theirs) is FinetuneConfig:
         raise UserError(
             f"config.offline_run {folder} is a fine-tuning run; name one of train_offline.py"
         )
-    # A key that has come since that run was begun had what is its default now.
-    theirs, ours = {**defaults(), **record["config"]}, config.to_dict()
+    ours = config.to_dict()
     changed = [
         f"{key} {theirs[key]!r} -> {ours[key]!r}" for key in _SHARED if theirs[key] != ours[key]
     ]
@@ -137,21 +182,21 @@ def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
 def _first_state(
     run: Run, config: FinetuneConfig, offline_run: Path, template: IQLState
 ) -> tuple[IQLState, int]:
-    """What the online phase of a run begins with where ``offline_run`` is set, and its step.
+    """Return the state and the step with which a run on top of ``offline_run`` starts.
 
-    Of a run that has a checkpoint, which holds all that it needs, the state is a template.
+    A run that has a checkpoint has all that it needs there: then the state is a template.
     """
     restored = read_newest(run.folder / "checkpoints", template)
     if restored is not None:
-        progress = Progress(**restored[1])
-        return template, progress.step - progress.extra["counters"]["env_steps"]
+        progress = restored[1]
+        return template, progress["step"] - progress["saved"]["online"]["counters"]["env_steps"]
     return _offline_agent(run, config, offline_run, template)
 
 
 def _offline_agent(
     run: Run, config: FinetuneConfig, folder: Path, template: IQLState
 ) -> tuple[IQLState, int]:
-    """The agent of a finished offline run under this run's hyperparameters, and its update count.
+    """Return a finished offline run's agent under this run's hyperparameters, and its last step.
 
     Raises:
         UserError: If that run was on other data, or its last state cannot be read.
@@ -165,13 +210,13 @@ def _offline_agent(
             f"config.offline_run {folder} ended at update {theirs.max_steps:,}, but its newest "
             f"readable checkpoint is of {step:,}; train it again in another folder"
         )
-    logger.info(f"going on from {folder} at step {step:,}")
+    logger.info(f"continuing from {folder} at step {step:,}")
     state = template.replace(
         actor=state.actor,
         critic=state.critic,
         value=state.value,
         target_critic_params=state.target_critic_params,
-        # Of both: runs of several seeds may go on from one.
+        # Of both: runs of several seeds may start from one.
         key=jax.random.fold_in(state.key, config.seed),
     )
     return state, step

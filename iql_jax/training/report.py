@@ -6,20 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpy.typing as npt
 
-from iql_jax.algorithm.learner import IQLState
+from iql_jax.algorithm import IQLState
 from iql_jax.data.load import Dataset
 from iql_jax.envs.episodes import EvaluationResult
 from iql_jax.outputs import plots
 from iql_jax.outputs.folder import device_name, versions, write_json
 from iql_jax.outputs.logs import read_table
-from iql_jax.training.phases import Progress
+from iql_jax.training.evaluation import Evaluation
+from iql_jax.training.progress import Progress
 from iql_jax.training.run import Run
+from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
 from iql_jax.utils.signals import StopRequest
-
-FloatArray = npt.NDArray[np.float32]
 
 SHOWN_EPISODES = 8  # Of the policy, in the picture.
 SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
@@ -30,27 +29,29 @@ def finish(
     run: Run,
     state: IQLState,
     progress: Progress,
+    evaluation: Evaluation | None,
     more: Mapping[str, Any] | None = None,
     boundary: int | None = None,
-    policy_paths: Sequence[FloatArray] | None = None,
+    policy_paths: Sequence[Float32] | None = None,
 ) -> dict[str, Any]:
-    """Draw the pictures of a finished run, write its summary, and say how it ended.
+    """Draw the pictures of a finished run, write its summary, and log how it ended.
 
     Args:
         run: The run.
         state: Its last state.
         progress: How far it is, with its times.
-        more: What the summary shall hold besides.
-        boundary: The step at which its second phase began.
+        evaluation: Evaluates the policy, for its paths in a maze; None draws none.
+        more: What the summary holds besides.
+        boundary: The step at which its second phase started.
         policy_paths: Paths of the policy in a maze, see ``shown_paths``; None makes them.
 
     Returns:
         The contents of ``summary.json``.
     """
-    if policy_paths is None and run.evaluation is not None and has_maze(run.dataset):
+    if policy_paths is None and evaluation is not None and has_maze(run.dataset):
         with StopRequest(resumable=True) as stop:
-            shown = run.evaluation.episodes(
-                state, progress.step, SHOWN_EPISODES, stop, SHOWN_EPISODES
+            shown = evaluation.episodes(
+                state, progress.step, SHOWN_EPISODES, stop, record=SHOWN_EPISODES
             )
         policy_paths = shown_paths(run.dataset, shown)
     draw(run, state, boundary, policy_paths)
@@ -95,7 +96,7 @@ def draw(
     run: Run,
     state: IQLState,
     boundary: int | None,
-    policy_paths: Sequence[FloatArray] | None,
+    policy_paths: Sequence[Float32] | None,
 ) -> None:
     """Draw ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
     dataset = run.dataset
@@ -136,29 +137,28 @@ def has_maze(dataset: Dataset) -> bool:
     return dataset.environment is not None and dataset.environment.maze is not None
 
 
-def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[FloatArray]:
+def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[Float32]:
     """The paths in metres, [T, 2], of the episodes of which an evaluation kept observations."""
     return [_positions(dataset, observations) for observations in result.trajectories]
 
 
-def state_values(state: IQLState, observations: Any) -> FloatArray:
+def state_values(state: IQLState, observations: Any) -> Float32:
     """V of every observation: [N, observation_dim] to [N]."""
     value = jax.jit(state.value.apply_fn)
     chunks = np.array_split(observations, -(-len(observations) // 10_000))
     return np.concatenate([np.asarray(value(state.value.params, chunk)) for chunk in chunks])
 
 
-def _positions(dataset: Dataset, observations: Any) -> FloatArray:
+def _positions(dataset: Dataset, observations: Any) -> Float32:
     """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
     positions = np.asarray(observations)[:, :2]
     return positions if dataset.environment is None else dataset.environment.unnormalized(positions)
 
 
-def _data_paths(dataset: Dataset) -> list[FloatArray]:
+def _data_paths(dataset: Dataset) -> list[Float32]:
     """The data's own paths, cut where one transition does not lead to the next."""
-    transitions = dataset.transitions
-    observations = transitions["observations"][:SHOWN_DATA_STEPS]
-    follows = transitions["next_observations"][: len(observations) - 1]
+    observations = dataset.transitions["observations"][:SHOWN_DATA_STEPS]
+    follows = dataset.transitions["next_observations"][: len(observations) - 1]
     jumps = np.any(follows != observations[1:], axis=1)
     paths = np.split(_positions(dataset, observations), np.flatnonzero(jumps) + 1)
     return [path for path in paths if len(path) > 1]

@@ -1,9 +1,9 @@
 """A run in progress: it counts steps, and where an interval ends it logs, evaluates and saves.
 
-A run consists of one or two phases, each with its own kind of step: an update offline, an environment
-step online. Intervals are counted within a phase, and every one ends with its phase as well. At a
-boundary the run logs, evaluates and saves, in this order. A checkpoint remembers which of these were
-done at its step, so that a resumed run does exactly what an uninterrupted one would have done.
+A run consists of one or two phases, each with its own kind of step: an update offline, an
+environment step online. Intervals are counted within a phase, and every one ends with its phase as
+well. At a boundary the run logs, evaluates and saves, in this order. A checkpoint remembers which
+of these were done at its step, so that a resumed run does exactly what an uninterrupted one would.
 """
 
 import contextlib
@@ -301,7 +301,7 @@ class Session(Generic[State]):
         """Whether an interval or the phase ends at this step, and was not ``done`` there."""
         since = self.step - self._phase.start
         ends = since % self._in_strides(interval) == 0 or self.step == self._phase.stop
-        return self.step > max(done, self._phase.start) and ends
+        return self.step > done and ends
 
     def _clock(self) -> dict[str, float]:
         """Bring the run's wall time up to date and return it."""

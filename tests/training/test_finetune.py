@@ -1,82 +1,97 @@
-"""Whole fine-tuning runs, small, on a real environment: what they write, and their settings."""
+"""Whole fine-tuning runs, small, on a real environment: what they write, and how they resume."""
 
 import json
+import shutil
 import signal
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
 import pytest
-from absl.testing import flagsaver
-from finetune_runs import (
+from minari_datasets import box, coded_episodes, write_dataset
+from small_runs import (
     BOUNDARY,
     END,
+    FINETUNE,
+    ROOT,
     TIME_LIMIT,
-    TRANSITIONS,
-    assert_same_rows,
-    buffer_of,
-    config_of,
-    rebuilt,
+    assert_same_run,
+    assert_same_state,
+    finetune_config,
+    offline_config,
     saved,
     steps,
+    stop,
     stop_at,
 )
-from minari_datasets import box, coded_episodes, write_dataset
+from tables import untimed_rows
 
-from iql_jax import evaluate
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import replay_buffer
+from iql_jax.envs import rollout
+from iql_jax.outputs.folder import read_record
 from iql_jax.outputs.logs import read_table
 from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.training import report
 from iql_jax.training.finetune import train_finetune
-from iql_jax.training.run import load_source
+from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 
-pytestmark = pytest.mark.usefixtures("finetune_data", "no_pictures")
+pytestmark = pytest.mark.usefixtures("pointmaze", "no_pictures")
 
 
-# What a run leaves.
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draw no pictures, but for those of the run that is ``finished``."""
+    monkeypatch.setattr(report, "draw", lambda *args: None)
 
 
-def test_the_folder_holds_all_that_was_promised(finished):
-    folder, _ = finished
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pointmaze):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, train_finetune(finetune_config(), folder)
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory, pointmaze):
+    """A finished offline run of the same settings."""
+    folder = tmp_path_factory.mktemp("offline")
+    train_offline(offline_config(opt_decay_schedule="none"), folder)
+    return folder
+
+
+def test_the_folder_holds_what_the_readme_lists(finished):
+    folder, summary = finished
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "checkpoints", "config.json", "episodes.csv", "evaluations.csv",
         "learning_curve.png", "metrics.csv", "summary.json", "tb", "transitions", "value_map.png",
     }  # fmt: skip
-    assert sorted(path.name for path in (folder / "transitions").iterdir()) == [
-        "000000000-000000060.npz",
-        "000000060-000000120.npz",
-    ]
-    record = json.loads((folder / "config.json").read_text())
-    assert record["config"]["num_pretraining_steps"] == BOUNDARY
-    assert record["config"]["offline_ratio"] == -1.0
-
-
-def test_each_thing_happens_at_its_interval_and_at_both_ends(finished):
-    folder, _ = finished
+    files = ["000000000-000000060.npz", "000000060-000000120.npz"]
+    assert sorted(path.name for path in (folder / "transitions").iterdir()) == files
     assert steps(folder, "metrics") == [20, 40, 60, 80, 100, 120, 140, 160, 180]
     assert steps(folder, "evaluations") == [40, BOUNDARY, 100, 140, END]
-    saves = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
-    assert saves == [BOUNDARY, 120, END]
+    evaluations = read_table(folder / "evaluations.csv")
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert summary["score"] == evaluations[-1]["score"]
+    assert summary["offline_score"] == evaluations[1]["score"]
+    assert summary["updates"] == int(saved(folder)[0].step) == 180
+    assert summary["env_steps"] == 120
 
 
-def test_metrics_say_where_batches_came_from_and_how_fast(finished):
+def test_metrics_have_the_rates_and_the_datasets_share(finished):
     rows = read_table(finished[0] / "metrics.csv")
-    before, after = rows[:3], rows[3:]
-    assert [row["offline_share"] for row in before] == [1.0] * 3
-    assert all(row["env_steps_per_second"] is None for row in before)
-    shares = [row["offline_share"] for row in after]
+    assert all(row["env_steps_per_second"] is None for row in rows[:3])
+    assert all(row["env_steps_per_second"] > 0 for row in rows[3:])
+    shares = [row["offline_share"] for row in rows[3:]]
     # At the end 60 of the dataset's 600 are overwritten, and 120 of 660 are the environment's.
     assert all(0.7 < share <= 1 for share in shares)
     assert np.mean(shares[-3:]) < 1
-    assert all(row["env_steps_per_second"] > 0 for row in after)
     assert all(row["updates_per_second"] > 0 for row in rows)
-    assert {"critic_loss", "v", "advantage", "wall_seconds"} <= set(rows[0])
-    measured = [{k: v for k, v in row.items() if k != "env_steps_per_second"} for row in rows]
-    assert all(np.isfinite(value) for row in measured for value in row.values())
 
 
-def test_episodes_are_logged_as_they_end(finished):
+def test_episodes_and_evaluations_have_their_regret(finished):
     folder, summary = finished
     rows = read_table(folder / "episodes.csv")
     assert list(rows[0]) == ["step", "episode", "return", "length", "success", "regret"]
@@ -85,132 +100,255 @@ def test_episodes_are_logged_as_they_end(finished):
     assert [row["episode"] for row in rows] == list(range(len(rows)))
     assert len(rows) == summary["episodes"] >= 4
     assert all(row["length"] == TIME_LIMIT or row["success"] == 1 for row in rows)
-    successes = [row["success"] for row in rows]
-    regrets = [1 - np.mean(successes[: n + 1]) for n in range(len(rows))]
-    assert [row["regret"] for row in rows] == pytest.approx(regrets)
-
-
-def test_evaluations_have_their_regret_from_the_boundary_on(finished):
-    rows = read_table(finished[0] / "evaluations.csv")
-    assert [row["regret"] for row in rows[:2]] == [None, None]
-    successes = [row["success_rate"] for row in rows[2:]]
-    regrets = [1 - np.mean(successes[: n + 1]) for n in range(3)]
-    assert [row["regret"] for row in rows[2:]] == pytest.approx(regrets)
-
-
-def test_the_summary_says_what_came_of_both_phases(finished):
-    folder, summary = finished
-    assert summary == json.loads((folder / "summary.json").read_text())
     evaluations = read_table(folder / "evaluations.csv")
-    assert summary["score"] == evaluations[-1]["score"]
-    assert summary["offline_score"] == evaluations[1]["score"]
-    assert summary["regret"] == evaluations[-1]["regret"]
-    assert summary["env_steps"] == 120
-    assert summary["updates"] == int(saved(folder)[0].step) == 180
+    assert [row["regret"] for row in evaluations[:2]] == [None, None]
+    for table in (rows, [{**row, "success": row["success_rate"]} for row in evaluations[2:]]):
+        successes = [row["success"] for row in table]
+        regrets = [1 - np.mean(successes[: n + 1]) for n in range(len(table))]
+        assert [row["regret"] for row in table] == pytest.approx(regrets)
 
 
 def test_the_log_holds_the_environments_own_rewards_and_true_last_observations(finished):
     folder, _ = finished
     log = TransitionLog(folder / "transitions")
     log.restore(120)
-    made = jax.tree.map(
-        lambda *parts: np.concatenate(parts), *(Transitions(**made) for made in log.read())
-    )
+    parts = list(log.read())
+    made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     episodes = read_table(folder / "episodes.csv")
     ends = np.cumsum([int(row["length"]) for row in episodes])
-    returns = [
-        made.rewards[end - int(row["length"]) : end].sum()
-        for end, row in zip(ends, episodes, strict=True)
-    ]
-    assert returns == [row["return"] for row in episodes]
     for end, row in zip(ends, episodes, strict=True):
-        assert made.masks[end - 1] == 1 - row["success"]
-        if end < 120:
-            # A new episode begins elsewhere, and not where the last one ended.
-            assert not np.array_equal(made.next_observations[end - 1], made.observations[end])
+        assert made["rewards"][end - int(row["length"]) : end].sum() == row["return"]
+        assert made["masks"][end - 1] == 1 - row["success"]
+        if end < 120:  # A new episode starts elsewhere.
+            following = made["observations"][end]
+            assert not np.array_equal(made["next_observations"][end - 1], following)
     inside = np.setdiff1d(np.arange(119), ends - 1)
-    np.testing.assert_array_equal(made.next_observations[inside], made.observations[inside + 1])
-    assert (made.masks[inside] == 1).all()
+    following = made["observations"][inside + 1]
+    np.testing.assert_array_equal(made["next_observations"][inside], following)
+    assert (made["masks"][inside] == 1).all()
 
 
-# Settings.
-
-
-def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path, phases):
-    config = config_of(offline_ratio=0.5, num_envs=4, start_steps=30, updates_per_step=2)
+def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path):
+    config = finetune_config(offline_ratio=0.5, num_envs=4, start_steps=30, updates_per_step=2)
     summary = train_finetune(config, tmp_path)
     rows = read_table(tmp_path / "metrics.csv")
-    assert [row["offline_share"] for row in rows] == [1.0] * 3 + [0.5] * 5
     assert [row["step"] for row in rows] == [20, 40, 60, 100, 120, 140, 160, 180]
+    assert [row["offline_share"] for row in rows[3:]] == [0.5] * 5
     # After steps 32, 36, ..., 120, each time 4 x 2 updates.
-    assert summary["updates"] == 60 + 23 * 8
-    assert int(saved(tmp_path)[0].step) == summary["updates"]
-    assert summary["env_steps"] == 120
-    assert len(steps(tmp_path, "episodes")) == summary["episodes"] >= 4
+    assert summary["updates"] == int(saved(tmp_path)[0].step) == 60 + 23 * 8
     assert steps(tmp_path, "episodes") == sorted(steps(tmp_path, "episodes"))
-    (phase,) = phases
-    assert_same_rows(buffer_of(phase), rebuilt(phase, tmp_path, 660, keep_dataset=True))
-    # The dataset is all there.
-    kept = jax.tree.map(lambda x: x[:TRANSITIONS], buffer_of(phase))
-    assert_same_rows(kept, load_source(config).transitions)
 
 
-def test_a_part_of_the_dataset_is_drawn_by_the_seed(tmp_path, phases, monkeypatch):
-    whole = load_source(config_of()).transitions
-    known = {row.tobytes() for row in whole.observations}
-    drawn = []
-    for name, seed in (("a", 0), ("b", 1)):
-        with monkeypatch.context() as patch:
-            stop_at(patch, "metrics", 20, signal.SIGTERM)
-            with pytest.raises(Interrupted):
-                train_finetune(
-                    config_of(init_dataset_size=100, num_pretraining_steps=0, seed=seed),
-                    tmp_path / name,
-                )
-        phase = phases.pop()
-        held = buffer_of(phase)
-        assert held.size == 120
-        drawn.append({row.tobytes() for row in held.observations[:100]})
-        assert len(drawn[-1]) == 100
-        assert drawn[-1] <= known
-        assert_same_rows(held, rebuilt(phase, tmp_path / name, 660))
-    assert drawn[0] != drawn[1]
-    with pytest.raises(UserError, match="init_dataset_size is 601"):
-        train_finetune(config_of(init_dataset_size=601), tmp_path / "c")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replay_buffer_size": 599}, "replay_buffer_size is 599"),
+        ({"init_dataset_size": 601}, "init_dataset_size is 601"),
+        ({"dataset": "test/plain-v0", "reward_transform": "none", "eval_episodes": 0},
+         "names no environment"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_the_data_are_refused_before_any_training(
+    tmp_path, pointmaze, changes, message
+):
+    if "dataset" in changes and not (pointmaze / "test").exists():
+        write_dataset("test/plain-v0", coded_episodes(lengths=(9, 8)), box(4))
+    with pytest.raises(UserError, match=message):
+        train_finetune(finetune_config(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_buffer_that_cannot_hold_the_dataset_is_refused_before_any_training(tmp_path):
-    with pytest.raises(UserError, match="replay_buffer_size is 599"):
-        train_finetune(config_of(replay_buffer_size=599), tmp_path / "run")
-    assert not (tmp_path / "run").exists()  # A larger one is no other run.
+# On top of a finished offline run.
 
 
-def test_a_dataset_without_an_environment_is_refused(tmp_path):
-    write_dataset("test/plain-v0", coded_episodes(lengths=(9, 8)), box(4))
-    settings = {"dataset": "test/plain-v0", "reward_transform": "none", "eval_episodes": 0}
-    with pytest.raises(UserError, match="names no environment to fine-tune in"):
-        train_finetune(config_of(**settings), tmp_path / "run")
+def test_the_offline_phase_is_an_offline_run_to_the_bit(offline, tmp_path, monkeypatch):
+    stop_at(monkeypatch, "metrics", BOUNDARY, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_finetune(finetune_config(), tmp_path)
+    assert_same_state(saved(tmp_path)[0], saved(offline)[0])
+    ours, theirs = (untimed_rows(run / "metrics.csv") for run in (tmp_path, offline))
+    assert [list(row.values()) for row in ours] == [list(row.values()) for row in theirs]
 
 
-def test_without_evaluations_it_trains_all_the_same(tmp_path):
-    summary = train_finetune(config_of(eval_episodes=0, num_pretraining_steps=0), tmp_path)
-    assert summary["offline_score"] is summary["regret"] is summary["score"] is None
-    assert summary["updates"] == summary["env_steps"] == 120
-    assert not (tmp_path / "evaluations.csv").exists()
+def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, capsys):
+    config = finetune_config(offline_run=str(offline), num_pretraining_steps=7)
+    summary = train_finetune(config, tmp_path)
+    assert f"continuing from {offline} at step 60" in capsys.readouterr().err
+    assert steps(tmp_path, "metrics") == [80, 100, 120, 140, 160, 180]
+    assert steps(tmp_path, "evaluations") == [BOUNDARY, 100, 140, END]
+    # Evaluated first, by the same seeds: the very evaluation with which the offline run ended.
+    first = untimed_rows(tmp_path / "evaluations.csv")[0]
+    last = untimed_rows(offline / "evaluations.csv")[-1]
+    assert first["score"] == last["score"] == str(summary["offline_score"])
+    # Updates are this run's; a schedule starts with it.
+    assert summary["updates"] == int(saved(tmp_path)[0].step) == 120
 
 
-def test_the_evaluation_command_repeats_the_last_evaluation(finished, tmp_path, capsys):
-    # Here a step is not an update, and the folder's number of environments not the default.
-    folder = tmp_path / "run"
-    config = config_of(updates_per_step=2, eval_envs=1, num_pretraining_steps=20)
-    summary = train_finetune(config, folder)
-    assert summary["updates"] == 260
+def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_path, monkeypatch):
+    keys = []
+    for seed in (7, 8):
+        folder = tmp_path / str(seed)
+        changes = {"actor_lr": 1e-3, "dropout_rate": 0.25, "seed": seed}
+        stop(monkeypatch, folder, "evaluations", BOUNDARY, signal.SIGTERM,
+             offline_run=str(offline), **changes)  # fmt: skip
+        started, theirs = saved(folder)[0], saved(offline)[0]
+        assert_same_state(started.actor.params, theirs.actor.params)
+        assert_same_state(started.target_critic_params, theirs.target_critic_params)
+        assert float(started.hyperparameters.actor_lr) == np.float32(1e-3)
+        assert np.isinf(float(started.hyperparameters.actor_decay_steps))
+        keys.append(jax.random.key_data(started.key).tolist())
+    assert keys[0] != keys[1]  # Runs of several seeds draw differently.
+
+
+@pytest.mark.parametrize("on_top", [False, True])
+def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, on_top):
+    changes = {"offline_run": str(offline)} if on_top else {}
+    config = finetune_config(
+        opt_decay_schedule="cosine", num_envs=4, updates_per_step=2, start_steps=6, **changes
+    )
+    train_finetune(config, tmp_path)
+    ended = saved(tmp_path)[0]
+    # Of four environments' second step the half is too late.
+    expected = 2 * (120 - 4) + (0 if on_top else BOUNDARY)
+    assert int(ended.step) == float(ended.hyperparameters.actor_decay_steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_dims": (16,)}, r"hidden_dims \[8\] -> \[16\]"),
+        ({"reward_transform": "none"}, "reward_transform 'minus_one' -> 'none'"),
+        ({"dataset": "iql/pointmaze/umase-v0"}, r"other settings \(dataset "),
+    ],
+)
+def test_an_offline_run_of_other_settings_is_refused(offline, tmp_path, changes, message):
+    config = finetune_config(offline_run=str(offline), **changes)
+    with pytest.raises(UserError, match=message):
+        train_finetune(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def change_record(folder, change):
+    record = json.loads((folder / "config.json").read_text())
+    change(record)
+    (folder / "config.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "summary.json").unlink(), "is not finished"),
+        # As if the last checkpoint were damaged, and this the one before.
+        (lambda folder: change_record(folder, lambda r: r["config"].update(max_steps=80)),
+         "ended at update 80, but its newest readable checkpoint is of 60"),
+        (lambda folder: change_record(folder, lambda r: r["dataset"].update(fingerprint="0" * 64)),
+         "a run on other data"),
+        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
+        (lambda folder: shutil.rmtree(folder), "holds no run"),
+    ],
+)  # fmt: skip
+def test_an_offline_run_that_is_not_all_there_is_refused(offline, tmp_path, damage, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(offline, copy)
+    damage(copy)
+    with pytest.raises(UserError, match=message):
+        train_finetune(finetune_config(offline_run=str(copy)), tmp_path / "run")
+
+
+# Stops, kills and failures.
+
+
+def test_stops_before_the_first_saved_environment_step_leave_no_trace(
+    finished, tmp_path, monkeypatch
+):
+    for table, step, signum in (
+        ("metrics", 20, signal.SIGKILL),
+        ("metrics", BOUNDARY, signal.SIGINT),
+        ("evaluations", BOUNDARY, signal.SIGTERM),
+        ("metrics", 80, signal.SIGKILL),  # In the second phase, before its first checkpoint.
+    ):
+        stop(monkeypatch, tmp_path, table, step, signum)
+    train_finetune(finetune_config(), tmp_path)
+    assert_same_run(tmp_path, finished[0])
+
+
+def test_stops_between_environment_steps_lose_the_open_episode_alone(
+    offline, tmp_path, monkeypatch, capsys
+):
+    folder, copy = tmp_path / "run", tmp_path / "offline"
+    shutil.copytree(offline, copy)
+    changes = {"offline_run": str(copy)}
+    stop(monkeypatch, folder, "metrics", 80, signal.SIGTERM, **changes)
+    shutil.rmtree(copy)  # It is not needed any more.
+    stop(monkeypatch, folder, "metrics", 140, signal.SIGKILL, **changes)
+    stop(monkeypatch, folder, "evaluations", 140, signal.SIGINT, **changes)
+    state, progress = saved(folder)
+    assert progress["step"] == BOUNDARY + int(state.step) == 140
+    assert progress["saved"]["online"]["counters"]["env_steps"] == 80
+    shutil.copytree(folder, tmp_path / "other")
     capsys.readouterr()
-    with flagsaver.flagsaver(workdir=str(folder)):
-        evaluate.main([])
-    printed = capsys.readouterr()
-    assert "at step 140" in printed.err
-    shown = dict(line.split() for line in printed.out.splitlines())
-    last = read_table(folder / "evaluations.csv")[-1]
-    assert float(shown["return_mean"]) == pytest.approx(last["return_mean"], rel=1e-3)
-    assert float(shown["length_mean"]) == pytest.approx(last["length_mean"], rel=1e-3)
+    summary = train_finetune(finetune_config(**changes), folder)
+    message = capsys.readouterr().err
+    assert f"resuming {folder} at step 140" in message
+    assert "dropping 1 unfinished training episode(s)" in message
+    assert "compiled the update in" not in message
+    assert (summary["env_steps"], summary["updates"]) == (120, 120)
+    assert steps(folder, "metrics") == [80, 100, 120, 140, 160, 180]
+    assert steps(folder, "evaluations") == [BOUNDARY, 100, 140, END]
+    numbers = [row["episode"] for row in read_table(folder / "episodes.csv")]
+    assert numbers == sorted(set(numbers))
+    # How it resumes is a function of the folder.
+    train_finetune(finetune_config(**changes), tmp_path / "other")
+    assert_same_run(tmp_path / "other", folder)
+
+
+def test_an_environment_that_fails_stops_the_run_with_its_state_saved(tmp_path, monkeypatch):
+    step, calls = rollout.Rollout.step, iter(range(1_000))
+
+    def failing(self, actions):
+        if next(calls) == 33:
+            raise UserError("the hinge broke")
+        return step(self, actions)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollout.Rollout, "step", failing)
+        with pytest.raises(UserError, match=r"^the hinge broke; step 93 is saved in"):
+            train_finetune(finetune_config(), tmp_path)
+    state, progress = saved(tmp_path)
+    assert progress["step"] == int(state.step) == 93
+    summary = train_finetune(finetune_config(), tmp_path)
+    assert (summary["updates"], summary["env_steps"]) == (180, 120)
+
+
+def test_where_memory_runs_out_for_the_buffer_a_smaller_one_will_do(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay_buffer, "init", full)
+        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+            train_finetune(finetune_config(), tmp_path)
+    assert saved(tmp_path)[1]["step"] == BOUNDARY
+    summary = train_finetune(finetune_config(replay_buffer_size=620), tmp_path)
+    assert (summary["updates"], summary["env_steps"]) == (180, 120)
+    assert read_record(tmp_path)["config"]["replay_buffer_size"] == 620
+
+
+def test_the_command_survives_a_kill(tmp_path):
+    """The command as a person types it, killed in earnest."""
+    folder = tmp_path / "run"
+    changes = {**FINETUNE, "num_pretraining_steps": 0, "max_steps": 2_000}
+    command = [sys.executable, "train_finetune.py", "--config=configs/pointmaze_finetune.py"]
+    command += [f"--workdir={folder}", *(f"--config.{k}={v}" for k, v in changes.items())]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while len(list((folder / "checkpoints").glob("[0-9]*"))) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    assert process.communicate()[1].count("Traceback") == 0
+    resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "dropping 1 unfinished" in resumed.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["env_steps"], summary["updates"]) == (2_000, 2_000)
+    for table in ("metrics", "evaluations"):
+        assert steps(folder, table) == sorted(set(steps(folder, table)))

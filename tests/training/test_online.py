@@ -1,47 +1,130 @@
-"""The online phase step by step: the order of things, its programs, and what is logged."""
+"""The online phase step by step, on environments of which every number is known."""
 
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_phase import (
-    CAPACITY,
-    FIRST_STEP,
-    advance,
-    assert_same_bits,
-    fresh_state,
-    in_multiples_of,
-    kept,
-    stored,
-)
-from training_environments import ACTION_DIM, OBSERVATION_DIM, Diary
+from toy_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, description
 
-from iql_jax.algorithm import replay_buffer
-from iql_jax.algorithm.learner import update
-from iql_jax.algorithm.types import Transitions
-from iql_jax.envs.rollout import Counters
-from iql_jax.training import online
-from iql_jax.training.online import act, learn, no_sums
+from iql_jax.algorithm import AgentConfig, Transitions, create_state, replay_buffer, update
+from iql_jax.data.load import Dataset
+from iql_jax.data.rewards import RewardTransform
+from iql_jax.data.scores import ScoreRule
+from iql_jax.envs import rollout
+from iql_jax.envs.episodes import episode_seed
+from iql_jax.training import compilation, online
+from iql_jax.training.config import FinetuneConfig
+from iql_jax.training.online import Online, act, learn, no_sums
+from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.streams import Stream, stream_seed
 
-pytestmark = pytest.mark.usefixtures("one_process_and_few_programs")
+# Every update shows in the numbers. Few different shapes, for each of them is compiled anew.
+RATES = {"actor_lr": 0.01, "value_lr": 0.01, "critic_lr": 0.01}
+CAPACITY = 20
+SMALL = {"hidden_dims": (8,), "batch_size": 8, "replay_buffer_size": CAPACITY, **RATES}
 
 
-# The order of things.
+def dataset_of(monkeypatch, make, size=5, terminates=True, reward_transform=None):
+    """A dataset of random transitions that names the environment which ``make`` builds."""
+    monkeypatch.setattr(rollout, "make_environment", make)
+    rng = np.random.default_rng(0)
+    return Dataset(
+        transitions={
+            "observations": rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
+            "actions": rng.uniform(-1, 1, (size, ACTION_DIM)).astype(np.float32),
+            "rewards": rng.normal(size=size).astype(np.float32),
+            "masks": np.ones(size, np.float32),
+            "next_observations": rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
+        },
+        record={"id": "test/diary-v0"},
+        environment=description(Diary),
+        reward_transform=reward_transform or RewardTransform(),
+        score_rule=ScoreRule("success"),
+        terminates=terminates,
+    )
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Start the phase of a run with some settings; returns it and the first state."""
+    opened = []
+    # Without options, the programs of the tests that call `learn` themselves are the phase's.
+    monkeypatch.setattr(compilation, "COMPILER_OPTIONS", {})
+
+    def start(make=lambda description: Diary(), saved=None, folder=tmp_path, data=None, **settings):
+        settings = {"dataset": "test/diary-v0", "max_steps": 400, **SMALL, **settings}
+        config = FinetuneConfig(**settings)
+        phase = Online(config, dataset_of(monkeypatch, make, **(data or {})), folder)
+        opened.append(phase)
+        phase.restore(saved)
+        phase.start(fresh_state())
+        return phase, fresh_state()
+
+    yield start
+    for phase in opened:
+        phase.__exit__(None, None, None)
+
+
+@functools.cache
+def _config():
+    return AgentConfig(hidden_dims=(8,), opt_decay_schedule="none", **RATES)
+
+
+def fresh_state(seed=42):
+    return create_state(jax.random.key(seed), OBSERVATION_DIM, ACTION_DIM, _config())
+
+
+def intervals_of(steps):
+    """Intervals that go with a number of environments."""
+    intervals = ("log_interval", "eval_interval", "checkpoint_interval")
+    return {"max_steps": 40 * steps, **dict.fromkeys(intervals, steps)}
+
+
+def advance(phase, state, steps):
+    """Step the environments, learn, and return the state, the metrics, updates and episodes."""
+    episodes, made = [], 0
+    while made < steps:
+        episodes += phase.step()
+        made += phase._config.num_envs
+        state = phase.learn(state)
+    return state, *phase.take_metrics(), episodes
+
+
+def kept(tree):
+    """A copy on the host: what is given to a program that donates it is gone."""
+    return jax.tree.map(
+        lambda x: np.array(
+            jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ),
+        tree,
+    )
+
+
+def assert_same_bits(first, second):
+    jax.tree.map(np.testing.assert_array_equal, kept(first), kept(second))
+
+
+def stored(phase):
+    """The environment's transitions in the buffer, where none was overwritten."""
+    buffer = phase._buffer
+    first, count = int(buffer.num_dataset), int(buffer.added)
+    return jax.tree.map(lambda x: np.asarray(x)[first : first + count], buffer.transitions)
 
 
 @pytest.mark.parametrize("train_freq", [1, 3])
-def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
-    begun, state = begin(train_freq=train_freq)
-    advance(begun, state, 15)
-    made = stored(begun)
+def test_the_policy_acts_one_round_of_learning_late(start, train_freq):
+    phase, state = start(train_freq=train_freq)
+    advance(phase, state, 15)
+    made = stored(phase)
     assert made.size == 15
 
     # The same once more, one program after the other, with each state kept.
     state = fresh_state()
     key = jax.random.key(stream_seed(42, Stream.ACTIONS))
-    buffer = replay_buffer.init(Transitions(**begun._dataset.transitions), CAPACITY, keep_dataset=False)
+    data = Transitions(**phase._dataset.transitions)
+    buffer = replay_buffer.init(data, CAPACITY, keep_dataset=False)
     sums = no_sums(state, buffer, 8, None)
     count = np.int32(train_freq)
     actors = [kept(state.actor)]
@@ -53,7 +136,7 @@ def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
         actors.append(kept(state.actor))
 
     def distance(late):
-        """Of the actions made from those of the policy that has yet to learn ``late`` times."""
+        """How far the actions are from those of the policy that learned ``late`` rounds less."""
         each = []
         for i in range(15):
             actor = actors[max(0, i // train_freq - late)]
@@ -71,14 +154,10 @@ def test_the_policy_acts_one_stretch_of_learning_late(begin, train_freq):
     ("train_freq", "expected"),
     [
         (1, ["step", "act", "learn"] * 4),
-        (2, ["step", "act", "step", "act", "learn"] * 2),
-        # The fourth step waits for two more.
         (3, ["step", "act", "step", "act", "step", "act", "learn", "step", "act"]),
     ],
 )
-def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile(
-    begin, monkeypatch, train_freq, expected
-):
+def test_acting_is_asked_for_before_learning(start, monkeypatch, train_freq, expected):
     order = []
 
     class Recording(Diary):
@@ -86,193 +165,205 @@ def test_acting_is_asked_for_before_learning_and_the_environment_steps_meanwhile
             order.append("step")
             return super().step(action)
 
-    begun, state = begin(lambda recipe: Recording(), train_freq=train_freq)
-    compiled, act_now = begun._begun.learn, online.act
+    phase, state = start(lambda description: Recording(), train_freq=train_freq)
+    compiled, act_now = phase._learn, online.act
     monkeypatch.setattr(online, "act", lambda *args: order.append("act") or act_now(*args))
-    begun._begun.learn = lambda *args: order.append("learn") or compiled(*args)
-    advance(begun, state, 4)
+    phase._learn = lambda *args: order.append("learn") or compiled(*args)
+    advance(phase, state, 4)
     assert order == expected
-
-
-@pytest.mark.parametrize("train_freq", [1, 3])
-@pytest.mark.parametrize("cuts", [(1,) * 20, (4, 6, 10), (19, 1)])
-def test_it_does_not_matter_how_the_steps_are_cut_into_stretches(begin, tmp_path, cuts, train_freq):
-    settings = {"train_freq": train_freq, "max_steps": 20}
-    whole, state = begin(folder=tmp_path / "whole", **settings)
-    at_once = advance(whole, state, 20)
-    assert at_once.updates == 20  # Also after the last steps, which make no three.
-    cut, state = begin(folder=tmp_path / "cut", **settings)
-    for steps in cuts:
-        state = advance(cut, state, steps).state
-    assert_same_bits(state, at_once.state)
-    assert_same_bits(cut._begun.buffer, whole._begun.buffer)
-    assert cut.rows() == whole.rows()
 
 
 @pytest.mark.parametrize(
     ("num_envs", "updates_per_step", "start_steps", "train_freq", "expected"),
     [
-        (1, 1, 0, 1, 12),
         (1, 3, 0, 1, 36),
         (1, 2, 5, 1, 14),  # After steps 6 to 12.
         (3, 1, 0, 1, 12),  # The ratio of updates to data is kept.
         (3, 2, 5, 1, 18),  # After steps 6, 9 and 12.
         (3, 1, 12, 1, 0),
-        (1, 3, 0, 4, 36),
         (1, 2, 5, 4, 14),
         (3, 2, 5, 2, 18),
     ],
 )
 def test_the_number_of_updates_is_exact(
-    begin, num_envs, updates_per_step, start_steps, train_freq, expected
+    start, num_envs, updates_per_step, start_steps, train_freq, expected
 ):
-    begun, state = begin(
+    phase, state = start(
         train_freq=train_freq,
         num_envs=num_envs,
         updates_per_step=updates_per_step,
         start_steps=start_steps,
-        **in_multiples_of(6),
+        **intervals_of(6),
     )
-    stretches = [advance(begun, state, 6)]
-    stretches.append(advance(begun, stretches[0].state, 6))
-    assert int(stretches[1].state.step) == expected
-    assert sum(stretch.updates for stretch in stretches) == expected
-    assert [stretch.steps for stretch in stretches] == [6, 6]
-    assert [bool(stretch.metrics) for stretch in stretches] == [
-        stretch.updates > 0 for stretch in stretches
-    ]
-    assert stored(begun).size == begun.interaction.counters.env_steps == 12
+    state, _, first, _ = advance(phase, state, 6)
+    state, metrics, second, _ = advance(phase, state, 6)
+    assert int(state.step) == first + second == expected
+    assert bool(metrics) == (second > 0)
+    assert stored(phase).size == phase.totals()["env_steps"] == 12
 
 
-def test_metrics_are_means_over_the_updates(begin):
-    begun, state = begin(updates_per_step=3)
-    stretch = advance(begun, state, 5)
-    begun, state = begin(updates_per_step=3)
-    sums = {}
-    for _ in range(5):
-        one = advance(begun, state, 1)
-        state = one.state
-        for name, mean in one.metrics.items():
-            sums[name] = sums.get(name, 0.0) + 3 * float(mean)
-    assert {name: float(mean) for name, mean in stretch.metrics.items()} == pytest.approx(
-        {name: total / 15 for name, total in sums.items()}, rel=1e-4, abs=1e-5
-    )
+@pytest.mark.parametrize("offline_ratio", [-1.0, 0.5])
+def test_the_buffer_holds_what_a_plain_loop_would_store(start, offline_ratio):
+    """The policy's actions, replayed in another environment, past the buffer's capacity."""
+    transform = RewardTransform(scale=2.0, shift=-3.0)
+    phase, state = start(offline_ratio=offline_ratio, data={"reward_transform": transform})
+    advance(phase, state, 40)
+    phase.save()
+    (logged,) = phase._log.read()
+
+    fields = list(Transitions.__dataclass_fields__)[:5]
+    data = phase._dataset.transitions
+    rows = [[data[name][i] for name in fields] for i in range(5)] + [None] * (CAPACITY - 5)
+    env, episode, place = Diary(), 0, 5
+    run_seed = stream_seed(42, Stream.RESETS)
+    observation = env.reset(seed=episode_seed(run_seed, episode))[0]
+    for i in range(40):
+        np.testing.assert_array_equal(logged["observations"][i], observation)
+        action = logged["actions"][i]
+        following, reward, terminated, truncated, _ = env.step(action)
+        assert logged["rewards"][i] == np.float32(reward)  # The environment's own.
+        if place == CAPACITY:
+            place = 5 if offline_ratio >= 0 else 0
+        mask = 0.0 if terminated else 1.0
+        rows[place] = [observation, action, 2.0 * reward - 3.0, mask, following]
+        place += 1
+        observation = following
+        if terminated or truncated:
+            episode += 1
+            observation = env.reset(seed=episode_seed(run_seed, episode))[0]
+    for column, name in enumerate(fields):
+        expected = np.array([row[column] for row in rows], np.float32)
+        np.testing.assert_array_equal(getattr(phase._buffer.transitions, name), expected, name)
+    assert episode > 4
 
 
-# One program.
+def test_each_batch_has_the_share_that_was_asked_for_or_the_dataset_fades(start, tmp_path):
+    phase, state = start(offline_ratio=0.5, folder=tmp_path / "half")
+    for _ in range(3):  # Also after the ring has gone round.
+        state, metrics, _, _ = advance(phase, state, 10)
+        assert float(metrics["offline_share"]) == 0.5
+    phase, state = start(updates_per_step=20, folder=tmp_path / "all")
+    shares = []
+    for _ in range(4):
+        state, metrics, _, _ = advance(phase, state, 7)
+        shares.append(float(metrics["offline_share"]))
+    # After step n it is 5 of 5 + n, up to the capacity; after 20 steps all are overwritten.
+    expected = np.mean([5 / (5 + n) for n in range(1, 8)])
+    assert shares[0] == pytest.approx(expected, abs=0.08)  # Of 1,120 drawn.
+    assert sorted(shares, reverse=True) == shares
+    assert shares[3] == 0.0
 
-compiled_update = jax.jit(update)
 
-
-def transitions(first, count):
-    rng = np.random.default_rng(first)
-    return Transitions(
-        observations=rng.normal(size=(count, OBSERVATION_DIM)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (count, ACTION_DIM)).astype(np.float32),
-        rewards=rng.normal(size=count).astype(np.float32),
-        masks=np.ones(count, np.float32),
-        next_observations=rng.normal(size=(count, OBSERVATION_DIM)).astype(np.float32),
-    )
-
-
-@pytest.mark.parametrize("num_offline", [None, 4])
-@pytest.mark.parametrize("num_updates", [0, 1, 3])
+@pytest.mark.parametrize(("num_offline", "num_updates"), [(None, 0), (None, 3), (4, 3)])
 def test_learning_is_adding_then_updating_on_batches_of_the_buffer(num_offline, num_updates):
+    rng = np.random.default_rng(0)
+
+    def random_transitions(count):
+        return Transitions(
+            observations=rng.normal(size=(count, OBSERVATION_DIM)).astype(np.float32),
+            actions=rng.uniform(-1, 1, (count, ACTION_DIM)).astype(np.float32),
+            rewards=rng.normal(size=count).astype(np.float32),
+            masks=np.ones(count, np.float32),
+            next_observations=rng.normal(size=(count, OBSERVATION_DIM)).astype(np.float32),
+        )
+
     settings = {"batch_size": 8, "num_offline": num_offline}
-    draw = functools.partial(replay_buffer.sample, **settings)
-    data, made = transitions(0, 6), transitions(1, 1)
-    buffer = replay_buffer.init(data, CAPACITY, keep_dataset=num_offline is not None)
-    buffer = replay_buffer.add(buffer, made, 1)
+    data, made = random_transitions(6), random_transitions(1)
+    first, expected = (
+        replay_buffer.init(data, CAPACITY, keep_dataset=num_offline is not None) for _ in range(2)
+    )
+    expected = replay_buffer.add(expected, made, 1)
     state, totals = fresh_state(), {}
     for _ in range(num_updates):
         key, batch_key = jax.random.split(state.key)
-        batch, share = draw(buffer, batch_key)
-        state, metrics = compiled_update(state.replace(key=key), batch)
+        batch, share = replay_buffer.sample(expected, batch_key, **settings)
+        state, metrics = jax.jit(update)(state.replace(key=key), batch)
         for name, value in {**metrics, "offline_share": share}.items():
             totals[name] = totals.get(name, 0.0) + float(value)
 
-    again = replay_buffer.init(data, CAPACITY, keep_dataset=num_offline is not None)
-    first = fresh_state()
-    sums = no_sums(first, again, **settings)
+    donated = fresh_state()
+    sums = no_sums(donated, first, **settings)
     assert {float(zero) for zero in sums.values()} == {0.0}
     learned, filled, sums = learn(
-        first, again, made, np.int32(1), sums, np.int32(num_updates), **settings
+        donated, first, made, np.int32(1), sums, np.int32(num_updates), **settings
     )
-    assert first.step.is_deleted()
-    assert again.transitions.rewards.is_deleted()
-    assert_same_bits(filled, buffer)
-    assert int(learned.step) == num_updates
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5),
-        kept(learned),
-        kept(state),
-    )
+    assert donated.step.is_deleted()
+    assert_same_bits(filled, expected)
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5)
+    jax.tree.map(close, kept(learned), kept(state))
     if num_updates:
-        assert {name: float(total) for name, total in sums.items()} == pytest.approx(
-            totals, rel=1e-4, abs=1e-5
-        )
-    if num_offline is not None and num_updates:
-        assert float(sums["offline_share"]) == pytest.approx(num_updates / 2)
+        found = {name: float(total) for name, total in sums.items()}
+        assert found == pytest.approx(totals, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"offline_ratio": 0.5, "start_steps": 8}])
-def test_nothing_is_compiled_after_the_first_steps(begin, settings, caplog):
-    begun, state = begin(**settings)
-    state = advance(begun, state, 10).state
+def test_nothing_is_compiled_after_the_first_steps(start, caplog):
+    phase, state = start(offline_ratio=0.5, start_steps=8)
+    state = advance(phase, state, 10)[0]
+    caplog.clear()
     with jax.log_compiles():
-        for _ in range(3):
-            state = advance(begun, state, 10).state
+        state = advance(phase, state, 10)[0]
     assert [record.getMessage() for record in caplog.records] == []
-    with jax.log_compiles():
-        jax.jit(lambda x: x - 7)(np.ones(3))
-    assert caplog.records  # It would have been seen.
 
 
-def test_the_programs_are_compiled_when_the_phase_begins(begin, caplog):
-    begun, state = begin()
-    with jax.log_compiles():
-        advance(begun, state, 3)
-    compiled = [record.getMessage() for record in caplog.records]
-    assert not [line for line in compiled if "jit(learn)" in line or "jit(act)" in line]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replay_buffer_size": 4}, "the dataset's 5 transitions, and the 1 .* need 5:"),
+        ({"replay_buffer_size": 5, "offline_ratio": 0.5}, "need 6:"),
+        ({"replay_buffer_size": 8, "offline_ratio": 0.5, "num_envs": 2, "train_freq": 2}, "9:"),
+        ({"replay_buffer_size": 11, "num_envs": 4, "train_freq": 3}, "the 12 .* need 12:"),
+    ],
+)
+def test_a_buffer_too_small_is_refused(start, settings, message):
+    with pytest.raises(UserError, match=f"replay_buffer_size.*{message}.*init_dataset_size"):
+        start(**settings)
 
 
-# What is logged.
+@pytest.mark.parametrize(("offline_ratio", "num_envs"), [(-1.0, 3), (0.5, 1)])
+def test_a_resumed_phase_has_the_same_buffer_and_counters(start, capsys, offline_ratio, num_envs):
+    settings = {"offline_ratio": offline_ratio, "num_envs": num_envs, **intervals_of(6)}
+    settings["data"] = {"reward_transform": RewardTransform(scale=2.0, shift=-3.0)}
+    first, state = start(**settings)
+    for steps in (6, 30):  # Two files.
+        state, _, _, _ = advance(first, state, steps)
+        saved = first.save()
+    before = kept(first._buffer)
+    advance(first, state, 6)
+    first.save()  # A kill comes before the checkpoint that goes with it.
+    assert "dropping" not in capsys.readouterr().err
+
+    second, _ = start(saved=saved, **settings)
+    assert_same_bits(second._buffer, before)
+    assert "dropping" in capsys.readouterr().err
+    assert second.totals()["env_steps"] == 36
+    advance(second, fresh_state(), 6)
+    assert second.save()["transitions"] == 42
 
 
-def test_rows_of_episodes_come_once_with_the_runs_steps(begin):
-    begun, state = begin()
-    advance(begun, state, 30)
-    rows = begun.rows()
-    assert begun.rows() == []
-    lengths = [row["length"] for _, _, row in rows]
-    assert [table for table, _, _ in rows] == ["episodes"] * len(rows)
-    assert [step for _, step, _ in rows] == (FIRST_STEP + np.cumsum(lengths)).tolist()
-    assert list(rows[0][2]) == ["episode", "return", "length", "success", "regret"]
+def test_updates_that_are_due_at_a_checkpoint_are_made_after_it(start):
+    first, state = start(train_freq=4)
+    assert advance(first, state, 6)[2] == 4
+    saved = first.save()
+    second, _ = start(train_freq=4, saved=saved)
+    assert int(second._buffer.added) == 6
+    assert advance(second, fresh_state(), 4)[2] == 2 + 4
+    assert int(second._buffer.added) == 10
 
 
-def test_columns_say_what_the_batches_were_before_the_first_environment_step(begin):
-    begun, state = begin()
-    assert begun.columns(300.0, 300.0) == {
-        "offline_share": 1.0,
-        "updates_per_second": 300.0,
-        "env_steps_per_second": None,
-    }
-    advance(begun, state, 1)
-    assert begun.columns(300.0, 150.0) == {
-        "updates_per_second": 300.0,
-        "env_steps_per_second": 150.0,
-    }
+@pytest.mark.parametrize(("fault", "steps"), [("step", 6), ("observation", 6), ("reset", 4)])
+def test_a_failure_leaves_all_that_was_made_before(start, fault, steps):
+    phase, state = start(lambda description: Faulty(fault, first_bad_episode=1))
+    state = advance(phase, state, steps)[0]
+    with pytest.raises(UserError):
+        phase.step()
+    assert int(state.step) == phase.totals()["env_steps"] == steps
+    assert phase.save()["transitions"] == steps
 
 
-def test_the_regret_of_evaluations_is_over_those_of_the_phase(begin):
-    begun, _ = begin()
-    row = {"score": 10.0, "success_rate": 0.1}
-    assert begun.add_regret(row) == {**row, "regret": None}  # Still before.
-    begun.interaction.counters = Counters(env_steps=1)
-    for success, regret in ((0.2, 0.8), (0.6, 0.6), (1.0, 0.4)):
-        row = {"success_rate": success}
-        assert begun.add_regret(row) == {**row, "regret": pytest.approx(regret)}
-    assert begun.add_regret({"success_rate": None}) == {"success_rate": None, "regret": None}
-    resumed, _ = begin(saved=begun.save())
-    resumed.interaction.counters = Counters(env_steps=1)
-    assert resumed.add_regret({"success_rate": 0.0})["regret"] == pytest.approx(0.55)
+def test_actions_that_are_not_finite_are_a_divergence(start):
+    phase, state = start()
+    broken = jax.tree.map(lambda x: x * jnp.nan, state.actor.params)
+    phase.start(state.replace(actor=state.actor.replace(params=broken)))
+    with pytest.raises(Diverged):
+        phase.step()
+    assert phase.save()["transitions"] == 0
