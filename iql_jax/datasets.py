@@ -29,7 +29,7 @@ from iql_jax.utils.errors import UntrustedEnvironment, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
+    """Runs one command and return its exit status.
 
     Args:
         arguments: the words of the command line; None takes the program's own.
@@ -190,7 +190,7 @@ def _silent() -> Iterator[None]:
 
 
 def _report(dataset: Dataset) -> None:
-    """Print what a dataset holds, a topic a line, and the notes that loading took."""
+    """Prints what a dataset holds, a topic a line, and the notes that loading took."""
     record, transitions = dataset.record, dataset.transitions
     last = transitions["next_action_masks"] == 0
     lengths = np.diff(np.flatnonzero(last), prepend=-1)
@@ -224,7 +224,7 @@ def _report(dataset: Dataset) -> None:
 
 
 def _local(dataset: str) -> tuple[str, pathlib.Path]:
-    """Return a dataset that is here, and its folder or file.
+    """Returns a dataset that is here, and its folder or file.
 
     Raises:
         UserError: if it is not; names ids like it.

@@ -16,7 +16,7 @@ Bounds = tuple[Float32, Float32]
 
 
 def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
-    """Turn integers [N, 1] into [N, n].
+    """Turns integers [N, 1] into [N, n].
 
     Args:
         actions: as stored.
@@ -63,7 +63,7 @@ def rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
 
 
 def to_unit_box(actions: Float32, bounds: Bounds | None) -> tuple[Float32, list[str]]:
-    """Bring actions [N, action_dim] from the environment's range into [-1, 1], and clip them.
+    """Brings actions [N, action_dim] from the environment's range into [-1, 1], and clip them.
 
     Returns:
         Actions of size at most ``ACTION_LIMIT``, and notes on what was changed.
@@ -108,7 +108,7 @@ class LearnableActions:
 def learnable_actions(
     actions: Float32, space: DiscreteActions | BoxActions | None, name: str
 ) -> LearnableActions:
-    """Encode a dataset's actions [N, width], as stored, for the policy.
+    """Encodes a dataset's actions [N, width], as stored, for the policy.
 
     Args:
         actions: as stored.

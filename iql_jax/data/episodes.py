@@ -48,11 +48,11 @@ class Episodes:
         return int(self.lengths.shape[0])
 
     def first_steps(self) -> Int64:
-        """Return the first transition of each episode, [E]."""
+        """Returns the first transition of each episode, [E]."""
         return np.cumsum(self.lengths) - self.lengths
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 over all arrays, their names, types and shapes, in hexadecimal.
+        """Returns the SHA-256 over all arrays, their names, types and shapes, in hexadecimal.
 
         It depends on what the dataset holds and not on how its files store it.
         """

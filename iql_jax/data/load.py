@@ -1,19 +1,24 @@
 """A dataset as the algorithm takes it: arrays of transitions, and how they came about."""
 
+import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Hashable
 from typing import Any
 
+import h5py
 import numpy as np
 
 from iql_jax.data import maze_steps
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
-from iql_jax.data.find import datasets_root, is_local
+from iql_jax.data.find import datasets_root, is_file, is_local
 from iql_jax.data.maze_task import maze_kind, set_up_maze
 from iql_jax.data.metadata import read_metadata
+from iql_jax.data.read_d4rl import read_d4rl
 from iql_jax.data.read_minari import read_minari
+from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
 from iql_jax.data.scores import ScoreRule, score_caveats
 from iql_jax.data.steps import Steps
@@ -70,7 +75,7 @@ class Dataset:
         return int(self.transitions["actions"].shape[1])
 
     def require_environment(self) -> EnvironmentDescription:
-        """Return the description of the evaluation environment.
+        """Returns the description of the evaluation environment.
 
         Raises:
             NoEnvironment: if there is none, or its code may not be run (``UntrustedEnvironment``).
@@ -104,7 +109,7 @@ def load_dataset(
     trusted: bool = False,
     progress: bool = True,
 ) -> Dataset:
-    """Load a dataset that is on this disk as a config wants it.
+    """Loads a dataset that is on this disk as a config wants it.
 
     Deterministic: the same files and the same config give the same bits. Notes on the data are
     logged and recorded.
@@ -119,7 +124,7 @@ def load_dataset(
     Raises:
         UserError: if the dataset cannot be read, or if a choice does not fit it.
     """
-    found = read_source(source, progress)
+    found = read_source(config, source, progress)
     is_maze = found.evaluation is not None and maze_kind(found.evaluation) is not None
     steps = _maze_steps(found, config) if is_maze else _plain_steps(found)
     steps = keep_top(steps, config.top_episodes)
@@ -184,12 +189,15 @@ def load_dataset(
     )
 
 
-def read_source(source: str, progress: bool = True) -> Source:
-    """Read a Minari dataset that is on this disk, or a file.
+def read_source(config: DataConfig, source: str, progress: bool = True) -> Source:
+    """Reads a Minari dataset that is on this disk, or a file.
 
     Raises:
         UserError: if it is not there, or cannot be read.
     """
+    if is_file(source):
+        read = read_ogbench if source.lower().endswith(".npz") else read_d4rl
+        return read(pathlib.Path(source).expanduser(), config, progress)
     root = datasets_root()
     if not is_local(source):
         raise UserError(f"dataset {source!r} is not in {root}")
@@ -197,21 +205,34 @@ def read_source(source: str, progress: bool = True) -> Source:
 
 
 def layout(config: DataConfig, source: str) -> Hashable:
-    """Return what the shapes of transitions follow from: equal layouts have equal shapes.
+    """Returns what the shapes of transitions follow from: equal layouts have equal shapes.
 
     Looks at the dataset's metadata alone.
 
     Raises:
         UserError: if they cannot be read.
     """
+    if is_file(source):
+        return *_file_widths(source), config.maze_goal == "episode"
     metadata = read_metadata(datasets_root() / source)
     spaces = (metadata.get("observation_space"), metadata.get("action_space"))
     is_known = bool(metadata.get("eval_env_spec") or metadata.get("env_spec"))
     return *spaces, is_known, config.maze_goal == "episode"
 
 
+def _file_widths(source: str) -> tuple[int, ...]:
+    """Returns how many numbers a file's observations and actions have."""
+    with contextlib.suppress(OSError, KeyError, IndexError):  # Loading tells what is wrong.
+        if source.lower().endswith(".npz"):
+            with np.load(source) as archive:
+                return tuple(archive[key].shape[1] for key in ("observations", "actions"))
+        with h5py.File(source) as file:
+            return tuple(file[key].shape[1] for key in ("observations", "actions"))
+    return ()
+
+
 def _plain_steps(source: Source) -> Steps:
-    """Take every transition as stored; the mask is 0 at terminations alone.
+    """Takes every transition as stored; the mask is 0 at terminations alone.
 
     Entries of a Dict observation are concatenated in their order, but for FrankaKitchen's: its
     goals are constant and its achieved goals a part of 'observation'.
@@ -234,7 +255,7 @@ def _plain_steps(source: Source) -> Steps:
 
 
 def _maze_steps(source: Source, config: DataConfig) -> Steps:
-    """Take the transitions of a maze dataset with the config's semantics."""
+    """Takes the transitions of a maze dataset with the config's semantics."""
     episodes, evaluation = source.episodes, source.evaluation
     assert evaluation is not None
     maze_steps.check_maze_entries(episodes, evaluation)
@@ -276,7 +297,7 @@ def _maze_steps(source: Source, config: DataConfig) -> Steps:
 
 
 def _normalization(observations: Float32) -> _Normalization:
-    """Find mean and standard deviation over the observations of all transitions."""
+    """Finds mean and standard deviation over the observations of all transitions."""
     mean = observations.mean(axis=0, dtype=np.float64)
     spread = observations.std(axis=0, dtype=np.float64)
     std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
@@ -290,7 +311,7 @@ def _environment(
     actions: LearnableActions,
     trusted: bool,
 ) -> tuple[EnvironmentDescription | None, str]:
-    """Describe the evaluation environment, or say why there is none."""
+    """Describes the evaluation environment, or say why there is none."""
     if source.evaluation is None:
         return None, source.no_environment
     low, high = actions.bounds or (None, None)
@@ -308,4 +329,5 @@ def _environment(
         action_high=high,
         discrete_start=None if actions.discrete is None else actions.discrete.start,
         requirements=source.requirements,
+        model_xml=source.model_xml,
     ), ""

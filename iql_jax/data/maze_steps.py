@@ -45,7 +45,7 @@ ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
 
 
 def check_maze_entries(episodes: Episodes, spec: EnvSpec) -> None:
-    """Refuse data that are not laid out as the maze environments' observations.
+    """Refuses data that are not laid out as the maze environments' observations.
 
     Raises:
         UserError: naming what is missing or wrong.
@@ -73,7 +73,7 @@ def maze_transitions(
     drop: str,
     own_goals: bool = True,
 ) -> Steps:
-    """Settle what the steps of a maze dataset mean, and which are kept.
+    """Settles what the steps of a maze dataset mean, and which are kept.
 
     Args:
         episodes: the data, checked by ``check_maze_entries``.
@@ -126,7 +126,7 @@ def maze_transitions(
 
 
 def _arrivals_note(success: Bool, episodes: Episodes, setup: MazeSetup) -> str:
-    """Count the steps that end at the goal, and the episodes that have such."""
+    """Counts the steps that end at the goal, and the episodes that have such."""
     if not success.any():
         nothing = "" if setup.dense else ": there is nothing to learn from"
         return f"no transition of the data ends at the goal{nothing}"

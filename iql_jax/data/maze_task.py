@@ -102,7 +102,7 @@ def set_up_maze(
     walls: str = "data",
     rewarded_goal: Sequence[float] | None = None,
 ) -> MazeSetup:
-    """Decide on the maze and the goal of the evaluation.
+    """Decides on the maze and the goal of the evaluation.
 
     Where the data lie in the evaluation maze's walls, the collecting maze takes its place, unless
     ``walls`` forbids it: with its own marks if it marks one goal, else with those of the evaluation

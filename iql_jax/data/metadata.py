@@ -52,7 +52,7 @@ class BoxActions:
 
 
 def read_metadata(path: pathlib.Path) -> dict[str, Any]:
-    """Read a Minari dataset's metadata.
+    """Reads a Minari dataset's metadata.
 
     Args:
         path: the dataset's folder, which holds ``data/metadata.json``.

@@ -28,7 +28,7 @@ _MAZE_ENTRIES = {"observation", "achieved_goal", "desired_goal"}
 
 
 def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
-    """Read a whole Minari dataset.
+    """Reads a whole Minari dataset.
 
     Args:
         path: the dataset's folder, which holds ``data/``.
@@ -76,7 +76,7 @@ def _spec_or_none(text: str | None) -> EnvSpec | None:
 
 
 def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool = True) -> Episodes:
-    """Read the episodes of a Minari dataset.
+    """Reads the episodes of a Minari dataset.
 
     Raises:
         UserError: if a file is truncated or corrupt, the dataset is empty, its actions are neither
@@ -112,7 +112,7 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
 
 
 def _hdf5_episodes(file_path: pathlib.Path, total: int, name: str) -> Iterator[_RawEpisode]:
-    """Yield the arrays of each episode, with the same fields in all."""
+    """Yields the arrays of each episode, with the same fields in all."""
     if not file_path.is_file():
         raise UserError(f"{name} is incomplete, {file_path} is missing: {AGAIN}")
     try:
@@ -141,7 +141,7 @@ def _hdf5_episodes(file_path: pathlib.Path, total: int, name: str) -> Iterator[_
 
 
 def _observation_entries(episode: h5py.Group) -> list[str]:
-    """Return the paths of an episode's observation arrays: 'observations' or 'observations/x'."""
+    """Returns the paths of an episode's observation arrays: 'observations' or 'observations/x'."""
     if isinstance(episode["observations"], h5py.Dataset):
         return ["observations"]
     found: list[str] = []
@@ -154,7 +154,7 @@ def _observation_entries(episode: h5py.Group) -> list[str]:
 
 
 def _read_array(group: h5py.h5g.GroupID, path: str) -> npt.NDArray[Any]:
-    """Read one array; the low-level interface is twice as fast for the many small ones here."""
+    """Reads one array; the low-level interface is twice as fast for the many small ones here."""
     node = h5py.h5d.open(group, path.encode())
     array = np.empty(node.shape, node.dtype)
     node.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
@@ -164,7 +164,7 @@ def _read_array(group: h5py.h5g.GroupID, path: str) -> npt.NDArray[Any]:
 def _minari_episodes(
     data_path: pathlib.Path, metadata: dict[str, Any], name: str
 ) -> Iterator[_RawEpisode]:
-    """Yield episodes through Minari's own storage classes, which know the Arrow formats."""
+    """Yields episodes through Minari's own storage classes, which know the Arrow formats."""
     # Minari's MinariStorage.read builds the environment where the metadata lack a space, and so
     # imports whatever module they name; its storage classes by themselves do not.
     from minari.dataset._storages import get_minari_storage
@@ -203,7 +203,7 @@ def _minari_episodes(
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield all arrays of a nested dict, as ('observations/outer/inner', array)."""
+    """Yields all arrays of a nested dict, as ('observations/outer/inner', array)."""
     if isinstance(node, dict):
         for key, child in node.items():
             yield from _leaves(child, f"{path}/{key}")
@@ -212,7 +212,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 
 
 def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: bool) -> Episodes:
-    """Check episodes one by one, and lay them end to end."""
+    """Checks episodes one by one, and lay them end to end."""
     parts: dict[str, list[Float32]] = {}
     lengths = []
     for e, arrays in enumerate(raw):
@@ -245,7 +245,7 @@ def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: boo
 
 
 def _check_episode(arrays: _RawEpisode, where: str, is_discrete: bool) -> int:
-    """Refuse arrays that do not fit together; returns how many transitions they make up."""
+    """Refuses arrays that do not fit together; returns how many transitions they make up."""
     if arrays["actions"].dtype.kind not in ("iu" if is_discrete else "f"):
         expected = "integers" if is_discrete else "continuous"
         raise UserError(f"{where}: actions are {arrays['actions'].dtype}, not {expected}")

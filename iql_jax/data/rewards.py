@@ -24,13 +24,13 @@ class RewardTransform:
     shift: float = 0.0
 
     def __call__(self, rewards: npt.ArrayLike) -> Float32:
-        """Transform rewards of any shape."""
+        """Transforms rewards of any shape."""
         rewards = np.asarray(rewards, dtype=np.float32)
         return rewards * np.float32(self.scale) + np.float32(self.shift)
 
 
 def episode_returns(rewards: Float32, lengths: Int64) -> Float64:
-    """Return the undiscounted return of each episode.
+    """Returns the undiscounted return of each episode.
 
     Args:
         rewards: [n], episode after episode.
@@ -46,7 +46,7 @@ def episode_returns(rewards: Float32, lengths: Int64) -> Float64:
 def reward_transform(
     name: str, rewards: Float32, lengths: Int64
 ) -> tuple[RewardTransform, list[str]]:
-    """Find a dataset's reward transform, and what the user should know about it.
+    """Finds a dataset's reward transform, and what the user should know about it.
 
     'none' leaves rewards as they are; 'minus_one', for AntMaze, makes 0 of a reward at the goal and
     -1 of others; 'return_range', for locomotion, divides by the range of the episodes' returns and

@@ -75,7 +75,7 @@ class ScoreRule:
     ref_max: float | None = None
 
     def score(self, returns: npt.ArrayLike, successes: npt.ArrayLike | None) -> float | None:
-        """Score a set of episodes.
+        """Scores a set of episodes.
 
         Args:
             returns: [E], undiscounted and untransformed.
@@ -110,7 +110,7 @@ def d4rl_reference(name: str) -> tuple[float, float] | None:
 
 
 def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
-    """Look up the longest beginning of a D4RL name that a table has.
+    """Looks up the longest beginning of a D4RL name that a table has.
 
     Of the words of 'maze2d-umaze-dense-v0', 'maze2d-umaze-dense' goes before 'maze2d-umaze'; and of
     one beginning, the key with the version ('maze2d-umaze-dense-v0') before the one without.
@@ -132,7 +132,7 @@ def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
 
 
 def minari_references(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the returns that score 0 and 100 for a Minari dataset; None where none is known.
+    """Returns the returns that score 0 and 100 for a Minari dataset; None where none is known.
 
     Args:
         metadata: its metadata, which may hold ref_min_score and ref_max_score; else those of D4RL
@@ -147,8 +147,8 @@ def minari_references(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
     return None, None
 
 
-def palm_caveat(env_id: str) -> str:
-    """Say what is wrong with the first version of Adroit's door, hammer and relocate.
+def _palm_caveat(env_id: str) -> str:
+    """Says what is wrong with the first version of Adroit's door, hammer and relocate.
 
     gymnasium_robotics turned a sign in 1.2.1 and made a second version only in 1.4.3 (its pull
     request 220). A random policy gains 0.4 points of door's score by it.
@@ -160,11 +160,11 @@ def palm_caveat(env_id: str) -> str:
 
 
 def score_caveats(rule: ScoreRule, spec: EnvSpec) -> list[str]:
-    """Return known reasons why a score is not comparable with published ones."""
+    """Returns known reasons why a score is not comparable with published ones."""
     if rule.kind != "normalized":
         return []
     if spec.name in _PALM_REWARDED and spec.version == 1:
-        return [palm_caveat(spec.id)]
+        return [_palm_caveat(spec.id)]
     if spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:
         return [
             f"reference scores of pen are for 100 steps, but episodes of {spec.id} have "

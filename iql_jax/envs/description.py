@@ -43,6 +43,8 @@ class EnvironmentDescription:
         requirements: the packages that the dataset's metadata ask for, pip-style.
         discrete_start: the first of the environment's actions where they are integers, of which the
             dataset's are one-hot vectors; None where they are continuous.
+        model_xml: the text of a MuJoCo model that the constructor gets as the file ``xml_file``;
+            None where the environment has its own.
     """
 
     spec: str
@@ -58,6 +60,7 @@ class EnvironmentDescription:
     action_high: Float32 | None = None
     requirements: tuple[str, ...] = ()
     discrete_start: int | None = None
+    model_xml: str | None = None
 
     def unnormalized(self, observations: Float32) -> Float32:
         """Observations, or their first k numbers, [..., k], in the environment's own units."""

@@ -1,5 +1,9 @@
 """Builds an environment in the layout of its dataset's transitions."""
 
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -30,13 +34,14 @@ def make_environment(
         UserError: If the environment is not from a known namespace, does not build, has no time
             limit, or has other observations or actions than the dataset.
     """
-    env = make_from_spec(
-        description.spec,
-        description.kwargs,
-        trusted=description.trusted,
-        render_mode=render_mode,
-        requirements=description.requirements,
-    )
+    with _model_file(description.model_xml) as more:
+        env = make_from_spec(
+            description.spec,
+            {**description.kwargs, **more},
+            trusted=description.trusted,
+            render_mode=render_mode,
+            requirements=description.requirements,
+        )
     try:
         check_time_limit(env)
         if description.maze is not None:
@@ -45,6 +50,18 @@ def make_environment(
     except Exception:
         env.close()
         raise
+
+
+@contextlib.contextmanager
+def _model_file(text: str | None) -> Iterator[dict[str, str]]:
+    """Lends a constructor the file of a MuJoCo model, which it reads at once, as its argument."""
+    if text is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.xml"
+        path.write_text(text)
+        yield {"xml_file": str(path)}
 
 
 def check_time_limit(env: gym.Env) -> None:

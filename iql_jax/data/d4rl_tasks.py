@@ -1,0 +1,213 @@
+"""D4RL's tasks: one table of dimensions, time limits, and the environments that are nearest today.
+
+Sources in github.com/Farama-Foundation/D4RL: the registrations in ``d4rl/*/__init__.py`` (time
+limits, mazes), ``d4rl/infos.py`` (file names; references, see ``iql_jax.data.scores``), and the
+environments that the notes compare with.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+from iql_jax.data.maze_frames import LARGE, MEDIUM, OPEN, UMAZE, MazeFrame, ant_maze, point_maze
+from iql_jax.data.scores import named_entry
+from iql_jax.envs.maze_environments import REQUIREMENTS
+
+
+@dataclasses.dataclass(frozen=True)
+class D4RLTask:
+    """One of D4RL's tasks.
+
+    Attributes:
+        observation_dim: numbers in an observation.
+        action_dim: numbers in an action.
+        time_limit: D4RL's steps an episode.
+        env_ids: the environments that may stand in for D4RL's, the nearest first.
+        note: in what the evaluation differs from D4RL's, or why there is none.
+        second_note: the same where the nearest environment is not installed, but another.
+        kwargs: arguments of the environment.
+        maze: makes the maze, for AntMaze and Maze2D.
+        requirements: what to install, pip-style.
+    """
+
+    observation_dim: int
+    action_dim: int
+    time_limit: int
+    env_ids: tuple[str, ...]
+    note: str
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    maze: Callable[[], MazeFrame] | None = None
+    requirements: tuple[str, ...] = ()
+    second_note: str = ""
+
+    @property
+    def is_ant_maze(self) -> bool:
+        """Whether it is one of the AntMaze tasks."""
+        return self.maze is not None and self.observation_dim == 29
+
+
+_GYMNASIUM = ("gymnasium>=1.0", "mujoco>=2.3")
+
+
+_NOT_THE_SAME = (
+    "D4RL's scores are of gym's {}-v2 under MuJoCo 2.0: those here come close to them, but are not "
+    "the same"
+)
+
+
+def _locomotion(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
+    return D4RLTask(
+        observation_dim,
+        action_dim,
+        1000,
+        (f"{name}-v4", f"{name}-v5"),
+        _NOT_THE_SAME.format(name),
+        requirements=_GYMNASIUM,
+        second_note=f"{name}-v5 changed rewards and model a little: scores are not comparable with "
+        f"D4RL's, which are of {name}-v2",
+    )
+
+
+def _adroit(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
+    return D4RLTask(
+        observation_dim,
+        action_dim,
+        200,
+        (f"AdroitHand{name}-v2", f"AdroitHand{name}-v1"),
+        "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same",
+        requirements=REQUIREMENTS,
+    )
+
+
+def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int) -> D4RLTask:
+    return D4RLTask(
+        29,
+        8,
+        limit,
+        (f"AntMaze_{name}-v5",),
+        "evaluation has D4RL's walls, start cell, goal cell and ant, but "
+        "starts within 1 m of the start cell's middle (D4RL: 0.1 m), a goal in the middle of its "
+        "cell (D4RL: up to 1.5 m from it in x and y), and success within 0.45 m (D4RL: 0.5 m)",
+        kwargs={"include_cfrc_ext_in_observation": False},
+        maze=functools.partial(ant_maze, drawing, start=(1, 1), goal=goal, origin=(1, 1)),
+        requirements=REQUIREMENTS,
+    )
+
+
+def _point_maze(
+    name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int, reward_type: str
+) -> D4RLTask:
+    suffix = "Dense" if reward_type == "dense" else ""
+    return D4RLTask(
+        4,
+        2,
+        limit,
+        (f"PointMaze_{name}{suffix}-v3",),
+        "evaluation has D4RL's walls and ball, but a goal in the middle of its cell (D4RL: 0.28 m "
+        "from it) and success within 0.45 m (D4RL: 0.5 m), which ends the episode: the score is "
+        "the success rate, where D4RL's counts the steps at the goal",
+        maze=functools.partial(point_maze, drawing, goal=goal),
+        requirements=REQUIREMENTS,
+    )
+
+
+def _maze2d() -> dict[str, D4RLTask]:
+    mazes: dict[str, tuple[str, tuple[str, ...], tuple[int, int]]] = {
+        "open": ("Open", OPEN, (2, 3)),
+        "umaze": ("UMaze", UMAZE, (1, 1)),
+        "medium": ("Medium", MEDIUM, (6, 6)),
+        "large": ("Large", LARGE, (7, 9)),
+    }
+    limits = {"open-v0": 150, "umaze-v0": 150, "medium-v0": 250, "large-v0": 600}
+    limits |= {"umaze": 300, "medium": 600, "large": 800}
+    tasks = {}
+    for key, limit in limits.items():
+        maze, _, version = key.partition("-")
+        for middle, reward_type in (("", "sparse"), ("-dense", "dense")):
+            name = f"maze2d-{maze}{middle}" + (f"-{version}" if version else "")
+            tasks[name] = _point_maze(*mazes[maze], limit, reward_type)
+    return tasks
+
+
+TASKS: dict[str, D4RLTask] = {
+    "hopper": _locomotion("Hopper", 11, 3),
+    "halfcheetah": _locomotion("HalfCheetah", 17, 6),
+    "walker2d": _locomotion("Walker2d", 17, 6),
+    "ant": D4RLTask(
+        111,
+        8,
+        1000,
+        ("Ant-v4",),
+        _NOT_THE_SAME.format("Ant"),
+        kwargs={"use_contact_forces": True},
+        requirements=_GYMNASIUM,
+    ),
+    "pen": D4RLTask(
+        45,
+        24,
+        100,
+        ("AdroitHandPen-v2", "AdroitHandPen-v1"),
+        "an episode goes on after the pen is dropped, at 5 less a step, where D4RL's ends: scores "
+        "of poor policies are lower than D4RL's",
+        requirements=REQUIREMENTS,
+    ),
+    "hammer": _adroit("Hammer", 46, 26),
+    "door": _adroit("Door", 39, 28),
+    "relocate": _adroit("Relocate", 39, 30),
+    "kitchen": D4RLTask(
+        60,
+        9,
+        280,
+        (),
+        "no environment: D4RL's observations (positions and goal, 60 numbers) are not those of "
+        "FrankaKitchen-v1 (positions and velocities, 59), so only training is possible",
+    ),
+    "antmaze-umaze": _ant_maze("UMaze", UMAZE, (3, 1), 700),
+    "antmaze-medium": _ant_maze("Medium", MEDIUM, (6, 6), 1000),
+    "antmaze-large": _ant_maze("Large", LARGE, (7, 9), 1000),
+    **_maze2d(),
+}
+"""By the beginning of D4RL's names: 'antmaze-medium' is also the task of 'antmaze-medium-play-v2'.
+
+An entry with a version is for that version; it goes before one without.
+"""
+
+
+KITCHEN_ROWS = {"kitchen-complete": 3_680, "kitchen-partial": 136_950, "kitchen-mixed": 136_950}
+"""Rows of D4RL's kitchen files, which have the same sizes and are easily taken for each other."""
+
+_FILE_NAMES = {
+    r"ant_maze_u-maze_.*multistart_false_": "antmaze-umaze",
+    r"ant_maze_u-maze_.*multistart_true_": "antmaze-umaze-diverse",
+    r"ant_maze_big-maze_.*multigoal_false_": "antmaze-medium-play",
+    r"ant_maze_big-maze_.*multigoal_true_": "antmaze-medium-diverse",
+    r"ant_maze_hardest-maze_.*multigoal_false_": "antmaze-large-play",
+    r"ant_maze_hardest-maze_.*multigoal_true_": "antmaze-large-diverse",
+    r"mini_kitchen_microwave_kettle_light_slider": "kitchen-complete",
+    r"kitchen_microwave_kettle_light_slider": "kitchen-partial",
+    r"kitchen_microwave_kettle_bottomburner_light": "kitchen-mixed",
+}
+"""Beginnings of D4RL's own file names that do not say the task's."""
+
+
+def find_task(name: str) -> tuple[str, D4RLTask] | None:
+    """Finds D4RL's task by the name of a task or of a file without its suffix.
+
+    Args:
+        name: such as 'hopper-medium-v2', 'hopper_medium-v2' or 'd4rl/hopper/medium-v2'.
+
+    Returns:
+        The name as D4RL writes it, such as 'hopper-medium-v2', and its task; None if it begins with
+        no task of D4RL's.
+    """
+    name = name.lower()
+    for pattern, task_name in _FILE_NAMES.items():
+        if re.match(pattern, name):
+            name = task_name
+            break
+    words = "-".join(part for part in re.split(r"[^a-z0-9]+", name) if part)
+    words = words.removeprefix("d4rl-")
+    task = named_entry(TASKS, words)
+    return None if task is None else (words, task)

@@ -1,0 +1,260 @@
+"""Reading files in D4RL's format: the transitions of D4RL's ``qlearning_dataset``, to the bit.
+
+That function (github.com/Farama-Foundation/D4RL, ``d4rl/__init__.py``), which IQL's official code
+trains on, decides so:
+
+- The next observation is the following row's, after a terminal too (where the mask makes it
+  irrelevant). The file's last row is therefore never a transition.
+- A row at a time limit is left out, whether it is a terminal as well or not: the following row
+  belongs to another episode.
+- Files with ``timeouts`` mark time limits. Without, they are counted: the step is 0 at the file's
+  first row and after a time limit, and a row whose step is the limit minus 1 is one. After a
+  terminal, though, the count goes on at 1, so that an episode that follows a terminal is cut one
+  row early.
+- The option ``terminate_on_end`` is off, as in IQL.
+
+Here it differs in two things, which are logged and counted: a next observation that the file stores
+is taken instead of the following row's; and a transition that leads across a reset which nothing
+marks is left out: in a maze where the position jumps, and where D4RL counts time limits after a
+terminal, at the episode's true end.
+
+Episodes end as IQL's official code cuts them: after terminals, and where an observation does not
+follow from the one before (see ``file_rows``). In mazes a terminal only ends the bootstrap, for the
+agent walks on.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import Error as UnknownEnvironment
+
+from iql_jax.data.ant_model import ant_model
+from iql_jax.data.config import DataConfig
+from iql_jax.data.d4rl_tasks import KITCHEN_ROWS, TASKS, D4RLTask, find_task
+from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.file_rows import FileRows, file_episodes
+from iql_jax.data.hdf5_arrays import Arrays, read_arrays
+from iql_jax.data.maze_frames import MazeFrame, maze_spec
+from iql_jax.data.rewarded_goal import rewarded_goal
+from iql_jax.data.scores import d4rl_reference
+from iql_jax.envs.maze_environments import registered_spec
+from iql_jax.utils.arrays import Bool
+from iql_jax.utils.errors import UserError
+
+_JUMP = 0.5  # Cells: farther than this no step of an ant or a ball goes.
+
+
+def read_d4rl(path: pathlib.Path, config: DataConfig, progress: bool = True) -> Source:
+    """Reads an HDF5 file.
+
+    Args:
+        path: the file.
+        config: its ``task`` and ``terminals_are_time_limits`` are looked at.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: if the file is damaged, or not of the task that is named.
+    """
+    name, task = _task(path, config.task)
+    arrays = read_arrays(path, progress)
+    if task is not None:
+        _check_sizes(arrays, name, task, path)
+    maze = None if task is None or task.maze is None else task.maze()
+    notes = []
+    if config.terminals_are_time_limits:
+        ends = arrays.pop("terminals") | arrays.get("timeouts", False)
+        arrays |= {"terminals": np.zeros_like(ends), "timeouts": ends}
+        notes.append("what it marks as terminals are taken for time limits")
+    limit = None if task is None else task.time_limit
+    rows, more = _rows(arrays, limit, maze)
+    goal, goal_notes = (None, []) if maze is None else _rewarded_goal(rows, maze)
+    episodes = file_episodes(rows, str(path), maze, goal)
+    notes += [*more, *_endings(episodes, rows, limit), *goal_notes]
+    about = {"file": path.name, "rows": len(rows.kept), "task": name or None}
+    if task is None:
+        reason = (
+            f"{path.name} names no task of D4RL's, and config.task neither (as 'hopper-medium-v2')"
+        )
+        return Source(str(path), episodes, None, reason, about=about, notes=tuple(notes))
+    evaluation, note = _evaluation(task, maze, rows)
+    return Source(
+        name=str(path),
+        episodes=episodes,
+        evaluation=evaluation,
+        no_environment=note,
+        references=d4rl_reference(name),
+        requirements=task.requirements,
+        rewarded_goal=goal,
+        model_xml=ant_model() if task.is_ant_maze else None,
+        about=about,
+        notes=tuple(notes if evaluation is None else [note, *notes]),
+    )
+
+
+def _task(path: pathlib.Path, wanted: str) -> tuple[str, D4RLTask | None]:
+    """Finds D4RL's name and task for a file; none for a file that does not name one."""
+    found = None if wanted == "none" else find_task(wanted or path.stem)
+    if found is None and wanted not in ("", "none"):
+        known = ", ".join(TASKS)
+        raise UserError(
+            f"config.task is {wanted!r}, no task of D4RL's; they begin with {known}; 'none' trains "
+            "without an environment"
+        )
+    return found or ("", None)
+
+
+def _check_sizes(arrays: Arrays, name: str, task: D4RLTask, path: pathlib.Path) -> None:
+    for key, expected in (("observations", task.observation_dim), ("actions", task.action_dim)):
+        found = arrays[key].shape[1]
+        if found != expected:
+            raise UserError(
+                f"{key} in {path} have {found} numbers, but those of D4RL's {name} have "
+                f"{expected}: it is another task's file; config.task names the task ('none': none)"
+            )
+    for beginning, expected in KITCHEN_ROWS.items():
+        if name.startswith(beginning) and len(arrays["rewards"]) != expected:
+            raise UserError(
+                f"{path} has {len(arrays['rewards']):,} rows, but D4RL's {beginning} has "
+                f"{expected:,}: it is another file; config.task=kitchen takes a part of one"
+            )
+
+
+def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[FileRows, list[str]]:
+    """Decides which rows are transitions, and says so."""
+    observations, terminals = arrays["observations"], arrays["terminals"]
+    following, timeouts = arrays.get("next_observations"), arrays.get("timeouts")
+    resets = np.zeros_like(terminals)
+    how = "marked"
+    if timeouts is None and limit is None:
+        timeouts, how = resets, "neither marked nor known"
+    elif timeouts is None:
+        assert limit is not None
+        how = f"not marked, and counted: {limit} steps"
+        timeouts = counted_timeouts(terminals, limit)
+        if following is None:
+            resets = true_timeouts(terminals, limit) & ~timeouts
+    if maze is not None and following is None:
+        moved = np.linalg.norm(np.diff(observations[:, :2], axis=0), axis=1)
+        resets[:-1] |= moved > _JUMP * maze.map.scaling
+    kept = ~timeouts
+    kept[-1] = False
+    at_limits = int(timeouts[:-1].sum())
+    notes = [
+        f"{int(kept.sum()):,} of {len(kept):,} rows are transitions to D4RL's qlearning_dataset: "
+        f"not the {at_limits:,} at time limits (which are {how}), nor the file's last row",
+        "next observations are "
+        + ("the following row's" if following is None else "those that the file stores"),
+    ]
+    if crossing := int((kept & resets).sum()):
+        notes.append(
+            f"{crossing:,} more are left out, for they lead across resets that nothing marks"
+        )
+    rows = FileRows(
+        observations=observations,
+        actions=arrays["actions"],
+        rewards=arrays["rewards"],
+        terminals=terminals,
+        kept=kept & ~resets,
+        ends=terminals if maze is None else np.zeros_like(terminals),
+        following=following,
+    )
+    return rows, notes
+
+
+def counted_timeouts(terminals: Bool, limit: int) -> Bool:
+    """Counts steps as D4RL does where a file has no ``timeouts``; see the module's docstring."""
+    return _count(terminals, limit, after_terminal=1)
+
+
+def true_timeouts(terminals: Bool, limit: int) -> Bool:
+    """Finds the rows at which episodes that start after terminals and time limits end."""
+    return _count(terminals, limit, after_terminal=0)
+
+
+def _count(terminals: Bool, limit: int, after_terminal: int) -> Bool:
+    timeouts = np.zeros(len(terminals), dtype=np.bool_)
+    step = 0
+    for row, terminal in enumerate(terminals.tolist()):
+        if step == limit - 1:
+            timeouts[row] = True
+            step = 0
+        else:
+            step = after_terminal if terminal else step + 1
+    return timeouts
+
+
+def _endings(episodes: Episodes, rows: FileRows, limit: int | None) -> list[str]:
+    """Says where episodes end, and whether terminals look like time limits."""
+    lengths = episodes.lengths
+    last = episodes.rows[np.cumsum(lengths) - 1]
+    terminal = rows.ends[last]
+    gaps = int((rows.gaps()[last] & ~terminal).sum())
+    notes = [
+        f"{len(lengths):,} episodes of {lengths.min():,} to {lengths.max():,} steps: "
+        f"{int(terminal.sum()):,} end at terminals, {gaps:,} where the next observation is not the "
+        f"following row's, {len(lengths) - int(terminal.sum()) - gaps:,} before a row left out"
+    ]
+    # A row left out, such as the file's last, may be the terminal itself.
+    following = np.minimum(last + 1, len(rows.kept) - 1)
+    left_out = ~rows.kept[following]
+    whole = (lengths + left_out)[terminal | (rows.ends[following] & left_out)]
+    common = limit or (int(whole[0]) if len(whole) > 1 else 0)
+    if terminal.any() and 2 * (at_limit := int((whole == common).sum())) > len(whole) > 1:
+        notes.append(
+            f"{at_limit:,} of {len(whole):,} terminals end episodes of exactly {common:,} steps, "
+            "as a time limit does: config.terminals_are_time_limits=True lets values behind them "
+            "count"
+        )
+    return notes
+
+
+def _rewarded_goal(rows: FileRows, maze: MazeFrame) -> tuple[tuple[float, float], list[str]]:
+    """Finds the goal that the file's rewards refer to, in the evaluation's frame."""
+    how = (
+        "config.maze_goal='eval' recomputes rewards and ends for the middle of the goal's cell; "
+        "'stored', with maze_terminate_at_success=False, takes D4RL's as they are, and evaluates "
+        "at the goal that they refer to"
+    )
+    if maze.rewarded is not None:
+        return maze.rewarded, [how]
+    kept = np.flatnonzero(rows.kept)
+    after = rows.observations[kept + 1] if rows.following is None else rows.following[kept]
+    positions = after[:, :2].astype(np.float64) + maze.shift
+    found = rewarded_goal(positions, rows.rewards[kept] > 0, maze.radius)
+    if found is None:
+        return maze.goal, [f"the file's rewards do not tell the goal they refer to; {how}"]
+    goal, error = found
+    distance = float(np.hypot(goal[0] - maze.goal[0], goal[1] - maze.goal[1]))
+    rewarded = int((rows.rewards[kept] > 0).sum())
+    return goal, [
+        f"{rewarded:,} rewards refer to a goal at ({goal[0]:.2f}, {goal[1]:.2f}), known to "
+        f"{error:.2f} m, {distance:.2f} m from the evaluation's at ({maze.goal[0]:g}, "
+        f"{maze.goal[1]:g}); {how}"
+    ]
+
+
+def _evaluation(
+    task: D4RLTask, maze: MazeFrame | None, rows: FileRows
+) -> tuple[EnvSpec | None, str]:
+    """Returns the nearest environment of today, and in what it differs; or why there is none."""
+    for i, env_id in enumerate(task.env_ids):
+        try:
+            spec = registered_spec(env_id)
+        except UnknownEnvironment:
+            continue
+        note = task.second_note if i and task.second_note else task.note
+        note = f"to be evaluated in {spec.id}: {note}"
+        if maze is not None:
+            return maze_spec(spec, maze, task.time_limit, **task.kwargs), note
+        kwargs = dict(task.kwargs)
+        if "use_contact_forces" in kwargs and not rows.observations[:, 27:].any():
+            # Under MuJoCo 2.0 gym's ant had none (github.com/openai/gym, issue 1541).
+            kwargs["contact_force_range"] = [0.0, 0.0]
+            note += "; its contact forces are all zero, so they are in the evaluation as well"
+        kwargs = {**spec.kwargs, **kwargs}
+        return dataclasses.replace(spec, max_episode_steps=task.time_limit, kwargs=kwargs), note
+    if task.env_ids:
+        return None, f"{task.env_ids[0]} is not installed"
+    return None, task.note

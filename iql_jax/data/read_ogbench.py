@@ -1,0 +1,201 @@
+"""Reading OGBench's .npz files (github.com/seohongpark/ogbench, ``ogbench/utils.py``).
+
+They hold trajectories one after another. The last row of each, which ``terminals`` marks, has an
+observation but no transition; the next observation is the following row's. ``terminals`` mean no
+termination: trajectories only stop.
+
+The files hold no rewards, for their goals are up to the user. In AntMaze the goal is that of one of
+OGBench's five tasks, and a step is rewarded as gymnasium_robotics' environment does it: 1 where it
+ends within 0.45 m of the goal. Of all else they are 0, which is enough for cloning, unless the user
+adds an array ``rewards`` (and ``masks``, 0 where the task ends).
+"""
+
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iql_jax.data.ant_model import ant_model
+from iql_jax.data.config import DataConfig
+from iql_jax.data.episodes import Source
+from iql_jax.data.file_rows import FileRows, file_episodes
+from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
+from iql_jax.envs.maze_environments import REQUIREMENTS, registered_spec
+from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.files import is_damage
+
+_REQUIRED = ("observations", "actions", "terminals")
+_OPTIONAL = ("rewards", "masks")
+_ANT_DIM, _ANT_ACTIONS, _TIME_LIMIT = 29, 8, 1000
+
+_MAZES: dict[str, tuple[tuple[str, ...], tuple[tuple[Cell, Cell], ...], str]] = {
+    "medium": (
+        MEDIUM,
+        (((1, 1), (6, 6)), ((6, 1), (1, 6)), ((5, 3), (4, 2)), ((6, 5), (6, 1)), ((2, 6), (1, 1))),
+        "AntMaze_Medium-v5",
+    ),
+    "large": (
+        LARGE,
+        (
+            ((1, 1), (7, 10)),
+            ((5, 4), (7, 1)),
+            ((7, 4), (1, 10)),
+            ((3, 8), (5, 4)),
+            ((1, 1), (5, 4)),
+        ),
+        "AntMaze_Large-v5",
+    ),
+    "giant": (
+        GIANT,
+        (
+            ((1, 1), (10, 14)),
+            ((1, 14), (10, 1)),
+            ((8, 14), (1, 1)),
+            ((8, 3), (5, 12)),
+            ((5, 9), (3, 8)),
+        ),
+        "AntMaze_Large-v5",
+    ),
+}
+"""The walls, the five tasks (start and goal; ``ogbench/locomaze/maze.py``), and the environment."""
+
+_ANT_MAZE = re.compile(r"(?:^|-)(?<!visual-)antmaze-(medium|large|giant)(?:-|$)")
+_TASK = re.compile(r"-task[-_]?(\w*?)(?:-v\d+)?$")
+
+
+def read_ogbench(path: pathlib.Path, config: DataConfig, progress: bool = True) -> Source:
+    """Reads a file.
+
+    Args:
+        path: the .npz file.
+        config: its ``task`` is looked at: 'antmaze-medium-navigate-v0', or
+            '...-singletask-task2-v0' for the second of OGBench's five.
+        progress: not used: a file is read in one go.
+
+    Raises:
+        UserError: if the file is damaged, or not of the task that is named.
+    """
+    name = ("" if config.task == "none" else config.task or path.stem).lower()
+    arrays = _read(path)
+    found = _ANT_MAZE.search(name)
+    about = {"file": path.name, "rows": len(arrays["terminals"]), "task": name or None}
+    if found is None:
+        rows, note = _rows(arrays, None)
+        reason = (
+            f"{path.name} and config.task name none of OGBench's state-based AntMazes (medium, "
+            "large, giant), the only ones whose environment is known here"
+        )
+        episodes = file_episodes(rows, str(path), None)
+        return Source(str(path), episodes, None, reason, about=about, notes=(note,))
+    for key, expected in (("observations", _ANT_DIM), ("actions", _ANT_ACTIONS)):
+        if (width := arrays[key].shape[1]) != expected:
+            raise UserError(
+                f"{key} in {path} have {width} numbers, but those of OGBench's antmaze have "
+                f"{expected}: it is another task's file; config.task names the task ('none': none)"
+            )
+    drawing, tasks, env_id = _MAZES[found[1]]
+    number = _task_number(name, len(tasks))
+    maze = ant_maze(drawing, *tasks[number - 1], origin=(1, 1))
+    rows, note = _rows(arrays, maze)
+    notes = (
+        f"to be evaluated on OGBench's task {number} of {len(tasks)} (config.task="
+        f"'antmaze-{found[1]}-task2' takes the second), in {env_id} with OGBench's maze and ant; "
+        f"success is within {GOAL_RADIUS} m of the goal (OGBench: 0.5 m)",
+        note,
+    )
+    return Source(
+        name=str(path),
+        episodes=file_episodes(rows, str(path), maze, maze.goal),
+        evaluation=maze_spec(
+            registered_spec(env_id), maze, _TIME_LIMIT, include_cfrc_ext_in_observation=False
+        ),
+        requirements=REQUIREMENTS,
+        rewarded_goal=maze.goal,
+        model_xml=ant_model(),
+        about=about,
+        notes=notes,
+    )
+
+
+def _task_number(name: str, count: int) -> int:
+    task = _TASK.search(name)
+    if task is None:
+        return 1
+    if task[1] not in map(str, range(1, count + 1)):
+        raise UserError(
+            f"config.task {name!r}: OGBench has no task {task[1]!r} of antmaze; there are task1 to "
+            f"task{count}"
+        )
+    return int(task[1])
+
+
+def _read(path: pathlib.Path) -> dict[str, npt.NDArray[Any]]:
+    """Reads and checks the arrays that are used."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        # Opened here, for np.load leaves a damaged file open.
+        with open(path, "rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"{path} holds a single array: it is no .npz file")
+            missing = [key for key in _REQUIRED if key not in archive]
+            if missing:
+                raise UserError(
+                    f"{path} is no file in OGBench's format: it lacks {', '.join(missing)}, it has "
+                    f"{', '.join(sorted(archive)) or 'nothing'}"
+                )
+            arrays = {key: archive[key] for key in (*_REQUIRED, *_OPTIONAL) if key in archive}
+    except Exception as error:
+        if isinstance(error, UserError) or not is_damage(error):
+            raise
+        raise UserError(
+            f"{path} cannot be read as .npz ({error}): it is of another format or damaged"
+        ) from error
+    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    for key, array in arrays.items():
+        is_vector = key in ("observations", "actions")
+        if array.ndim != 1 + is_vector or array.dtype.kind not in "fiub" or len(array) != rows:
+            raise UserError(
+                f"{key!r} in {path} have shape {list(array.shape)} and type {array.dtype}; "
+                f"{'vectors' if is_vector else 'numbers'} for {rows} rows are expected"
+            )
+        if is_vector and array.dtype not in (np.float32, np.float64):
+            raise UserError(f"{key!r} in {path} are {array.dtype}, not floating-point numbers")
+    if not rows:
+        raise UserError(f"{path} holds no rows")
+    return arrays
+
+
+def _rows(arrays: dict[str, npt.NDArray[Any]], maze: MazeFrame | None) -> tuple[FileRows, str]:
+    """Takes the transitions, and says where their rewards come from."""
+    kept = arrays["terminals"] == 0
+    kept[-1] = False
+    observations = arrays["observations"]
+    terminals = np.zeros_like(kept)
+    if "rewards" in arrays:
+        rewards = arrays["rewards"]
+        note = "rewards are the file's, and nothing terminates"
+        if "masks" in arrays:
+            terminals = kept & (arrays["masks"] == 0)
+            note = "rewards and masks are the file's"
+    elif maze is not None:
+        positions = observations[1:, :2].astype(np.float64) + maze.shift
+        reached = np.append(at_goal(positions, np.array(maze.goal)), False)
+        rewards = reached.astype(np.float32)
+        note = (
+            f"the file has no rewards: {int(rewards[kept].sum()):,} steps that end at the task's "
+            "goal have 1, the others 0, and nothing terminates"
+        )
+    else:
+        rewards = np.zeros(len(kept), np.float32)
+        note = (
+            "the file has no rewards: they are 0, which is enough for cloning (temperature 0) "
+            "alone; to learn more, add an array 'rewards' (and 'masks', 0 where the task ends)"
+        )
+    # A mask of 0 ends the bootstrap, not the episode, which goes on behind the reached goal.
+    ends = np.zeros_like(kept)
+    return FileRows(observations, arrays["actions"], rewards, terminals, kept, ends), note
