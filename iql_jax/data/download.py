@@ -7,10 +7,15 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator
 
 from iql_jax.utils.console import logger
+
+
+_REACH_SECONDS = 6.0
 
 
 class DownloadFailed(Exception):
@@ -29,9 +34,8 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
     """
-    remote = os.environ.get("MINARI_REMOTE", "hf://farama-minari")
-    if remote.startswith("hf://") and importlib.util.find_spec("huggingface_hub") is None:
-        raise DownloadFailed("huggingface_hub is not installed: pip install 'minari[hf]'")
+    if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
+        _check_hugging_face()
     if (root / dataset_id / "data").exists():
         raise DownloadFailed(f"{root / dataset_id} holds an incomplete dataset: delete it")
     import minari
@@ -56,6 +60,21 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
         raise DownloadFailed("the server sent no dataset of this id")
     for warning in caught:
         logger.info(f"Minari: {' '.join(str(warning.message).split())}")
+
+
+def _check_hugging_face() -> None:
+    """Refuses at once what the client would retry for half a minute."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise DownloadFailed("huggingface_hub is not installed: pip install 'minari[hf]'")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise DownloadFailed("HF_HUB_OFFLINE is set")
+    url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(url, timeout=_REACH_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # An answer, if an unfriendly one.
+    except (OSError, ValueError) as error:
+        raise DownloadFailed(f"{url} cannot be reached ({error})") from error
 
 
 @contextlib.contextmanager
