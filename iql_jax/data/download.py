@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 from iql_jax.utils.console import logger
 
-
 _REACH_SECONDS = 6.0
 
 
