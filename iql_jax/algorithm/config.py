@@ -27,12 +27,12 @@ class AgentConfig:
 
     # The networks.
     hidden_dims: tuple[Annotated[int, "at least 1"], ...] = (256, 256)  # Of all networks.
-    num_critics: Annotated[int, "at least 1"] = 2  # Independent critics; their minimum is used.
+    num_critics: Annotated[int, "at least 1"] = 2  # Independent; their minimum counts.
     layer_norm: bool = False  # In V and the critics, before each ReLU: keeps values in bounds.
 
     # The optimization.
     batch_size: Annotated[int, "at least 1"] = 256
-    max_steps: Annotated[int, "at least 1"] = 1_000_000
+    max_steps: Annotated[int, "at least 1"] = 1_000_000  # Updates; online: environment steps.
     actor_lr: Annotated[float, "above 0"] = 3e-4
     value_lr: Annotated[float, "above 0"] = 3e-4
     critic_lr: Annotated[float, "above 0"] = 3e-4
@@ -40,7 +40,7 @@ class AgentConfig:
 
     # Implicit Q-Learning (Kostrikov et al. 2021).
     discount: Annotated[float, "in [0, 1]"] = 0.99
-    expectile: Annotated[float, "in (0, 1)"] = 0.7  # The paper's tau: 0.5: mean, to 1: maximum.
+    expectile: Annotated[float, "in (0, 1)"] = 0.7  # The paper's tau; 0.5 is the mean.
     temperature: Annotated[float, "at least 0"] = 3.0  # The paper's beta: multiplies the advantage.
     # Upper clip of the actor's weights; beyond 1e15 float32 loses the gradients.
     max_weight: Annotated[float, "in (0, 1e15]"] = 100.0
@@ -55,7 +55,7 @@ class AgentConfig:
     max_over: Literal["policy", "uniform"] = "policy"  # Of 'q_learning': what draws these actions.
 
     def __post_init__(self) -> None:
-        """Check every key, those of a subclass too."""
+        """Checks every key, those of a subclass too."""
         check_settings(self)
 
     @property
@@ -65,7 +65,7 @@ class AgentConfig:
 
 
 def check_settings(config: Any) -> None:
-    """Refuse a value outside the range that its annotation states.
+    """Refuses a value outside the range that its annotation states.
 
     Args:
         config: A dataclass whose fields are annotated as this module describes. Fields with other
@@ -75,7 +75,7 @@ def check_settings(config: Any) -> None:
         ValueError: "expectile is 2.0; it must be in (0, 1)". Every message starts with the key.
     """
     hints = typing.get_type_hints(type(config), include_extras=True)
-    for key in [field.name for field in dataclasses.fields(config)]:
+    for key in (field.name for field in dataclasses.fields(config)):
         setting, hint = getattr(config, key), hints[key]
         items = (setting,)
         if typing.get_origin(hint) is tuple:
@@ -83,30 +83,35 @@ def check_settings(config: Any) -> None:
             if not items:
                 raise ValueError(f"{key} is empty; it must hold at least one number")
         for item in items:
-            if typing.get_origin(hint) is Annotated and not _is_in_range(
-                item, hint.__metadata__[0]
-            ):
-                raise ValueError(f"{key} is {setting!r}; it must be {hint.__metadata__[0]}")
-            if typing.get_origin(hint) is Literal and item not in typing.get_args(hint):
-                choices = typing.get_args(hint)
-                nearest = difflib.get_close_matches(str(item), choices, n=1, cutoff=0.5)
-                suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
-                raise ValueError(
-                    f"{key} is {setting!r}; it must be one of {', '.join(choices)}{suggestion}"
-                )
+            if expected := _unmet(hint, item):
+                raise ValueError(f"{key} is {setting!r}; it must be {expected}")
+
+
+def _unmet(hint: Any, item: Any) -> str:
+    """Returns what an annotation asks for, if ``item`` is anything else; otherwise ''."""
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        nearest = difflib.get_close_matches(str(item), choices, n=1, cutoff=0.5)
+        suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        return "" if item in choices else f"one of {', '.join(choices)}{suggestion}"
+    if typing.get_origin(hint) is Annotated:
+        words: str = hint.__metadata__[0]
+        return "" if _is_in_range(item, words) else words
+    return ""
 
 
 def _is_in_range(number: Any, words: str) -> bool:
-    """Whether a finite number is in a range such as 'in [0, 1)', 'at least 0' or 'above 0'."""
+    """Tells whether a number is finite and 'in [0, 1)', 'at least 0' or 'above 0', for example."""
     interval = re.sub(r"at least (\S+)", r"in [\1, inf)", words)
     interval = re.sub(r"above (\S+)", r"in (\1, inf)", interval)
     match = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", interval)
     if match is None:
-        raise TypeError(f"the range {words!r} is not written as config.py says")
+        raise TypeError(
+            f"the range {words!r} is not written as 'in (0, 1]', 'at least 1', 'above 0'"
+        )
     if not isinstance(number, numbers.Real):
         return False
-    opening, closing = match[1], match[4]
     number, low, high = float(number), float(match[2]), float(match[3])
-    above = number >= low if opening == "[" else number > low
-    below = number <= high if closing == "]" else number < high
+    above = number >= low if match[1] == "[" else number > low
+    below = number <= high if match[4] == "]" else number < high
     return math.isfinite(number) and above and below

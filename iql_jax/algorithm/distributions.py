@@ -1,7 +1,7 @@
-"""What the policy says of a state: a distribution over actions, as its network returns it.
+"""The policy's distribution over actions: Gaussian or, in discrete spaces, categorical.
 
-Both kinds have the same methods, so that nothing else in the package asks which one it has. An
-action is a vector of numbers throughout: of a discrete space, the one-hot vector of the choice.
+Both have the same methods, so no caller asks which one it has. An action is a vector throughout; in
+a discrete space it is the one-hot vector of the choice.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from iql_jax.algorithm.types import Array, Metrics
 class Gaussian(NamedTuple):
     """A diagonal Gaussian over continuous actions.
 
-    It is not squashed: samples may lie outside [-1, 1] and are clipped when acting.
+    It is not squashed: samples may lie outside [-1, 1] and are clipped for acting.
     """
 
     means: Array  # [B, action_dim]
@@ -31,11 +31,11 @@ class Gaussian(NamedTuple):
         return jnp.sum(per_dimension, axis=-1)
 
     def mode(self) -> jax.Array:
-        """The likeliest actions, clipped to [-1, 1], [B, action_dim]."""
+        """The most likely actions, clipped to [-1, 1], [B, action_dim]."""
         return jnp.clip(self.means, -1.0, 1.0)
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Drawn actions, clipped to [-1, 1], [B, action_dim]. The key is consumed."""
+        """Sampled actions, clipped to [-1, 1], [B, action_dim]. Consumes the key."""
         noise = jax.random.normal(key, self.means.shape, self.means.dtype)
         return jnp.clip(self.means + jnp.exp(self.log_stds) * noise, -1.0, 1.0)
 
@@ -48,11 +48,11 @@ class Gaussian(NamedTuple):
         return q_function(self.mode())
 
     def candidates(self, key: jax.Array, count: int, source: str) -> jax.Array:
-        """Actions to take a maximum over: [count, B, action_dim]. The key is consumed.
+        """Actions to take a maximum over, [count, B, action_dim]. Consumes the key.
 
         Args:
             key: A PRNG key.
-            count: How many for each state.
+            count: Actions for each state.
             source: 'policy' draws them from this distribution, 'uniform' from the whole space.
         """
         if source == "policy":
@@ -75,11 +75,11 @@ class Categorical(NamedTuple):
         return jnp.sum(jax.nn.log_softmax(self.logits) * actions, axis=-1)
 
     def mode(self) -> jax.Array:
-        """The likeliest actions, one-hot, [B, n]."""
+        """The most likely actions, one-hot, [B, n]."""
         return self._one_hot(jnp.argmax(self.logits, axis=-1))
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Drawn actions, one-hot, [B, n]. The key is consumed."""
+        """Sampled actions, one-hot, [B, n]. Consumes the key."""
         return self._one_hot(jax.random.categorical(key, self.logits))
 
     def expected_q(self, q_function: Callable[[Array], jax.Array]) -> jax.Array:
@@ -92,7 +92,7 @@ class Categorical(NamedTuple):
         return jnp.sum(probabilities.T * jax.vmap(q_function)(self._all()), axis=0)
 
     def candidates(self, key: jax.Array, count: int, source: str) -> jax.Array:
-        """All n actions, [n, B, n]: a maximum over them is exact, so the arguments do not count."""
+        """All n actions, [n, B, n], whatever the arguments: the maximum over them is exact."""
         del key, count, source
         return self._all()
 

@@ -61,13 +61,13 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
 def sample_batch(
     key: jax.Array, transitions: Transitions, batch_size: int, rows: Rows | None = None
 ) -> Transitions:
-    """``batch_size`` transitions drawn uniformly with replacement. The key is consumed.
+    """Returns ``batch_size`` transitions drawn uniformly with replacement.
 
     Args:
-        key: What they are drawn with.
-        transitions: What they are drawn from.
-        batch_size: How many.
-        rows: The first and the number of those that are drawn from; by default all.
+        key: A PRNG key. Consumed.
+        transitions: The dataset.
+        batch_size: Transitions in the batch.
+        rows: The rows to draw from; by default all.
     """
     first, size = (0, transitions.size) if rows is None else rows
     indices = first + jax.random.randint(key, (batch_size,), 0, size)
@@ -86,15 +86,15 @@ def update_n(
     batch_size: int,
     rows: Rows | None = None,
 ) -> tuple[IQLState, Metrics]:
-    """Apply ``update`` ``num_updates`` times to batches drawn on the device, in one program.
+    """Applies ``update`` ``num_updates`` times to batches drawn on the device, in one program.
 
-    ``num_updates`` is traced. One program therefore serves intervals of every length, and the
-    updates it makes are the same bits however a run is cut into intervals.
+    ``num_updates`` is traced: one program serves chunks of every length, and a run is the same bits
+    however it is cut into chunks.
 
     Args:
         state: The state before; its buffers are donated and must not be used again.
         transitions: The dataset, on the device.
-        num_updates: How often to update, at least 1.
+        num_updates: At least 1.
         batch_size: Transitions in a batch.
         rows: See ``sample_batch``; traced.
 
@@ -103,7 +103,7 @@ def update_n(
     """
 
     def draw(state: IQLState) -> tuple[jax.Array, Transitions]:
-        """The next batch, and the state's key after drawing it."""
+        """Returns the state's key after drawing the next batch, and the batch."""
         key, batch_key = jax.random.split(state.key)
         return key, sample_batch(batch_key, transitions, batch_size, rows)
 

@@ -1,9 +1,9 @@
 """The equations of Implicit Q-Learning: arrays in, arrays out.
 
 Equation numbers are those of Kostrikov et al., "Offline Reinforcement Learning with Implicit
-Q-Learning" (2021), https://arxiv.org/abs/2110.06169. Every loss has one number for each sample; who
-calls it averages, with ``masked_mean`` where some samples do not count. Arrays of unequal shapes
-are refused, and so are arrays in the place of scalars: nothing broadcasts silently.
+Q-Learning" (2021), https://arxiv.org/abs/2110.06169. A loss returns one number per sample; the
+caller averages. Nothing broadcasts silently: arrays of unequal shapes, and arrays in the place of
+scalars, raise an AssertionError.
 """
 
 import chex
@@ -16,7 +16,7 @@ from iql_jax.algorithm.types import Array
 def expectile_loss(errors: Array, expectile: Array | float) -> jax.Array:
     """The asymmetric squared error ``|expectile - 1(u < 0)| * u**2`` (equation 4).
 
-    Its minimiser over a constant is the ``expectile``-expectile of the targets: their mean at 0.5,
+    Its minimizer over a constant is the ``expectile``-expectile of the targets: their mean at 0.5,
     and ever closer to their maximum as ``expectile`` goes to 1.
 
     Args:
@@ -40,8 +40,8 @@ def value_loss(values: Array, target_q: Array, expectile: Array | float) -> jax.
         expectile: Scalar in (0, 1), the paper's tau.
 
     Returns:
-        [B]. The sign convention is ``u = Q - V``: ``expectile`` weighs samples whose action is
-        better than V.
+        [B]. The sign convention is ``u = Q - V``: samples whose action is better than V have the
+        weight ``expectile``.
     """
     chex.assert_rank([values, target_q], 1)
     chex.assert_equal_shape([values, target_q])
@@ -49,7 +49,7 @@ def value_loss(values: Array, target_q: Array, expectile: Array | float) -> jax.
 
 
 def td_targets(rewards: Array, masks: Array, next_values: Array, discount: Array | float) -> Array:
-    """One-step targets ``r + discount * mask * V(s')`` of equation 6; all arrays [B]."""
+    """One-step targets ``r + discount * mask * V(s')`` (equation 6); all arrays [B]."""
     chex.assert_rank([rewards, masks, next_values], 1)
     chex.assert_equal_shape([rewards, masks, next_values])
     chex.assert_rank(discount, 0)
@@ -74,8 +74,8 @@ def critic_loss(q_values: Array, targets: Array) -> jax.Array:
 def expectile_critic_loss(q_values: Array, targets: Array, expectile: Array | float) -> jax.Array:
     """Expectile regression of Q on its own TD targets, summed over the critics (equation 4).
 
-    Against ``r + discount * Q'(s', a')`` it takes the expectile over next actions and over
-    transitions alike, so that in a stochastic environment it also rewards luck.
+    With targets ``r + discount * Q'(s', a')`` the expectile is over next actions and over next
+    states alike, so in a stochastic environment it also rewards luck.
 
     Args:
         q_values: ``Q_i(s, a)``, [num_critics, B].
@@ -106,21 +106,26 @@ def advantage_weights(
     Args:
         advantages: ``A = Q(s, a) - V(s)``, [B].
         temperature: The paper's beta. It *multiplies* the advantage, as in the official
-            implementation: an inverse temperature. At 0 all weights are 1, which clones behaviour.
+            implementation: an inverse temperature. At 0 all weights are 1, which clones behavior.
         max_weight: Upper clip of a weight; 100 in the paper.
+
+    Returns:
+        [B].
     """
     chex.assert_rank([advantages, temperature, max_weight], [1, 0, 0])
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
 
 
 def effective_sample_size(weights: Array) -> jax.Array:
-    """Of N weights, which share would do as much if they were equal: (sum w)^2 / (N sum w^2).
+    """Kish's effective sample size of N weights as a share of N: ``(sum w)^2 / (N sum w^2)``.
 
-    Kish's effective sample size, divided by N: 1 where all weights are equal, 1 / N where one has
-    everything.
+    It is 1 if all weights are equal, 1 / N if only one is not 0, and 0 if all are.
 
     Args:
-        weights: [N], finite, none negative. If all are 0, so is their share.
+        weights: [N], finite, none negative.
+
+    Returns:
+        A scalar in [0, 1].
     """
     chex.assert_rank(weights, 1)
     largest = jnp.max(weights)
@@ -140,15 +145,16 @@ def awr_loss(log_probs: Array, weights: Array) -> Array:
 
 
 def ddpgbc_loss(q_values: Array, log_probs: Array, alpha: Array | float) -> Array:
-    """``-Q(s, pi(s)) / mean|Q| - alpha * log pi(a|s)``, both terms to be maximised.
+    """``-Q(s, pi(s)) / mean|Q| - alpha * log pi(a|s)``, both terms to be maximized.
 
     From Park et al., "Is Value Learning Really the Main Bottleneck in Offline RL?" (2024),
-    https://arxiv.org/abs/2406.09329. The division frees ``alpha`` of the scale of the rewards.
+    https://arxiv.org/abs/2406.09329. The division makes ``alpha`` independent of the
+    scale of the rewards.
 
     Args:
         q_values: Of the policy's actions, [B].
         log_probs: Of the data's actions, [B].
-        alpha: Scalar, the weight of staying with the data.
+        alpha: Scalar, the weight of cloning the data.
 
     Returns:
         [B]. No gradient flows through the mean.

@@ -1,4 +1,4 @@
-"""The networks of IQL as Linen modules, with the official initialisation.
+"""The networks of IQL as Linen modules, with the official initialization.
 
 Every kernel is orthogonal with gain sqrt(2), output layers included; biases start at zero.
 """
@@ -17,9 +17,9 @@ LOG_STD_MAX = 2.0
 
 
 def dense(features: int, name: str) -> nn.Dense:
-    """A dense layer with IQL's initialisation, in float32.
+    """A dense layer with IQL's initialization, in float32.
 
-    The precision is asked for because accelerators multiply float32 in less by default: GPUs in
+    The precision is explicit because accelerators multiply float32 with less by default: GPUs in
     TF32, TPUs in bfloat16.
     """
     return nn.Dense(
@@ -42,7 +42,7 @@ def hidden_layers(
     Args:
         x: [..., input_dim].
         hidden_dims: Width of each layer.
-        layer_norm: Whether to normalise what enters each ReLU, by norm_0, norm_1, ...
+        layer_norm: Whether to normalize the input of each ReLU, by norm_0, norm_1, ...
         regularize: Applied to the output of each layer.
 
     Returns:
@@ -57,10 +57,10 @@ def hidden_layers(
 
 
 def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
-    """Zero each element with probability ``rate`` and scale up the rest. The key is consumed.
+    """Zeroes each element with probability ``rate`` and scales up the rest. Consumes the key.
 
-    ``flax.linen.Dropout`` wants the rate at trace time; here it may be a traced number, so that
-    members of a population can differ in it and changing it compiles nothing anew.
+    Unlike in ``flax.linen.Dropout`` the rate may be traced, so members of a population can differ
+    in it, and changing it compiles nothing.
     """
     keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(keep, x / (1.0 - rate), 0.0)
@@ -69,9 +69,9 @@ def dropout(x: Array, rate: Array, key: jax.Array) -> jax.Array:
 class ScalarMLP(nn.Module):
     """An MLP with one output: V(s) of observations, Q(s, a) of observations joined with actions.
 
-    With ``layer_norm`` the output is bounded by the weights from the last norm on, whatever comes
-    in. States unlike all of the data then have no extreme values, which bootstrapping would keep
-    (Ball et al., "Efficient Online Reinforcement Learning with Offline Data", 2023,
+    With ``layer_norm`` the weights after the last norm bound the output, whatever the input. States
+    unlike the data then have no extreme values for bootstrapping to spread (Ball et al.,
+    "Efficient Online Reinforcement Learning with Offline Data", 2023,
     https://arxiv.org/abs/2302.02948).
     """
 
@@ -80,7 +80,7 @@ class ScalarMLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array) -> jax.Array:
-        """Map [..., input_dim] to [...]."""
+        """Maps [..., input_dim] to [...]."""
         hidden = hidden_layers(inputs, self.hidden_dims, layer_norm=self.layer_norm)
         return jnp.squeeze(dense(1, name="out")(hidden), axis=-1)
 
@@ -94,7 +94,7 @@ class Critics(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> jax.Array:
-        """Map [B, observation_dim] and [B, action_dim] to Q values [num_critics, B]."""
+        """Maps [B, observation_dim] and [B, action_dim] to Q values [num_critics, B]."""
         inputs = jnp.concatenate([observations, actions], axis=-1)
         # A loop rather than a mapped axis: separate products run faster than batched ones on a CPU.
         critics = [
@@ -105,7 +105,7 @@ class Critics(nn.Module):
 
 
 def dropout_of(module: nn.Module, rate: Array | None) -> Callable[[Array], Array]:
-    """Dropout drawn from a module's rng 'dropout'; a rate of None leaves it out of the program."""
+    """Dropout with a module's rng 'dropout'; a rate of None leaves it out of the program."""
 
     def regularize(hidden: Array) -> Array:
         return hidden if rate is None else dropout(hidden, rate, module.make_rng("dropout"))
@@ -125,11 +125,11 @@ class GaussianPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Gaussian:
-        """Map observations to a Gaussian over actions.
+        """Maps observations to a Gaussian over actions.
 
         Args:
             observations: [B, observation_dim].
-            dropout_rate: A scalar to train with dropout, drawn from rng 'dropout'; None for none.
+            dropout_rate: Scalar; needs the rng 'dropout'. None: no dropout.
 
         Returns:
             Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
@@ -144,14 +144,14 @@ class GaussianPolicy(nn.Module):
 
 
 class CategoricalPolicy(nn.Module):
-    """A distribution over the actions of a discrete space, which are one-hot vectors."""
+    """A categorical distribution over the actions of a discrete space, as one-hot vectors."""
 
     hidden_dims: Sequence[int]
-    action_dim: int  # How many actions there are.
+    action_dim: int  # The number of actions.
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
-        """Map observations [B, observation_dim] to logits [B, action_dim].
+        """Maps observations [B, observation_dim] to logits [B, action_dim].
 
         Args:
             observations: [B, observation_dim].

@@ -8,7 +8,7 @@ from iql_jax.algorithm.types import Array
 
 @jax.jit
 def eval_actions(actor: TrainState, observations: Array) -> jax.Array:
-    """The policy's likeliest actions: a Gaussian's mean inside [-1, 1], or one-hot choices.
+    """The policy's most likely actions: a Gaussian's mean inside [-1, 1], or one-hot choices.
 
     Args:
         actor: The actor's train state.
@@ -22,11 +22,11 @@ def eval_actions(actor: TrainState, observations: Array) -> jax.Array:
 
 @jax.jit
 def sample_actions(actor: TrainState, key: jax.Array, observations: Array) -> jax.Array:
-    """Actions drawn from the policy, clipped to [-1, 1] or one-hot. The key is consumed.
+    """Actions sampled from the policy, clipped to [-1, 1] or one-hot.
 
     Args:
         actor: The actor's train state.
-        key: A PRNG key, used here and nowhere else.
+        key: A PRNG key. Consumed.
         observations: [B, observation_dim].
 
     Returns:

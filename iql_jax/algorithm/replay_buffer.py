@@ -1,7 +1,7 @@
 """The replay buffer of fine-tuning: a pytree on the device, and pure functions on it.
 
-It begins with the dataset; transitions of the environment follow. When it is full, the oldest give
-way: the dataset's first, or, if the dataset is to be kept, the oldest of the environment's.
+It starts with the dataset; transitions of the environment follow. When it is full, new ones replace
+the oldest: the dataset's first, or, if the dataset is kept, the oldest of the environment's.
 """
 
 import chex
@@ -16,28 +16,28 @@ from iql_jax.algorithm.types import Array, Transitions
 class ReplayBuffer(flax.struct.PyTreeNode):
     """A ring of transitions.
 
-    Which rows hold what follows from the counts alone: the dataset in rows [0, num_dataset), the
-    environment's after them, round the ring of rows [ring_start, capacity).
+    The dataset is in rows [0, num_dataset); the environment's transitions follow, round the ring of
+    rows [ring_start, capacity). The counts alone say which row holds what.
     """
 
     transitions: Transitions  # [capacity, ...]
-    num_dataset: Array  # int32, rows that the dataset filled.
+    num_dataset: Array  # int32, rows that the dataset filled at the start.
     ring_start: Array  # int32, rows before this one are never overwritten.
     added: Array  # int32, transitions added since.
 
     @property
     def capacity(self) -> int:
-        """How many transitions it can hold."""
+        """The number of transitions that it can hold."""
         return self.transitions.size
 
     @property
     def size(self) -> jax.Array:
-        """How many transitions it holds, int32."""
+        """The number of transitions that it holds, int32."""
         return jnp.minimum(self.num_dataset + self.added, self.capacity)
 
 
 def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBuffer:
-    """A buffer that holds a dataset and nothing else.
+    """Returns a buffer that holds a dataset and nothing else.
 
     Args:
         dataset: N transitions, NumPy arrays.
@@ -45,7 +45,7 @@ def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBu
         keep_dataset: Whether its rows are never overwritten.
 
     Raises:
-        ValueError: If the capacity does not suffice.
+        ValueError: If the capacity is too small.
     """
     num_dataset = dataset.size
     if capacity < num_dataset + keep_dataset:
@@ -65,17 +65,17 @@ def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBu
 
 
 def add(buffer: ReplayBuffer, transitions: Transitions, count: Array | int) -> ReplayBuffer:
-    """The buffer after the first ``count`` of n transitions, in their order.
+    """Returns the buffer with the first ``count`` of n transitions added, in order.
 
-    The shapes do not depend on ``count``, so that one program stores any number up to n, which is
-    at most the length of the ring.
+    Shapes do not depend on ``count``, so one program adds any number up to n. The ring has to be at
+    least n long.
     """
     chex.assert_trees_all_equal_dtypes(buffer.transitions, transitions)
     ring = buffer.capacity - buffer.ring_start
     first = buffer.num_dataset - buffer.ring_start + buffer.added
     index = jnp.arange(transitions.size)
     rows = buffer.ring_start + (first + index) % ring
-    rows = jnp.where(index < count, rows, buffer.capacity)  # Outside: those are dropped.
+    rows = jnp.where(index < count, rows, buffer.capacity)  # Outside: dropped.
     return buffer.replace(
         transitions=jax.tree.map(
             lambda held, new: held.at[rows].set(new, mode="drop"), buffer.transitions, transitions
@@ -84,21 +84,21 @@ def add(buffer: ReplayBuffer, transitions: Transitions, count: Array | int) -> R
     )
 
 
-# There is no room for a second buffer where one is more than half of the device's memory.
+# Donated: a buffer may take more than half of the device's memory, so a copy would not fit.
 _add_in_place = jax.jit(add, donate_argnames="buffer")
 
 
 def extend(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
-    """The buffer, which is donated, after any number of transitions, in their order."""
+    """Returns the buffer, which is donated, with any number of transitions added, in order."""
     ring = buffer.capacity - int(buffer.ring_start)
-    skipped = max(0, transitions.size - ring)  # They would be overwritten at once.
+    skipped = max(0, transitions.size - ring)  # Those would be overwritten at once.
     buffer = buffer.replace(added=buffer.added + skipped)
     new = jax.tree.map(lambda x: x[skipped:], transitions)
     return _add_in_place(buffer, new, new.size)
 
 
 def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:
-    """Whether rows [B] hold transitions of the dataset, [B] bool."""
+    """Tells which of the rows [B] hold transitions of the dataset, [B] bool."""
     ring_held = buffer.num_dataset - buffer.ring_start
     ring = buffer.capacity - buffer.ring_start
     overwritten = jnp.maximum(0, ring_held + buffer.added - ring)
@@ -109,17 +109,17 @@ def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:
 def sample(
     buffer: ReplayBuffer, key: jax.Array, batch_size: int, num_offline: int | None
 ) -> tuple[Transitions, jax.Array]:
-    """Draw a batch with replacement. The key is consumed.
+    """Draws a batch with replacement.
 
     Args:
-        buffer: Holds at least one transition; one of the environment's and one of the dataset's,
-            and the dataset kept, where ``num_offline`` is given.
-        key: A PRNG key.
+        buffer: Holds at least one transition; with ``num_offline``, one of the dataset's, which is
+            kept, and one of the environment's.
+        key: A PRNG key. Consumed.
         batch_size: Transitions in the batch.
-        num_offline: How many of them are the dataset's; None draws uniformly from all.
+        num_offline: Those from the dataset; None draws uniformly from all transitions.
 
     Returns:
-        The batch, and the share of it that is the dataset's.
+        The batch, and the share of it that is from the dataset.
     """
     if num_offline is None:
         rows = jax.random.randint(key, (batch_size,), 0, buffer.size)

@@ -1,4 +1,4 @@
-"""The pytrees and names that every other module shares."""
+"""Transitions, and the aliases that every module of the algorithm shares."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ Array = jax.Array | np.ndarray
 Params = Any  # A pytree of arrays, as Flax makes it.
 Metrics = dict[str, jax.Array]  # Flat: name -> scalar.
 
-# The objectives that learn from the data's next actions.
 NEEDS_NEXT_ACTIONS = ("sarsa", "expectile_sarsa")
+"""The objectives that learn from the data's next actions."""
 
 
 class Transitions(flax.struct.PyTreeNode):
     """A batch of transitions, or a whole dataset of them; N is the leading axis.
 
-    A mask is 0 only where the episode truly terminated: at a time limit it stays 1, so that the
-    value of the next observation still counts (Pardo et al. 2018).
+    A mask is 0 only where the episode truly terminated. At a time limit it stays 1, so the value of
+    the next observation still counts (Pardo et al. 2018, https://arxiv.org/abs/1712.00378).
     """
 
     observations: Array  # [N, observation_dim] float32
@@ -26,8 +26,8 @@ class Transitions(flax.struct.PyTreeNode):
     rewards: Array  # [N] float32
     masks: Array  # [N] float32, 0 or 1
     next_observations: Array  # [N, observation_dim] float32
-    # For ``NEEDS_NEXT_ACTIONS`` alone: the action that followed in the data, and 1 where
-    # one did. None does where the data of an episode end.
+    # Only for the objectives ``NEEDS_NEXT_ACTIONS``: the action that followed in the data, and 1
+    # where one did; at the end of an episode's data, none does.
     next_actions: Array | None = None  # [N, action_dim] float32
     next_action_masks: Array | None = None  # [N] float32, 0 or 1
 

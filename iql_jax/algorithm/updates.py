@@ -36,7 +36,7 @@ def update_v(
 def update_actor(
     state: IQLState, batch: Transitions, advantages: Array
 ) -> tuple[IQLState, Metrics]:
-    """Moves the policy down ``state.actor_loss``, given Q'(s, a) - V(s) of the batch, [B].
+    """Moves the policy down ``state.actor_loss``, given ``advantages`` Q'(s, a) - V(s), [B].
 
     'awr' is advantage-weighted regression on the data's actions, the paper's own (eq. 7). 'ddpgbc'
     follows the target critics' gradient, held by the data. 'bc' clones the data's actions.
@@ -62,7 +62,7 @@ def update_actor(
             q_values = policy.expected_q(functools.partial(state.target_q, batch.observations))
             loss = jnp.mean(losses.ddpgbc_loss(q_values, log_probs, hp.alpha))
             metrics["policy_q"] = jnp.mean(q_values)
-        else:
+        else:  # 'bc'
             loss = -jnp.mean(log_probs)
         return loss, {"actor_loss": loss, **metrics, **policy.metrics()}
 
@@ -83,7 +83,10 @@ def update_q(
     next_values: Array,
     loss: Callable[[Array, Array], jax.Array] = mean_squared_errors,
 ) -> tuple[IQLState, Metrics]:
-    """Moves every critic towards ``r + discount * mask * next_values`` [B] (eq. 6)."""
+    """Moves every critic towards ``r + discount * mask * next_values`` [B] (eq. 6).
+
+    ``loss`` maps Q values [num_critics, B] and these targets [B] to a scalar.
+    """
     hp, critic = state.hyperparameters, state.critic
     targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
 

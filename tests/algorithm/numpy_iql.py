@@ -1,8 +1,9 @@
 """Implicit Q-Learning once more, in float64 NumPy with its gradients by hand, to compare with.
 
-A network is a dict of layers, each with a kernel and a bias, as the parity files have it.
+A network is a dict of layers in order, each with a kernel and a bias, as parity files have it.
 """
 
+import jax
 import numpy as np
 
 
@@ -25,33 +26,23 @@ def backward(layers, inputs, gradient):
     return {name: gradients[name] for name in layers}
 
 
-def tree(function, *trees):
-    """Applies ``function`` to the leaves of nested dicts."""
-    if isinstance(trees[0], dict):
-        return {key: tree(function, *(t[key] for t in trees)) for key in trees[0]}
-    return function(*trees)
-
-
 class Adam:
     """One network's optimizer."""
 
-    def __init__(self):
-        self.count, self.first, self.second = 0, None, None
+    def __init__(self, params):
+        self.count, self.first, self.second = 0, *(jax.tree.map(np.zeros_like, params),) * 2
 
     def step(self, params, gradients, rate):
         """The parameters after one step down."""
-        zeros = tree(np.zeros_like, gradients)
-        first, second = (zeros, zeros) if self.count == 0 else (self.first, self.second)
         self.count += 1
-        self.first = tree(lambda m, g: 0.9 * m + 0.1 * g, first, gradients)
-        self.second = tree(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradients)
-        scale = [1 - 0.9**self.count, 1 - 0.999**self.count]
-        return tree(
-            lambda p, m, v: p - rate * (m / scale[0]) / (np.sqrt(v / scale[1]) + 1e-8),
-            params,
-            self.first,
-            self.second,
-        )
+        self.first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, self.first, gradients)
+        self.second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, self.second, gradients)
+        of_first, of_second = 1 - 0.9**self.count, 1 - 0.999**self.count
+
+        def moved(parameter, first, second):
+            return parameter - rate * (first / of_first) / (np.sqrt(second / of_second) + 1e-8)
+
+        return jax.tree.map(moved, params, self.first, self.second)
 
 
 def initial_networks(rng, observation_dim, action_dim, width):
@@ -73,7 +64,7 @@ def initial_networks(rng, observation_dim, action_dim, width):
     }
     value = mlp(observation_dim, 1, "out")
     networks = {"actor": actor, "critic": critics(), "target_critic": critics(), "value": value}
-    return tree(lambda x: x.astype(np.float32).astype(np.float64), networks)
+    return jax.tree.map(lambda x: x.astype(np.float32).astype(np.float64), networks)
 
 
 def min_q(critics, inputs):
@@ -122,5 +113,7 @@ def update(networks, optimizers, batch, step, hyper):
     info["critic_loss"] = sum(losses)
 
     tau = hyper["tau"]
-    target = tree(lambda new, old: tau * new + (1 - tau) * old, critic, networks["target_critic"])
+    target = jax.tree.map(
+        lambda new, old: tau * new + (1 - tau) * old, critic, networks["target_critic"]
+    )
     return {"actor": actor, "critic": critic, "target_critic": target, "value": value}, info

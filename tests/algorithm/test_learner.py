@@ -115,16 +115,6 @@ def test_batches_are_drawn_uniformly_and_rows_stay_together(rows):
     assert counts.sum() == counts[first : first + size].sum()
 
 
-def test_the_update_can_be_mapped_over_members():
-    batch = make_transitions()
-    members = [make_state(seed, expectile=e) for seed, e in ((0, 0.5), (1, 0.9))]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    mapped, _ = jax.jit(jax.vmap(update, in_axes=(0, None)))(stacked, batch)
-    for i, member in enumerate(members):
-        alone, _ = compiled_update(member, batch)
-        assert_close(jax.tree.map(lambda x, i=i: x[i], mapped), alone, atol=1e-5)
-
-
 def test_metrics_are_flat_scalars():
     shapes = jax.eval_shape(update, make_state(), make_transitions())[1]
     assert all(metric.shape == () for metric in shapes.values())

@@ -138,17 +138,3 @@ def test_the_cosine_belongs_to_the_actor_alone():
     assert_close(none.actor.params, start.actor.params)
     assert_close(moved(half), jax.tree.map(lambda m: 0.5 * m, moved(full)), atol=1e-7)
     assert_close((none.value.params, none.critic.params), (full.value.params, full.critic.params))
-
-
-def test_each_network_has_an_adam_of_its_own_with_its_own_rate():
-    # At its first step Adam moves every weight by the rate, against the sign of its gradient.
-    rates = {"actor": 1e-3, "value": 2e-3, "critic": 4e-3}
-    state = make_state(opt_decay_schedule="none", **{f"{k}_lr": rate for k, rate in rates.items()})
-    new_state, _ = compiled_update(state, make_transitions())
-    for name, rate in rates.items():
-        new, old = getattr(new_state, name), getattr(state, name)
-        moved = jax.tree.map(lambda new, old: np.ravel(new - old), new.params, old.params)
-        moved = np.abs(np.concatenate(jax.tree.leaves(moved)))
-        assert np.mean(moved > 0.99 * rate) > 0.5
-        assert moved.max() == pytest.approx(rate, rel=1e-2)
-        assert int(new.opt_state.count) == 1
