@@ -10,18 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from iql_jax.algorithm import relatives
-from iql_jax.algorithm.state import Hyperparameters, IQLState, create_state
+from iql_jax.algorithm.state import IQLState
 from iql_jax.algorithm.types import Array, Metrics, Transitions
 from iql_jax.algorithm.updates import update_actor, update_q, update_target, update_v
-
-__all__ = [  # Some for callers that still import them from here.
-    "Hyperparameters",
-    "IQLState",
-    "create_state",
-    "sample_batch",
-    "update",
-    "update_n",
-]
 
 Rows = tuple[Array | int, Array | int]
 """Consecutive transitions of a dataset: the first one's row, and how many there are."""

@@ -17,10 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from iql_jax.algorithm.learner import IQLState, update_n
-from iql_jax.algorithm.policy import eval_actions
-from iql_jax.algorithm.train_state import TrainState
-from iql_jax.algorithm.types import Array, Metrics, Transitions
+from iql_jax.algorithm import (
+    Array,
+    IQLState,
+    Metrics,
+    TrainState,
+    Transitions,
+    eval_actions,
+    update_n,
+)
 
 AXIS = "members"
 

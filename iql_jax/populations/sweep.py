@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iql_jax.algorithm.learner import Hyperparameters
+from iql_jax.algorithm import Hyperparameters
 from iql_jax.data.config import DATA_KEYS
 from iql_jax.outputs.folder import FREE_ON_RESUME
 from iql_jax.training.config import Config, from_mapping

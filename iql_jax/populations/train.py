@@ -15,8 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from iql_jax.algorithm.learner import IQLState
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import IQLState, Transitions
 from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
 from iql_jax.outputs.folder import device_name, versions, write_json
 from iql_jax.outputs.logs import RunLog, Values

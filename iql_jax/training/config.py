@@ -9,8 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import ml_collections
 
-from iql_jax.algorithm.config import AgentConfig
-from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
+from iql_jax.algorithm import NEEDS_NEXT_ACTIONS, AgentConfig
 from iql_jax.data.config import DataConfig
 from iql_jax.utils.errors import UserError
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from iql_jax.algorithm import IQLState, create_state
-from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
+from iql_jax.algorithm import NEEDS_NEXT_ACTIONS, IQLState, create_state
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.generation.provide import Provided, provide
 from iql_jax.outputs.checkpoints import read_newest

@@ -4,7 +4,7 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from iql_jax.algorithm.config import AgentConfig, check_settings
+from iql_jax.algorithm import AgentConfig, check_settings
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from helpers import make_state, make_transitions
 
-from iql_jax.algorithm import networks
+from iql_jax.algorithm import eval_actions, networks, sample_actions
 from iql_jax.algorithm.distributions import Categorical, Gaussian
-from iql_jax.algorithm.policy import eval_actions, sample_actions
 
 
 def test_kernels_are_orthogonal_with_gain_sqrt_2_and_biases_zero():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from iql_jax.algorithm.types import Transitions
+from iql_jax.algorithm import Transitions
 from iql_jax.outputs import transitions as transition_log
 from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.utils.errors import UserError

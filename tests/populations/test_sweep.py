@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iql_jax.algorithm.learner import Hyperparameters
+from iql_jax.algorithm import Hyperparameters
 from iql_jax.populations.folder import PopulationFolder
 from iql_jax.populations.sweep import TRACED, members_of, populations, read_sweep
 from iql_jax.training.config import FinetuneConfig, base_config, from_mapping

@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS
+from iql_jax.algorithm import NEEDS_NEXT_ACTIONS
 from iql_jax.training.config import (
     Config,
     FinetuneConfig,
