@@ -5,9 +5,7 @@ import os
 import gymnasium as gym
 import mujoco
 import numpy as np
-import pytest
 
-from iql_jax.generation.ant_controller import heading_phases, rotation_matrices
 from iql_jax.generation.antmaze import TASKS
 from iql_jax.generation.ants import Ants, load_controller, steer
 from iql_jax.generation.maze_tasks import build_environment, build_planner
@@ -40,7 +38,6 @@ def test_a_step_is_the_environments():
         ants.step(action)
     for ant, seed in ((0, 7), (1, 6)):
         observation, _ = env.reset(seed=seed)
-        assert np.abs(ants.goals[ant] - observation["desired_goal"]).max() <= 1.0
         assert (np.abs(ants.goals[ant] % 4.0) == 2.0).all()  # The middle of a cell.
         env.unwrapped.goal = ants.goals[ant]
         for action in actions[:, ant]:
@@ -118,16 +115,3 @@ def test_motors_rest_at_the_goal():
     actions = steer(load_controller(), ants)
     np.testing.assert_array_equal(actions[0], np.zeros(8))
     assert np.abs(actions[1]).max() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("one_heading", "angles"),
-    [(False, np.deg2rad([0, 40, 40, 40])), (True, [0.0, np.deg2rad(40), 2.4, -2.4])],
-)
-def test_heading_phases(one_heading, angles):
-    """Four-fold, or of the x axis alone; then, beyond 0.6 rad, four times that."""
-    half = np.deg2rad([0.0, 10.0, 100.0, -170.0]) / 2
-    zeros = np.zeros(4)
-    rotations = rotation_matrices(np.stack([np.cos(half), zeros, zeros, np.sin(half)], axis=1))
-    phases = heading_phases(rotations, one_heading)
-    np.testing.assert_allclose(phases, np.stack([np.sin(angles), np.cos(angles)], 1), atol=1e-5)

@@ -5,7 +5,6 @@ import pytest
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.generation import antmaze, pointmaze
-from iql_jax.generation.maze_tasks import build_planner
 
 LIMITS = {"AntMaze_UMaze-v4": 700, "PointMaze_UMaze-v3": 300, "PointMaze_Medium-v3": 600}
 LIMITS["PointMaze_Large-v3"] = 800
@@ -42,7 +41,12 @@ def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere():
         assert (spec.max_episode_steps, spec.kwargs["reset_target"]) == (1_000_000, True)
 
 
-@pytest.mark.parametrize(("name", "meters"), [("umaze", 24), ("medium-play", 40)])
-def test_the_way_from_start_to_goal(name, meters):
-    task = antmaze.TASKS[name]
-    assert 4 * build_planner(task).distances(task.goal_cell)[task.start_cell] == meters
+@pytest.mark.parametrize("steps", [1, 499, 1_999, 4_000, 123_456, 1_000_000])
+def test_shards_cover_the_steps(steps):
+    balls = pointmaze.procedure("umaze", steps, 0).shards
+    assert sum(shard.steps for shard in balls) == steps
+    assert [shard.index for shard in balls] == list(range(len(balls)))
+    ants = antmaze.procedure("umaze", steps, 0).shards
+    assert sum(shard.ants * shard.steps for shard in ants) == steps
+    numbers = [shard.first_ant + i for shard in ants for i in range(shard.ants)]
+    assert numbers == list(range(len(numbers)))

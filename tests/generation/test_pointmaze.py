@@ -66,10 +66,3 @@ def test_positions_are_free_and_actions_lead_to_the_next_state(episodes):
             env.point_env.set_state(states[t, :2], states[t, 2:])
             observation = env.step(action)[0]
             np.testing.assert_allclose(observation["observation"], states[t + 1], atol=1e-6)
-
-
-def test_shards_cover_the_steps():
-    for steps in (1, 499, 500, 1999, 123_456, 1_000_000):
-        shards = pointmaze.procedure("umaze", steps, 0).shards
-        assert sum(shard.steps for shard in shards) == steps
-        assert [shard.index for shard in shards] == list(range(len(shards)))

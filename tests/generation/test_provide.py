@@ -58,11 +58,11 @@ def test_a_local_dataset(downloads, capsys):
 
 
 def test_a_file(root):
-    path = root / "hopper.hdf5"
+    path = str(root / "hopper.hdf5")
     with pytest.raises(UserError, match=r"hopper.hdf5.*no such file"):
-        provide(str(path))
-    path.write_bytes(b"")
-    assert provide(str(path)) == Provided(str(path), str(path), "file")
+        provide(path)
+    (root / "hopper.hdf5").touch()
+    assert provide(path) == Provided(path, path, "file")
 
 
 def test_a_download(monkeypatch, capsys):
@@ -104,8 +104,6 @@ def test_an_unknown_id_names_others(downloads):
     write_small("lab/hand/door-v3")
     with pytest.raises(UserError, match=r"no network today\. Did you mean lab/hand/door-v3"):
         provide("lab/hand/doors-v3")
-    with pytest.raises(UserError, match=rf"Known here: .*{GENERATED}.*lab/hand/door-v3"):
-        provide("Q-v0")
 
 
 @pytest.mark.parametrize("name", ["iql/pointmaze/umaze", "../../etc-v0", "/etc/x-v0", "", "a b-v0"])
@@ -113,13 +111,6 @@ def test_names_that_are_no_id(downloads, name):
     with pytest.raises(UserError, match=r"no dataset id.*with the version"):
         provide(name)
     assert downloads == []
-
-
-def test_a_folder_of_datasets_that_cannot_be_used(root, monkeypatch):
-    (root / "file").write_text("")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "file" / "datasets"))
-    with pytest.raises(UserError, match="set MINARI_DATASETS_PATH"):
-        provide(WANTED)
 
 
 @pytest.mark.parametrize(
