@@ -3,13 +3,11 @@
 Without further flags it repeats, for a finished run, its last evaluation to the very episodes.
 """
 
-import functools
 from pathlib import Path
 
 from absl import flags
 
 from iql_jax import cli
-from iql_jax.envs.make import make_environment
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.outputs.folder import read_record
 from iql_jax.training.config import from_record
@@ -67,10 +65,10 @@ def main(_: list[str]) -> None:
 
 def film(run: Trained, path: Path) -> None:
     """Film the first episode of the run's evaluation."""
-    make = functools.partial(make_environment, run.dataset.require_environment())
+    environment = run.dataset.require_environment()
     policy, seed = numpy_policy(run.state.actor), evaluation_seed(run.config, run.step)
-    result = record_episode(make, policy, seed, path, sample=_SAMPLE.value)
-    logger.info(f"{path}: {result.lengths[0]} environment steps, return {result.returns[0]:.4g}")
+    episode = record_episode(environment, policy, seed, path, sample=_SAMPLE.value)
+    logger.info(f"{path}: {episode.length} environment steps, return {episode.total:.4g}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,22 @@
 
 Episode i of an evaluation is reset with a seed that derives from (seed, i) alone, the policy acts
 in NumPy in the process that steps the environment, and results come back in order. So scores
-depend on nothing else, to the bit: not on the number of processes, nor on what was evaluated
-before.
+depend on nothing else, to the bit: not on the number of processes, nor on what ran before.
 """
 
+import contextlib
 import dataclasses
+import functools
 import math
 import multiprocessing
 import pickle
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -31,11 +34,32 @@ from iql_jax.utils.processes import (
     start_method,
 )
 
-_CHECK_SECONDS = 0.1
-_Call = tuple[bytes, NumpyPolicy, int, int, bool, bool]
-"""Arguments of ``_play_described``."""
+T = TypeVar("T")
 
+Policy = Callable[[Float32, np.random.Generator | None], Float32]
+"""Acts on an observation, by drawing where there is a generator; see ``NumpyPolicy``."""
+
+_CHECK_SECONDS = 0.1
 _ACTION_STREAM = 1  # Of drawn actions, apart from that of the reset.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EpisodeTask:
+    """One policy to evaluate, with the seed of its evaluation."""
+
+    environment: EnvironmentDescription
+    policy: NumpyPolicy
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Episode:
+    """Result of one episode; the fields are those of ``EvaluationResult``."""
+
+    total: float
+    length: int
+    success: bool | None
+    trajectory: Float32 | None  # Where it is recorded.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,30 +79,17 @@ class EvaluationResult:
     successes: Bool | None
     trajectories: list[Float32]
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EpisodeTask:
-    """One policy to evaluate.
-
-    Attributes:
-        environment: The environment to act in.
-        policy: The policy.
-        seed: The seed of the evaluation.
-    """
-
-    environment: EnvironmentDescription
-    policy: NumpyPolicy
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Episode:
-    """What one episode gave: see ``EvaluationResult``; the trajectory where it was recorded."""
-
-    total: float
-    length: int
-    success: bool | None
-    trajectory: Float32 | None
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "EvaluationResult":
+        """The result of all episodes of an evaluation."""
+        successes = [episode.success for episode in episodes]
+        reported = any(success is not None for success in successes)
+        return cls(
+            returns=np.array([episode.total for episode in episodes], np.float64),
+            lengths=np.array([episode.length for episode in episodes], np.int64),
+            successes=np.array([bool(success) for success in successes]) if reported else None,
+            trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
+        )
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -103,17 +114,16 @@ class Evaluator:
         self._built: list[Future[None]] = []
 
     def prepare(self, environments: Sequence[EnvironmentDescription]) -> None:
-        """Start to build environments, ahead of the first evaluation; ``wait_until_built`` waits.
+        """Start to build environments ahead of the first evaluation, see ``wait_until_built``.
 
         Raises:
             UserError: If an environment does not build in this process.
         """
-        pickled = [pickle.dumps(environment) for environment in environments]
         if self._processes == 1:
-            for description in pickled:
+            for description in environments:
                 _environment(description)
-            return
-        self._built = [self._submit(_build, description) for description in pickled]
+        else:
+            self._built = [self._submit(_build, description) for description in environments]
 
     def wait_until_built(self) -> None:
         """Wait for the environments of ``prepare``.
@@ -122,11 +132,9 @@ class Evaluator:
             UserError: If one does not build.
         """
         built, self._built = self._built, []
-        try:
+        with self._ended_by_failures():
             for future in built:
                 future.result()
-        except BrokenProcessPool as error:
-            raise _ended_without_a_word() from error
 
     def run(
         self,
@@ -158,36 +166,19 @@ class Evaluator:
         """
         if episodes < 1:
             raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
-        pickled = {id(task): pickle.dumps(task.environment) for task in tasks}
-        calls = [
-            (pickled[id(task)], task.policy, task.seed, i, sample, i < record)
-            for task in tasks
-            for i in range(episodes)
-        ]
-        try:
+        calls = [(i, e, sample, e < record) for i in range(len(tasks)) for e in range(episodes)]
+        with self._ended_by_failures():
             if self._processes == 1:
-                played = [_play_described(*call, check) for call in calls]
+                played = [_play(tasks[i], e, sample, kept, check) for i, e, _, kept in calls]
             else:
-                played = self._map(calls, check)
-        except BaseException as error:
-            self.close(force=True)
-            if isinstance(error, BrokenProcessPool):
-                raise _ended_without_a_word() from error
-            raise
-        return [_collect(played[i : i + episodes]) for i in range(0, len(played), episodes)]
+                played = self._map(tasks, calls, check)
+        return [_result(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
-    def close(self, force: bool = False) -> None:
-        """End the workers, and close the environments of this process; may be called again.
-
-        Args:
-            force: Whether to end workers in the midst of their episodes.
-        """
-        if self._leash is not None and force:
+    def close(self) -> None:
+        """End the workers, whatever they are doing; may be called again."""
+        if self._pool is not None and self._leash is not None:
             self._leash.close()
-        if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        if self._leash is not None:
-            self._leash.close()
         self._pool = self._leash = None
         while _environments:
             _environments.popitem()[1].close()
@@ -196,9 +187,23 @@ class Evaluator:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self.close(force=error is not None)
+        self.close()
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    @contextlib.contextmanager
+    def _ended_by_failures(self) -> Iterator[None]:
+        """End the workers where the block raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "an evaluation's process ended without a word (killed, or out of memory?); "
+                    "try fewer of them (eval_processes)"
+                ) from error
+            raise
+
+    def _submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
         if self._pool is None:
             context = multiprocessing.get_context(start_method())
             leash, self._leash = context.Pipe(duplex=False)
@@ -206,56 +211,73 @@ class Evaluator:
         with main_module_hidden():  # Workers start as work is submitted.
             return self._pool.submit(function, *arguments)
 
-    def _map(self, calls: Sequence[_Call], check: Callable[[], None]) -> list[Episode | Diverged]:
-        futures = [self._submit(_play_described, *call) for call in calls]
-        pending = set(futures)
-        while pending:
-            check()
-            finished, pending = wait(pending, _CHECK_SECONDS, FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
-        return [future.result() for future in futures]
+    def _map(
+        self,
+        tasks: Sequence[EpisodeTask],
+        calls: Sequence[tuple[int, int, bool, bool]],
+        check: Callable[[], None],
+    ) -> list[Episode | Diverged]:
+        """``_play_from`` in workers."""
+        with tempfile.TemporaryDirectory() as folder:
+            # Not in the calls: each would carry its policy, and a pool that is given more than its
+            # pipe holds may hang when its workers end.
+            file = Path(folder, "tasks")
+            file.write_bytes(pickle.dumps(list(tasks)))
+            futures = [self._submit(_play_from, file, *call) for call in calls]
+            pending = set(futures)
+            while pending:
+                check()
+                finished, pending = wait(pending, _CHECK_SECONDS, FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
+            return [future.result() for future in futures]
+
+
+def _result(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:
+    diverged = [episode for episode in played if isinstance(episode, Diverged)]
+    if diverged:
+        return diverged[0]
+    return EvaluationResult.of([episode for episode in played if isinstance(episode, Episode)])
 
 
 _environments: dict[bytes, gym.Env[Float32, Float32]] = {}
 """The environments of this process, by their pickled descriptions."""
 
 
-def _environment(description: bytes) -> gym.Env[Float32, Float32]:
-    """The environment of a pickled description, built at its first use."""
-    if description not in _environments:
-        _environments[description] = make_environment(pickle.loads(description))
-    return _environments[description]
+def _environment(description: EnvironmentDescription) -> gym.Env[Float32, Float32]:
+    """This process's environment of a description, built at its first use."""
+    key = pickle.dumps(description)
+    if key not in _environments:
+        _environments[key] = make_environment(description)
+    return _environments[key]
 
 
-def _build(description: bytes) -> None:
+def _build(description: EnvironmentDescription) -> None:
     _environment(description)
 
 
-def _ended_without_a_word() -> UserError:
-    return UserError(
-        "an evaluation's process ended without a word (killed, or out of memory?); try fewer of "
-        "them (eval_processes)"
-    )
+@functools.lru_cache(maxsize=1)
+def _read_tasks(file: Path) -> list[EpisodeTask]:
+    tasks: list[EpisodeTask] = pickle.loads(file.read_bytes())
+    return tasks
 
 
-def _play_described(
-    description: bytes,
-    policy: NumpyPolicy,
-    seed: int,
-    episode: int,
-    sample: bool,
-    record: bool,
-    watch: Callable[[], None] = lambda: None,
+def _play_from(file: Path, i: int, episode: int, sample: bool, record: bool) -> Episode | Diverged:
+    """Play an episode of task i of a file, in a worker."""
+    return _play(_read_tasks(file)[i], episode, sample, record, lambda: None)
+
+
+def _play(
+    task: EpisodeTask, episode: int, sample: bool, record: bool, watch: Callable[[], None]
 ) -> Episode | Diverged:
-    """``play`` in the environment of a pickled description."""
-    env = _environment(description)
-    return play(env, policy, seed, episode, sample=sample, record=record, watch=watch)
+    """Play an episode of a task in this process's environment."""
+    env = _environment(task.environment)
+    return play(env, task.policy, task.seed, episode, sample=sample, record=record, watch=watch)
 
 
 def play(
     env: gym.Env[Float32, Float32],
-    policy: NumpyPolicy,
+    policy: Policy,
     seed: int,
     episode: int,
     *,
@@ -286,51 +308,35 @@ def play(
     try:
         observation = env.reset(seed=episode_seed(seed, episode))[0]
     except Exception as error:
-        where = f"evaluation episode {episode} at its reset"
-        raise UserError(f"the environment failed in {where}: {one_line(error)}") from error
+        raise _failure(error, episode, length) from error
     while True:
-        where = f"evaluation episode {episode} at step {length}"
-        if not np.isfinite(observation).all():
-            raise UserError(f"the environment's observation in {where} is not finite")
-        if not math.isfinite(total):
-            raise UserError(f"the environment's reward in {where} is not finite")
+        if not (np.isfinite(observation).all() and math.isfinite(total)):
+            name = "reward" if np.isfinite(observation).all() else "observation"
+            raise UserError(f"the environment's {name} in {_where(episode, length)} is not finite")
         if record:
             trajectory.append(np.array(observation, np.float32))
         watch()
         if over:
             return Episode(total, length, success, np.stack(trajectory) if record else None)
         length += 1
-        where = f"evaluation episode {episode} at step {length}"
         action = policy(observation, generator)
         if not np.isfinite(action).all():
+            where = _where(episode, length)
             return Diverged(f"the policy's action in {where} is not finite: training has diverged")
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except Exception as error:
-            raise UserError(f"the environment failed in {where}: {one_line(error)}") from error
+            raise _failure(error, episode, length) from error
         total += float(reward)
         over = terminated or truncated
         if "success" in info:
             success = bool(success) or bool(info["success"])
 
 
-def collect(episodes: Sequence[Episode]) -> EvaluationResult:
-    """The result of all episodes of an evaluation."""
-    successes = [episode.success for episode in episodes]
-    reported = any(success is not None for success in successes)
-    return EvaluationResult(
-        returns=np.array([episode.total for episode in episodes], np.float64),
-        lengths=np.array([episode.length for episode in episodes], np.int64),
-        successes=np.array([bool(success) for success in successes]) if reported else None,
-        trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
-    )
+def _failure(error: Exception, episode: int, step: int) -> UserError:
+    where = _where(episode, step)
+    return UserError(f"the environment failed in {where}: {one_line(error)}")
 
 
-def _collect(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:
-    """The result of a task, of its episodes."""
-    episodes: list[Episode] = []
-    for episode in played:
-        if isinstance(episode, Diverged):
-            return episode
-        episodes.append(episode)
-    return collect(episodes)
+def _where(episode: int, step: int) -> str:
+    return f"evaluation episode {episode} at {f'step {step}' if step else 'its reset'}"

@@ -1,15 +1,10 @@
-"""Finite Markov decision processes, solved exactly: the standard that learned values are held to.
-
-NumPy alone: environments and collectors use it too.
-"""
+"""Finite Markov decision processes, solved exactly: the standard for learned values."""
 
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from iql_jax.utils.arrays import Bool, Float64
 
 _CONVERGED = 1e-12
 
@@ -24,11 +19,11 @@ class FiniteMDP:
         terminal: [S], whether the episode ends there; values of such states are 0.
     """
 
-    transitions: FloatArray
-    rewards: FloatArray
-    terminal: BoolArray
+    transitions: Float64
+    rewards: Float64
+    terminal: Bool
 
-    def optimal_q(self, discount: float) -> FloatArray:
+    def optimal_q(self, discount: float) -> Float64:
         """``Q*`` [S, A] by value iteration."""
         values = np.zeros(len(self.terminal))
         while True:
@@ -38,18 +33,11 @@ class FiniteMDP:
                 return q_values
             values = new
 
-    def policy_q(self, policy: FloatArray, discount: float) -> FloatArray:
-        """``Q`` [S, A] of a policy [S, A], by solving its linear equations."""
-        chain = np.einsum("sa,sat->st", policy, self.transitions)
-        onward = discount * chain * ~self.terminal
-        values = np.linalg.solve(np.eye(len(chain)) - onward, chain @ self.rewards)
-        return self.backup(np.where(self.terminal, 0.0, values), discount)
-
-    def backup(self, values: FloatArray, discount: float) -> FloatArray:
+    def backup(self, values: Float64, discount: float) -> Float64:
         """``E[r + discount * V(s')]`` [S, A] for values [S], which are 0 at terminal states."""
         return self.transitions @ (self.rewards + discount * values)
 
-    def success_probability(self, policy: FloatArray, start: int, steps: int) -> float:
+    def success_probability(self, policy: Float64, start: int, steps: int) -> float:
         """How likely a policy [S, A] reaches a terminal state from ``start`` within some steps."""
         chain = np.einsum("sa,sat->st", policy, self.transitions)
         chain[self.terminal] = np.eye(len(chain))[self.terminal]  # There it stays.
@@ -57,6 +45,6 @@ class FiniteMDP:
         return float(reached[self.terminal].sum())
 
 
-def greedy(q_values: FloatArray) -> FloatArray:
+def greedy(q_values: Float64) -> Float64:
     """The policy [S, A] that takes the best action of each state, the first where several are."""
     return np.eye(q_values.shape[1])[q_values.argmax(axis=1)]

@@ -124,23 +124,11 @@ class Rollout:
                 self._failed_reset = error
         return transitions, rows
 
-    def close(self, force: bool = False) -> None:
-        """End the environments; may be called again.
-
-        Args:
-            force: Whether to end their processes without waiting for what they are doing.
-        """
-        if self._vector.closed:
-            return
-        if not force:
-            # A process that died cannot answer; the others are then ended below.
-            with contextlib.suppress(EOFError, OSError):
-                self._vector.close()
-                return
-        if isinstance(self._vector, AsyncVectorEnv):
+    def close(self) -> None:
+        """End the environments, whatever they are doing; may be called again."""
+        if isinstance(self._vector, AsyncVectorEnv) and not self._vector.closed:
             _end_processes(self._vector)
-        else:
-            self._vector.close()
+        self._vector.close()
 
     def _reset(self, mask: Bool) -> None:
         """Start the next episodes, in the environments of the mask [num_envs]."""
@@ -240,7 +228,7 @@ def _vector_environment(
 
 
 def _end_processes(vector: AsyncVectorEnv) -> None:
-    """End the processes whatever state they are in, which ``AsyncVectorEnv.close`` cannot."""
+    """End the processes in whatever state they are, which ``AsyncVectorEnv.close`` cannot."""
     for process in vector.processes:
         process.terminate()
     for process in vector.processes:

@@ -1,11 +1,9 @@
-"""Building the environment that a dataset names, without running code from strangers.
+"""Builds the environment that a dataset names, without running code from strangers.
 
 A dataset names its environment by an entry point, and building the environment imports that entry
 point: a dataset from a stranger could so run any code. ``make_from_spec`` looks at every module
 the specification names before anything is imported, and refuses those it does not know unless the
 user says that the dataset is trusted.
-
-Nothing here imports JAX: worker processes import this module.
 """
 
 import contextlib
@@ -35,8 +33,24 @@ Not all of ``gymnasium``: ``gymnasium.envs.registration:make`` is a valid entry 
 whatever module its arguments name.
 """
 
-KNOWN_WRAPPERS = ("gymnasium.wrappers",)
-"""Packages whose wrapper classes may be imported for any dataset."""
+KNOWN_WRAPPERS = (
+    "ClipAction",
+    "ClipReward",
+    "DtypeObservation",
+    "FilterObservation",
+    "FlattenObservation",
+    "OrderEnforcing",
+    "PassiveEnvChecker",
+    "RecordEpisodeStatistics",
+    "RescaleAction",
+    "RescaleObservation",
+    "ReshapeObservation",
+    "TimeAwareObservation",
+    "TimeLimit",
+)
+"""Classes of ``gymnasium.wrappers`` that any dataset may name; others write files, for example."""
+
+_WITH_MEMORY = ("NormalizeObservation", "NormalizeReward")
 
 _OBSOLETE_SPEC_KEYS = ("autoreset", "apply_api_compatibility")  # Written by gymnasium < 1.0.
 
@@ -45,7 +59,7 @@ def parse_spec(text: str) -> EnvSpec:
     """Parse an ``EnvSpec`` written by this or an older gymnasium; imports nothing.
 
     Raises:
-        UserError: if it is no specification that this gymnasium understands.
+        UserError: If it is no specification that this gymnasium understands.
     """
     try:
         fields = json.loads(text)
@@ -70,20 +84,27 @@ def parse_spec(text: str) -> EnvSpec:
 
 
 def check_namespace(spec: EnvSpec) -> None:
-    """Refuse a specification that would import code from outside the known namespaces.
+    """Refuse a specification that would import code that is not known to be safe.
 
     Raises:
-        UntrustedEnvironment: naming the entry point.
+        UntrustedEnvironment: If it names such code.
+        NoEnvironment: If it names a wrapper that remembers earlier episodes.
     """
-    named: list[tuple[str, tuple[str, ...]]] = [(str(spec.entry_point), KNOWN_NAMESPACES)]
-    named += [(str(wrapper.entry_point), KNOWN_WRAPPERS) for wrapper in spec.additional_wrappers]
-    for entry_point, known in named:
-        module = entry_point.partition(":")[0]
-        if not any(module == name or module.startswith(name + ".") for name in known):
+    _check_memory(spec)
+    entry_point = str(spec.entry_point)
+    if not _is_in(entry_point.partition(":")[0], KNOWN_NAMESPACES):
+        raise UntrustedEnvironment(
+            f"the dataset's environment {spec.id!r} would import and run {entry_point!r}, which is "
+            f"not in a known namespace ({', '.join(KNOWN_NAMESPACES)}), and is trusted only with "
+            "trust_environment"
+        )
+    for wrapper in spec.additional_wrappers:
+        module, _, name = str(wrapper.entry_point).partition(":")
+        if not _is_in(module, ("gymnasium.wrappers",)) or name not in KNOWN_WRAPPERS:
             raise UntrustedEnvironment(
-                f"the dataset's environment {spec.id!r} would import and run {entry_point!r}, "
-                f"which is not in a known namespace ({', '.join(known)}), and is trusted only "
-                "with trust_environment"
+                f"the dataset's environment {spec.id!r} would apply the wrapper "
+                f"{wrapper.entry_point!r}, which is none of gymnasium's harmless ones "
+                f"({', '.join(KNOWN_WRAPPERS)}), and is trusted only with trust_environment"
             )
 
 
@@ -98,18 +119,19 @@ def make_from_spec(
     """Build the environment that a specification describes, as it is.
 
     Args:
-        spec_json: gymnasium's ``EnvSpec`` as JSON.
-        kwargs: arguments of the constructor that replace those in the specification.
-        trusted: whether environments from unknown namespaces may be imported.
-        render_mode: as in ``gymnasium.make``.
-        requirements: what the dataset asks to be installed, for the error's hint.
+        spec_json: Gymnasium's ``EnvSpec`` as JSON.
+        kwargs: Arguments of the constructor that replace those in the specification.
+        trusted: Whether environments from unknown namespaces may be imported.
+        render_mode: As in ``gymnasium.make``.
+        requirements: The packages that the dataset asks for, for the error's hint.
 
     Raises:
-        UserError: if it is no specification that this gymnasium understands.
-        UntrustedEnvironment: if the namespace is unknown and not trusted.
-        NoEnvironment: if it does not build.
+        UserError: If it is no specification that this gymnasium understands.
+        UntrustedEnvironment: If the namespace is unknown and not trusted.
+        NoEnvironment: If it does not build.
     """
     spec = parse_spec(spec_json)
+    _check_memory(spec)
     if not trusted:
         check_namespace(spec)
     if render_mode is not None:
@@ -118,7 +140,7 @@ def make_from_spec(
         _register_robotics(str(spec.entry_point))
         if not trusted:
             _check_classes(spec)
-        # The checker would only repeat, at every step, what check_spaces looks at once.
+        # The checker would only repeat, at every step, what DatasetLayout looks at once.
         env = gym.make(spec, disable_env_checker=True, **kwargs)
     except UserError:
         raise
@@ -130,6 +152,21 @@ def make_from_spec(
         with contextlib.suppress(OSError):
             os.remove(model_file)
     return env
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _check_memory(spec: EnvSpec) -> None:
+    for wrapper in spec.additional_wrappers:
+        name = str(wrapper.entry_point).rpartition(":")[2]
+        if name in _WITH_MEMORY:
+            raise NoEnvironment(
+                f"the dataset's environment {spec.id!r} has the wrapper {name}, whose statistics "
+                "carry over from episode to episode: what an episode gives would depend on those "
+                "before it"
+            )
 
 
 def _check_classes(spec: EnvSpec) -> None:
@@ -161,10 +198,8 @@ def _register_robotics(entry_point: str) -> None:
 def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...]) -> str:
     versions = []
     for package in ("gymnasium", "gymnasium-robotics", "mujoco"):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} (not installed)")
     message = (
         f"environment {spec.id!r} ({spec.entry_point}) does not build: {one_line(error)}; "
         f"installed: {', '.join(versions)}"

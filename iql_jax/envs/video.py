@@ -12,11 +12,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from iql_jax.envs.episodes import EvaluationResult, episode_seed
-from iql_jax.envs.lockstep import Act
-from iql_jax.utils.errors import UserError
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.episodes import Episode, Policy, play
+from iql_jax.envs.make import make_environment
+from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.files import atomic_path
 
 _DEFAULT_FPS = 30
@@ -35,7 +35,7 @@ def configure_headless_rendering() -> str | None:
         The value of MUJOCO_GL, None if it stays unset.
 
     Raises:
-        UserError: if neither works.
+        UserError: If neither works.
     """
     chosen = os.environ.get("MUJOCO_GL")
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -55,7 +55,7 @@ def check_film(path: Path) -> None:
     """Refuse a file that no film can be written to; for before any long work.
 
     Raises:
-        UserError: If it is to be no .mp4, or its folder cannot be written.
+        UserError: If it is no .mp4 file, or its folder cannot be made.
     """
     if path.suffix != ".mp4":
         raise UserError(f"a film is an .mp4 file, not {path}")
@@ -63,124 +63,88 @@ def check_film(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot hold a film: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent} cannot hold a film: it cannot be written")
 
 
 def record_episode(
-    make_env: Callable[[str | None], gym.Env],
-    act: Act,
+    environment: EnvironmentDescription,
+    policy: Policy,
     seed: int,
     path: Path,
-) -> EvaluationResult:
-    """Film episode 0 of the evaluation with this seed; a maze is seen whole, from above.
+    *,
+    sample: bool = False,
+) -> Episode:
+    """Film episode 0 of the evaluation with this seed, a frame a step; a maze is seen from above.
 
     Args:
-        make_env: called with the render mode 'rgb_array'; builds an environment with observations
-            [observation_dim] and actions [action_dim].
-        act: the policy, called with one observation [1, observation_dim].
-        seed: as in ``Evaluator.run``.
-        path: where the film is written, an .mp4 file; an older one is replaced.
+        environment: The environment.
+        policy: The policy.
+        seed: The seed of the evaluation.
+        path: The .mp4 file; an older one is replaced.
+        sample: Whether to draw actions from the policy.
 
     Returns:
-        The result of that one episode, with its trajectory.
+        The episode.
 
     Raises:
-        UserError: if rendering or writing fails, or see ``check_film``.
+        UserError: If the episode, rendering or writing fails, or see ``check_film``.
     """
     check_film(path)
-    with contextlib.closing(make_env("rgb_array")) as env:
+    with contextlib.closing(make_environment(environment, "rgb_array")) as env:
         _show_whole_maze(env)
-        # One frame an environment step.
         with _film(path, int(env.metadata.get("render_fps", _DEFAULT_FPS))) as append:
-            rewards, successes, trajectory = _play(env, act, seed, append)
-    return EvaluationResult(
-        returns=np.array([sum(rewards)], np.float64),
-        lengths=np.array([len(rewards)], np.int64),
-        successes=np.array([any(successes)]) if successes else None,
-        trajectories=[np.stack(trajectory)],
-    )
+            episode = play(env, policy, seed, 0, sample=sample, watch=lambda: append(_frame(env)))
+            if isinstance(episode, Diverged):
+                raise episode
+    return episode
 
 
-def _play(
-    env: gym.Env, act: Act, seed: int, append: Callable[[npt.NDArray[np.uint8]], None]
-) -> tuple[list[float], list[bool], list[npt.NDArray[np.float32]]]:
-    """Run one episode, a frame for each observation; the rewards, successes and observations."""
-    observation, _ = env.reset(seed=episode_seed(seed, 0))
-    rewards: list[float] = []
-    successes: list[bool] = []
-    trajectory = [np.array(observation, np.float32)]
-    append(_frame(env))
-    over = False
-    while not over:
-        action = np.asarray(act(trajectory[-1][None]), np.float32)[0]
-        observation, reward, terminated, truncated, info = env.step(action)
-        rewards.append(float(reward))
-        successes += [bool(info["success"])] if "success" in info else []
-        trajectory.append(np.array(observation, np.float32))
-        append(_frame(env))
-        over = terminated or truncated
-    return rewards, successes, trajectory
-
-
-def _frame(env: gym.Env) -> npt.NDArray[np.uint8]:
+def _frame(env: gym.Env) -> Any:
     """A picture [height, width, 3], of even height and width, as the codec needs."""
     try:
         frame: Any = env.render()
     except Exception as error:
         raise UserError(
-            f"rendering failed (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}): "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
+            f"rendering failed (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}): {one_line(error)}"
         ) from error
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
         raise UserError(f"the environment {env} does not render pictures ('rgb_array')")
     height, width = (size - size % 2 for size in frame.shape[:2])
-    return np.asarray(frame[:height, :width], np.uint8)
+    return frame[:height, :width]
 
 
 @contextlib.contextmanager
-def _film(path: Path, fps: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], None]]:
-    """Write frames to a file that appears at ``path`` when all is well.
-
-    Raises:
-        UserError: if ffmpeg fails, as on a full disk.
-    """
+def _film(path: Path, fps: int) -> Iterator[Callable[[Any], None]]:
+    """Yield what writes a frame to a film, which appears at ``path`` when all is well."""
     import imageio.v2  # Only films need it, and only here.
     import imageio_ffmpeg
 
     count = 0
-    with atomic_path(path) as partial:
-        writer: Any = imageio.v2.get_writer(
-            partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
-        )
-        # Not `with writer`: after an error that would leave ffmpeg running, and its file behind.
-        with contextlib.closing(writer), warnings.catch_warnings():
-            # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads, but this
-            # one becomes ffmpeg at once.
-            warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+    try:
+        with atomic_path(path) as partial:
+            writer: Any = imageio.v2.get_writer(
+                partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
+            )
+            # Not `with writer`: after an error that would leave ffmpeg running.
+            with contextlib.closing(writer), warnings.catch_warnings():
+                # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads, but
+                # this one becomes ffmpeg at once.
+                warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
 
-            def append(frame: npt.NDArray[np.uint8]) -> None:
-                nonlocal count
-                try:
+                def append(frame: Any) -> None:
+                    nonlocal count
                     writer.append_data(frame)
-                except OSError as error:
-                    raise _unwritten(path, str(error)) from error
-                count += 1
+                    count += 1
 
-            yield append
-        # imageio does not tell when ffmpeg failed.
-        try:
-            written, _ = imageio_ffmpeg.count_frames_and_secs(str(partial))
-        except RuntimeError as error:
-            raise _unwritten(path, str(error)) from error
-        if written != count:
-            raise _unwritten(path, f"{written} of {count} frames arrived")
-
-
-def _unwritten(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"the film {path} cannot be written ({reason.strip().splitlines()[0]}); is the disk full?"
-    )
+                yield append
+            # imageio does not say that ffmpeg failed.
+            written = imageio_ffmpeg.count_frames_and_secs(str(partial))[0]
+            if written != count:
+                raise OSError(f"{written} of {count} frames arrived")
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the film {path} cannot be written ({reason}); is the disk full?"
+        ) from error
 
 
 def _show_whole_maze(env: gym.Env) -> None:
@@ -196,10 +160,9 @@ def _show_whole_maze(env: gym.Env) -> None:
     side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling
     view = math.radians(robot.model.vis.global_.fovy)
     # The walls' tops are nearer to the camera than the floor: a little more than the side is seen.
-    distance = 1.1 * side / (2 * math.tan(view / 2))
     robot.mujoco_renderer.camera_id = -1  # The free camera.
     robot.mujoco_renderer.default_cam_config = {
-        "distance": distance,
+        "distance": 1.1 * side / (2 * math.tan(view / 2)),
         "azimuth": 90.0,
         "elevation": -90.0,
         "lookat": np.zeros(3),
@@ -208,8 +171,6 @@ def _show_whole_maze(env: gym.Env) -> None:
 
 def _renders(backend: str) -> bool:
     """Whether a fresh process can render with this backend."""
+    command = [sys.executable, "-c", _PROBE]
     environment = {**os.environ, "MUJOCO_GL": backend}
-    probe = subprocess.run(
-        [sys.executable, "-c", _PROBE], env=environment, capture_output=True, check=False
-    )
-    return probe.returncode == 0
+    return subprocess.run(command, env=environment, capture_output=True).returncode == 0

@@ -80,7 +80,7 @@ class Online:
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Close the environments."""
-        self._rollout.close(force=error is not None)
+        self._rollout.close()
 
     # As ``progress.Saved``.
 

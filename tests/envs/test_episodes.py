@@ -143,7 +143,7 @@ def test_episode_seeds_are_distinct_and_fixed():
         ("shape", "failed in evaluation episode 0 at step 3: .* 3 numbers"),
         ("observation", "observation in evaluation episode 0 at step 3 is not finite"),
         ("reward", "reward in evaluation episode 0 at step 3 is not finite"),
-        ("first observation", "observation in evaluation episode 0 at step 0 is not finite"),
+        ("first observation", "observation in evaluation episode 0 at its reset is not finite"),
     ],
 )
 def test_a_failing_environment_is_one_line(here, fault, message):

@@ -177,7 +177,7 @@ def run_to_failure(fault, first_bad_episode, num_envs=1):
     except UserError as error:
         return step, str(error), live.counters
     finally:
-        live.close(force=True)
+        live.close()
     return pytest.fail("nothing was raised")
 
 
