@@ -38,9 +38,8 @@ from common import tables
 from iql_jax import cli
 from iql_jax.algorithm import IQLState, Transitions, losses
 from iql_jax.data.load import load_dataset
-from iql_jax.envs.lockstep import default_num_envs
-from iql_jax.training.evaluation import RunEvaluation
-from iql_jax.training.trained import Trained, load_run
+from iql_jax.training.evaluation import Evaluation, open_evaluator
+from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 
@@ -123,11 +122,8 @@ def failures(run: Trained, episodes: int) -> str:
     recipe = run.dataset.environment
     if recipe is None or recipe.maze is None or recipe.action_dim != 8:
         raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
-    num_envs = default_num_envs(episodes, run.settings.eval_envs)
-    with (
-        StopRequest() as stop,
-        RunEvaluation(run.settings, run.dataset, episodes, num_envs) as evaluation,
-    ):
+    with StopRequest() as stop, open_evaluator(run.config, [run.dataset]) as evaluator:
+        evaluation = Evaluation(run.config, run.dataset, evaluator)
         result = evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
     assert result.successes is not None
     paths = [recipe.unnormalized(path) for path in result.trajectories]
@@ -173,7 +169,7 @@ def up_and_heading(path: Floats) -> tuple[Floats, Floats]:
 
 def others(run: Trained, folder: Path) -> dict[str, Floats]:
     """Loads the run's dataset from another datasets folder, normalized and scaled as the run's."""
-    plain = dataclasses.replace(run.settings, normalize_observations=False, reward_transform="none")
+    plain = dataclasses.replace(run.config, normalize_observations=False, reward_transform="none")
     with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder.absolute())):
         found = load_dataset(plain, run.dataset.record["id"]).transitions
     normalization = run.dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
