@@ -87,7 +87,7 @@ def measure(name: str, checkouts: Path, updates: int) -> Figures:
     if name in peers.PEERS:
         return {"rate": peers.PEERS[name](checkouts / name, updates)}
     if name == "one run":
-        transitions = jax.device_put(made_up_transitions())
+        transitions = jax.device_put(Transitions(**made_up_transitions()))
         return time_program(update_n, new_state(0), transitions, updates)
     size = int(name.split()[-1])
     placement = Placement.of(size)
@@ -124,11 +124,11 @@ def new_state(seed: int) -> IQLState:
     return create_state(jax.random.key(seed), peers.OBSERVATION_DIM, peers.ACTION_DIM, config)
 
 
-def made_up_transitions() -> Transitions:
+def made_up_transitions() -> dict[str, Any]:
     """Returns the peers' transitions under the package's names."""
     data = peers.made_up_transitions()
     masks = 1.0 - data.pop("terminals")
-    return Transitions(**data, masks=masks)
+    return {**data, "masks": masks}
 
 
 def product_flops() -> float:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iql_jax.outputs.folder import LockedFolder, write_json
+from iql_jax.generation.provide import Provided
+from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
 from iql_jax.populations.sweep import Member, populations
 from iql_jax.training.config import Config
 from iql_jax.utils.errors import UserError
@@ -22,11 +23,13 @@ class Population:
         members: All of one structure.
         workdir: The folder that has theirs.
         number: Its place in the plan.
+        sources: Where the data are that the members' configs name.
     """
 
     members: Sequence[Member]
     workdir: Path
     number: int
+    sources: Mapping[str, Provided]
 
     @property
     def folder(self) -> Path:
@@ -38,21 +41,32 @@ class Population:
         """The members' folders."""
         return [self.workdir / member.name for member in self.members]
 
-    @property
-    def begun(self) -> list[Path]:
-        """The folders of all members that were begun, those of other populations too."""
-        return _begun(self.workdir)
-
     def is_settled(self) -> bool:
-        """Whether every member has come to its end, or has failed."""
+        """Whether every member is finished or has failed."""
         return all(
             (folder / "summary.json").exists() or (folder / FAILURE).exists()
             for folder in self.folders
         )
 
+    def check(self, limit: int) -> None:
+        """Refuse what cannot be resumed.
 
-def _begun(workdir: Path) -> list[Path]:
-    return sorted(path.parent for path in workdir.glob("*/config.json"))
+        Raises:
+            UserError: If there are more members than the limit, for checkpoints hold all of them;
+                or if there are checkpoints, and folders of members are gone.
+        """
+        if 0 < limit < len(self.members) and not self.is_settled():
+            raise UserError(
+                f"--workdir {self.workdir} trains {len(self.members)} members together, and "
+                f"--config.population_size={limit} needs a new folder"
+            )
+        gone = [folder for folder in self.folders if not (folder / RunFolder.RECORD).exists()]
+        if gone and (self.folder / "checkpoints").exists():
+            raise UserError(
+                f"{self.folder} holds checkpoints of {gone[0].name}, whose folder is gone; to "
+                "train anew, delete it and the folders of all that train together: "
+                f"{', '.join(folder.name for folder in self.folders)}"
+            )
 
 
 class PopulationFolder(LockedFolder):
@@ -61,7 +75,7 @@ class PopulationFolder(LockedFolder):
     RECORD = "population.json"
 
     def check_record(self) -> None:
-        """Refuse a record that is not ours."""
+        """Raise UserError if the record is not that of a population."""
         self._recorded()
 
     def plan(
@@ -69,11 +83,10 @@ class PopulationFolder(LockedFolder):
         members: Sequence[Member],
         limit: int,
         layout: Callable[[Config], Hashable] | None = None,
-    ) -> list[Population]:
+    ) -> None:
         """Decide which members train together.
 
-        A plan that was written stays, since checkpoints hold all members of a population at once.
-        Members that it does not have yet make populations of their own.
+        A plan that was written stays; members that are new to it make populations of their own.
 
         Args:
             members: All members.
@@ -81,8 +94,7 @@ class PopulationFolder(LockedFolder):
             layout: Likewise.
 
         Raises:
-            UserError: If the folder has members that are not among these, or populations above the
-                limit that are not finished.
+            UserError: If the folder has members that are not among these, or cannot be resumed.
         """
         planned = self._recorded()
         known = {name for names in planned for name in names}
@@ -91,24 +103,19 @@ class PopulationFolder(LockedFolder):
                 f"--workdir {self.path} contains members that this command does not "
                 f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
-        for population in self.read_plan(members):
-            size = len(population.members)
-            if 0 < limit < size and not population.is_settled():
-                raise UserError(
-                    f"--workdir {self.path} trains {size} members together, and "
-                    f"--config.population_size={limit} needs a new folder"
-                )
-        new = [member for member in members if member.name not in known]
-        planned += [[m.name for m in group] for group in populations(new, limit, layout)]
-        if new:
+        for population in self.read_plan(members, {}):
+            population.check(limit)
+        if new := [member for member in members if member.name not in known]:
+            planned += [[m.name for m in group] for group in populations(new, limit, layout)]
             write_json(self.path / self.RECORD, {"populations": planned})
-        return self.read_plan(members)
 
-    def read_plan(self, members: Sequence[Member]) -> list[Population]:
+    def read_plan(
+        self, members: Sequence[Member], sources: Mapping[str, Provided]
+    ) -> list[Population]:
         """The populations as they were planned."""
         by_name = {member.name: member for member in members}
         return [
-            Population([by_name[name] for name in names], self.path, number)
+            Population([by_name[name] for name in names], self.path, number, sources)
             for number, names in enumerate(self._recorded())
         ]
 
@@ -118,8 +125,8 @@ class PopulationFolder(LockedFolder):
             return []
         try:
             record: Any = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(record, dict) or "populations" not in record:
-            raise UserError(f"{path} is not the record of a population; name another folder")
-        return list(record["populations"])
+            return list(record["populations"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} is not the record of a population; name another folder"
+            ) from error

@@ -1,4 +1,4 @@
-"""A population: the very update of one learner, mapped over members.
+"""A population: the update of one learner, mapped over members.
 
 Members are states of one structure that differ in their keys, parameters and hyperparameters. They
 are stacked, leaf by leaf, on a leading axis [N], and share one program. Their datasets, one or
@@ -8,26 +8,19 @@ a member depends on another's.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from iql_jax.algorithm import (
-    Array,
-    IQLState,
-    Metrics,
-    TrainState,
-    Transitions,
-    eval_actions,
-    update_n,
-)
+from iql_jax.algorithm import Array, IQLState, Metrics, Transitions, update_n
 
-AXIS = "members"
+MEMBERS, REPLICATED = PartitionSpec("members"), PartitionSpec()
 
 Tree = TypeVar("Tree")
 
@@ -40,24 +33,22 @@ class Pool(flax.struct.PyTreeNode):
     size: Array  # [N] int32, how many transitions it has.
 
     @classmethod
-    def of(cls, datasets: Sequence[Transitions]) -> "Pool":
-        """A pool on the host for members with these datasets, of which many may be the same."""
-        distinct = list({id(dataset): dataset for dataset in datasets}.values())
-        ends = np.cumsum([dataset.size for dataset in distinct])
-        first_of = {
-            id(dataset): end - dataset.size for dataset, end in zip(distinct, ends, strict=True)
-        }
+    def of(cls, datasets: Sequence[Mapping[str, npt.NDArray[Any]]]) -> "Pool":
+        """Pool on the host the transitions of each member, of which many may be the same."""
+        distinct = {id(dataset): dataset for dataset in datasets}
+        sizes = [len(dataset["rewards"]) for dataset in distinct.values()]
+        first = dict(zip(distinct, np.cumsum([0, *sizes]), strict=False))
+        fields = {name: [d[name] for d in distinct.values()] for name in datasets[0]}
+        joined = {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in fields.items()}
         return cls(
-            transitions=distinct[0]
-            if len(distinct) == 1
-            else jax.tree.map(lambda *fields: np.concatenate(fields), *distinct),
-            first=np.array([first_of[id(dataset)] for dataset in datasets], np.int32),
-            size=np.array([dataset.size for dataset in datasets], np.int32),
+            transitions=Transitions(**joined),
+            first=np.array([first[id(dataset)] for dataset in datasets], np.int32),
+            size=np.array([len(dataset["rewards"]) for dataset in datasets], np.int32),
         )
 
 
 def stack(states: Sequence[IQLState]) -> IQLState:
-    """States of one structure as a population on the host.
+    """Stack states of one structure into a population on the host.
 
     Its leaves are NumPy arrays [N, ...], with the PRNG keys as their plain data: so they can be
     padded, sharded, gathered and saved like any other numbers.
@@ -76,13 +67,6 @@ def maps_in_turn() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def map_members(function: Callable[..., Any], in_turn: bool) -> Callable[..., Any]:
-    """``function`` over the leading axis of all its arguments."""
-    if in_turn:
-        return lambda *arguments: jax.lax.map(lambda one: function(*one), arguments)
-    return jax.vmap(function)
-
-
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """Where a population's members are: spread evenly over the devices of a mesh.
@@ -99,50 +83,43 @@ class Placement:
 
     @classmethod
     def of(cls, num_members: int) -> "Placement":
-        """Over all devices; where there is one host, over no more of them than members."""
+        """Spread over all devices; on one host, over at most one device a member."""
         devices = jax.devices()
         if jax.process_count() == 1:
             devices = devices[:num_members]
-        return cls(num_members, Mesh(np.array(devices), (AXIS,)))
+        return cls(num_members, Mesh(np.array(devices), tuple(MEMBERS)))
 
     def spread(self, population: Tree) -> Tree:
-        """What the members have on the host [N, ...], on the devices [N and copies, ...]."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        """Put the members' arrays [N, ...] on the devices, [N and copies, ...]."""
         rows = np.arange(-(-self.num_members // self.mesh.size) * self.mesh.size)
         rows = np.minimum(rows, self.num_members - 1)
-        return jax.tree.map(lambda x: _put(np.asarray(x)[rows], sharding), population)
+        return jax.tree.map(lambda x: self._put(np.asarray(x)[rows], MEMBERS), population)
 
     def place(self, pool: Pool) -> Pool:
-        """A pool on the devices: all transitions on each."""
-        sharding = NamedSharding(self.mesh, PartitionSpec())
-        return Pool(
-            transitions=jax.tree.map(lambda x: _put(np.asarray(x), sharding), pool.transitions),
-            first=self.spread(pool.first),
-            size=self.spread(pool.size),
-        )
+        """Put a pool on the devices: all transitions on each."""
+        transitions = jax.tree.map(lambda x: self._put(x, REPLICATED), pool.transitions)
+        return Pool(transitions, first=self.spread(pool.first), size=self.spread(pool.size))
 
     def gather(self, tree: Any) -> Any:
-        """What belongs to the members, [N, ...], as NumPy arrays on every host."""
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        """The members' arrays as NumPy arrays [N, ...], on every host."""
         if jax.process_count() > 1:
-            tree = jax.jit(_same, out_shardings=whole)(tree)
+            tree = jax.jit(_same, out_shardings=NamedSharding(self.mesh, REPLICATED))(tree)
         return jax.tree.map(lambda x: np.asarray(x)[: self.num_members], tree)
 
     def member(self, population: IQLState, index: int) -> IQLState:
-        """One member of a population on the host, as a learner of its own has it."""
+        """One member of a gathered population, as a run on its own has it."""
         state = jax.tree.map(lambda x: x[index], population)
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        return state.replace(key=jax.random.wrap_key_data(_put(np.asarray(state.key), whole)))
+        return state.replace(key=jax.random.wrap_key_data(self._put(state.key, REPLICATED)))
+
+    def _put(self, array: npt.NDArray[Any], spec: PartitionSpec) -> jax.Array:
+        """Put an array that every host has onto devices, of which each host fills its own."""
+        sharding = NamedSharding(self.mesh, spec)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _same(tree: Tree) -> Tree:
-    """What gathering computes; one function, so that JAX compiles it once."""
+    """The function that gathering compiles; at module level, so that JAX compiles it once."""
     return tree
-
-
-def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """Put an array that every host has onto devices, of which each host fills its own."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 @functools.partial(
@@ -172,37 +149,23 @@ def update_population_n(
     """
 
     def on_device(population: IQLState, pool: Pool, num_updates: Array) -> tuple[IQLState, Metrics]:
-        def update_member(state: IQLState, *rows: Array) -> tuple[IQLState, Metrics]:
+        def update_member(member: tuple[IQLState, Array, Array]) -> tuple[IQLState, Metrics]:
+            state, *rows = member
             state = state.replace(key=jax.random.wrap_key_data(state.key))
             state, metrics = update_n(
-                state, pool.transitions, num_updates, batch_size=batch_size, rows=rows
+                state, pool.transitions, num_updates, batch_size=batch_size, rows=tuple(rows)
             )
             return state.replace(key=jax.random.key_data(state.key)), metrics
 
-        return map_members(update_member, in_turn)(population, pool.first, pool.size)
+        members = (population, pool.first, pool.size)
+        return jax.lax.map(update_member, members) if in_turn else jax.vmap(update_member)(members)
 
-    members, same = PartitionSpec(AXIS), PartitionSpec()
-    pool_specs: dict[str, Any] = {"transitions": same, "first": members, "size": members}
+    specs: Any = (REPLICATED, MEMBERS, MEMBERS)  # In place of the pool's arrays.
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(members, Pool(**pool_specs), same),
-        out_specs=members,
+        in_specs=(MEMBERS, Pool(*specs), REPLICATED),
+        out_specs=MEMBERS,
         check_vma=False,
     )
     return mapped(population, pool, jnp.asarray(num_updates))
-
-
-@functools.partial(jax.jit, static_argnames="in_turn")
-def eval_population_actions(actors: TrainState, observations: Array, *, in_turn: bool) -> jax.Array:
-    """Every member's mean actions for observations of its own.
-
-    Args:
-        actors: The members' actors, leaves [N, ...].
-        observations: [N, B, observation_dim].
-        in_turn: See ``maps_in_turn``.
-
-    Returns:
-        [N, B, action_dim].
-    """
-    return map_members(eval_actions, in_turn)(actors, observations)

@@ -103,14 +103,10 @@ def _grid(
     axes.set_xlabel(keys[1], color=INK)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes).set_label(f"{label}, mean over seeds", color=INK)
+    figure.colorbar(image, ax=axes, label=f"{label}, mean over seeds")
 
 
 def _with_interval(label: str, settings: Sequence[Setting]) -> str:
-    """An axis' label, with the meaning of ``Setting.interval`` for these numbers of seeds."""
-    num_seeds = {len(setting.scores) for setting in settings}
-    if num_seeds == {1}:
-        return label
-    means = ["range of 2 seeds"] if 2 in num_seeds else []
-    means += ["95 % interval (Student's t)"] if max(num_seeds) > 2 else []
-    return f"{label}: mean, {', '.join(means)}"
+    """An axis' label, with the meaning of ``Setting.interval`` where there are several seeds."""
+    several = any(len(setting.scores) > 1 for setting in settings)
+    return f"{label}: mean, 95 % interval (two seeds: range)" if several else label

@@ -1,13 +1,13 @@
 """Populations from a command to one table: ``train_offline.py`` with several members."""
 
 import contextlib
-import functools
+import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 from iql_jax.data.load import layout
-from iql_jax.generation.provide import provide
-from iql_jax.outputs.folder import RunFolder, started_with
+from iql_jax.generation.provide import Provided
+from iql_jax.outputs.folder import RunFolder
 from iql_jax.outputs.logs import Row
 from iql_jax.populations import report
 from iql_jax.populations.folder import Population, PopulationFolder
@@ -15,6 +15,7 @@ from iql_jax.populations.mapped import maps_in_turn
 from iql_jax.populations.sweep import Member
 from iql_jax.populations.train import train_population
 from iql_jax.training.config import Config, complete
+from iql_jax.training.run import find_data
 from iql_jax.utils import hosts
 from iql_jax.utils.errors import UserError
 
@@ -53,40 +54,45 @@ def train_sweep(
             settings.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    for member in members:  # Of a finished one, too, which no run would open again.
-        RunFolder(workdir / member.name).check_settings(member.config.to_dict(), complete)
-    if in_turn is None:
-        in_turn = maps_in_turn()
     folder = PopulationFolder(workdir)
     write_report = report.write if hosts.is_writer() else report.rows
-    with contextlib.ExitStack() as stack:
-        with hosts.writer_first():
+    with contextlib.ExitStack() as context:
+        sources: dict[str, Provided] = {}
+        with hosts.all_or_none():
             if hosts.is_writer():
-                stack.enter_context(folder)
-                # One after the other, members gain nothing from a program with the data of all.
-                together = None if in_turn else functools.partial(_layout, workdir)
-                folder.plan(members, limit, together)
-            planned = folder.read_plan(members)
-            unsettled = [population for population in planned if not population.is_settled()]
-        for _ in engine(unsettled):
+                sources = _prepare(members, context.enter_context(folder), limit, in_turn)
+        found = hosts.exchange({k: dataclasses.asdict(source) for k, source in sources.items()})
+        sources = {key: Provided(**fields) for key, fields in found[0].items()}
+        planned = folder.read_plan(members, sources)
+        for _ in engine([population for population in planned if not population.is_settled()]):
             write_report(workdir, members)
         return write_report(workdir, members)
 
 
-def _layout(workdir: Path, config: Config) -> Hashable:
-    """Equal for configs whose transitions have the same shapes."""
-    return layout(config, _source(workdir, config.dataset, config.progress))
+def _prepare(
+    members: Sequence[Member], folder: PopulationFolder, limit: int, in_turn: bool | None
+) -> dict[str, Provided]:
+    """Check and plan everything before anything is trained; returns where each dataset is."""
+    runs = [folder.path / member.name for member in members]
+    for run, member in zip(runs, members, strict=True):
+        RunFolder(run).check_settings(member.config.to_dict(), complete)
+    sources = {}
+    if not Population(members, folder.path, 0, {}).is_settled():
+        for config in {member.config.dataset: member.config for member in members}.values():
+            sources[config.dataset] = find_data(config, runs)
 
+    def shapes(config: Config) -> Hashable:
+        return layout(config, sources[config.dataset].source)
 
-@functools.cache
-def _source(workdir: Path, dataset: str, progress: bool) -> str:
-    """The dataset that stands for this one, found or generated once for all members."""
-    begun = sorted(path.parent for path in workdir.glob("*/config.json"))
-    return provide(dataset, progress=progress, started_with=started_with(dataset, begun)).source
+    # One after the other, members gain nothing from a program that holds the data of all.
+    folder.plan(
+        members, limit, None if (maps_in_turn() if in_turn is None else in_turn) else shapes
+    )
+    return sources
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:
-    """Refuse a table of ``members.csv`` in which any member has not come to its end.
+    """Refuse a table of ``members.csv`` in which any member is not finished.
 
     Raises:
         UserError: It names these members.

@@ -38,31 +38,15 @@ class Setting:
         return ", ".join(f"{key} {value}" for key, value in self.values.items())
 
     def interval(self) -> tuple[Float64, Float64]:
-        """The ends [U] of the scores' ``spread`` over seeds."""
-        return spread(self.scores, self.bounds)
+        """The ends [U] of the 95 % interval of the mean by Student's t, cut to the bounds.
 
-
-def spread(scores: Float64, bounds: tuple[float, float]) -> tuple[Float64, Float64]:
-    """The 95 % interval of the mean of scores [K, ...] over K seeds, cut to the bounds.
-
-    Two seeds give their range instead, for the interval of two is 13 times as wide.
-    """
-    if len(scores) < 3:
-        return scores.min(axis=0), scores.max(axis=0)
-    low, high = student_interval(scores)
-    return np.clip(low, *bounds), np.clip(high, *bounds)
-
-
-def student_interval(values: Float64) -> tuple[Float64, Float64]:
-    """The 95 % interval [...] by Student's t of the mean of values [K, ...] over K seeds.
-
-    A single seed gives its value at both ends.
-    """
-    mean, num_seeds = values.mean(axis=0), len(values)
-    if num_seeds < 2:
-        return mean, mean
-    half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(values, axis=0)
-    return mean - half, mean + half
+        Two seeds give their range instead, for their interval is 13 times as wide; one its value.
+        """
+        num_seeds, mean = len(self.scores), self.scores.mean(axis=0)
+        if num_seeds < 3:
+            return self.scores.min(axis=0), self.scores.max(axis=0)
+        half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
+        return np.clip(mean - half, *self.bounds), np.clip(mean + half, *self.bounds)
 
 
 def swept_keys(members: Sequence[Member]) -> list[str]:

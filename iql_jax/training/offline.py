@@ -13,9 +13,9 @@ from iql_jax.algorithm import IQLState, Transitions, update_n
 from iql_jax.training import report
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import Config
-from iql_jax.training.evaluation import Evaluation, may_do_without_environment, open_evaluation
+from iql_jax.training.evaluation import may_do_without_environment, open_evaluation
 from iql_jax.training.run import Run, initial_state, open_run
-from iql_jax.training.session import Session
+from iql_jax.training.session import Evaluate, Session
 from iql_jax.utils.console import logger
 
 Update = Callable[[IQLState, int], tuple[IQLState, Any]]
@@ -59,13 +59,13 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
 
 
 def train_on_dataset(
-    session: Session[IQLState], update: Update, evaluation: Evaluation | None, end: int
+    session: Session[IQLState], update: Update, evaluate: Evaluate | None, end: int
 ) -> None:
     """Update up to step ``end``; log, evaluate and save at every boundary on the way."""
     session.enter_phase(0, end)
     while True:
         session.log_if_due()
-        session.evaluate_if_due(evaluation)
+        session.evaluate_if_due(evaluate)
         session.save_if_due()
         session.stop.check()
         if session.step == end:

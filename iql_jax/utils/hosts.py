@@ -1,7 +1,7 @@
-"""Several processes that compute one population together: who writes, and how they agree.
+"""Several processes that train one population together: who writes, and how they agree.
 
 All run the same program on the same settings, and see the same folders (a shared file system). The
-first one writes; what a process knows alone it tells all.
+first one writes. What one process alone knows, all exchange.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             jax.distributed.initialize(coordinator, num_processes, process_id)
         else:
             jax.distributed.initialize()
-        # They connect at the first exchange, which waits for 30 s: not for one that is busy then.
+        # They connect at the first exchange, which waits for 30 s: too short for one that is busy.
         barrier("all are here")
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -52,23 +52,10 @@ def is_writer() -> bool:
 
 
 @contextlib.contextmanager
-def writer_first() -> Iterator[None]:
-    """A part of the program that the others begin when the writer has finished it.
-
-    Raises:
-        UserError: On all the others, if anything is raised on one of them.
-    """
-    if not is_writer():
-        _check_others()
-    with all_or_none():
-        yield
-    if is_writer():
-        _check_others()
-
-
-@contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """A part of the program that all get through, or none: who did would wait for who did not.
+    """Run a part of the program that all processes get through, or none.
+
+    Without it, those that got through would wait for one that did not.
 
     Raises:
         UserError: On all the others, if anything is raised on one of them.
@@ -77,16 +64,13 @@ def all_or_none() -> Iterator[None]:
         yield
     # Whatever it is: the others wait. (A full disk is the system's own error.)
     except Exception as error:
-        is_told = isinstance(error, UserError)
-        exchange(
-            str(error) if is_told else f"another process failed: {type(error).__name__}: {error}"
+        prefix = (
+            ""
+            if isinstance(error, UserError)
+            else f"another process failed: {type(error).__name__}: "
         )
+        exchange(f"{prefix}{error}")
         raise
-    _check_others()
-
-
-def _check_others() -> None:
-    """Raise what has failed on another process; nothing has on this one."""
     for failure in exchange(None):
         if failure is not None:
             raise UserError(failure)
@@ -121,6 +105,6 @@ class SharedStopRequest(StopRequest):
 
 
 def stop_request(*, resumable: bool = False) -> StopRequest:
-    """What listens to signals between stretches of training; see ``StopRequest``."""
+    """Return what listens to signals between chunks of training; see ``StopRequest``."""
     kind = StopRequest if jax.process_count() == 1 else SharedStopRequest
     return kind(resumable=resumable)

@@ -1,0 +1,244 @@
+"""The session of a population.
+
+To ``Session`` a population is one run, whose state is that of all members and whose rows have a
+number for each. Its checkpoints hold all members at once. A member whose numbers are no longer
+finite is marked, and the others continue.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from iql_jax.algorithm import IQLState
+from iql_jax.envs.episodes import EvaluationResult, Evaluator
+from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
+from iql_jax.outputs.folder import write_json
+from iql_jax.outputs.logs import RunLog, Values
+from iql_jax.populations.folder import FAILURE
+from iql_jax.populations.mapped import Placement, maps_in_turn
+from iql_jax.training import report
+from iql_jax.training.evaluation import describe, episode_task
+from iql_jax.training.progress import Means, Progress
+from iql_jax.training.run import Run
+from iql_jax.training.session import MAX_CHUNK, Session
+from iql_jax.utils import hosts
+from iql_jax.utils.console import logger
+from iql_jax.utils.errors import Diverged
+from iql_jax.utils.signals import StopRequest
+
+_MIN_CHUNK = 100  # Of members in turn: a stop request waits for as many updates of each.
+
+
+def own_members(num_members: int) -> range:
+    """The members whose policies this process evaluates."""
+    bounds = np.linspace(0, num_members, jax.process_count() + 1).astype(int)
+    return range(*bounds[jax.process_index() : jax.process_index() + 2].tolist())
+
+
+class PopulationSession(Session[IQLState]):
+    """The session of a population; its state is that of all members, on all devices.
+
+    Args:
+        runs: The members' runs.
+        folder: The population's folder.
+        placement: Where the members are.
+        members: Their states before the first update, placed there.
+        evaluator: Runs the episodes of this process's share of the members; None for no share.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        folder: Path,
+        placement: Placement,
+        members: IQLState,
+        evaluator: Evaluator | None,
+    ) -> None:
+        config = runs[0].config
+        self._runs, self._placement, self._evaluator = runs, placement, evaluator
+        self._failed: set[int] = set()
+        super().__init__(
+            dataclasses.replace(config, progress=config.progress and hosts.is_writer()),
+            folder,
+            members,
+            end=config.max_steps,
+            started=runs[0].started,
+            record={},
+            stop=hosts.stop_request(),
+        )
+
+    def evaluate(self, members: IQLState, step: int, stop: StopRequest) -> Values:
+        """Return the members' rows of evaluations.csv, as columns with a number for each.
+
+        Raises:
+            Diverged: If no member's actions are finite.
+            UserError: If an environment fails.
+        """
+        rows = self._play(
+            self._config.eval_episodes, lambda run, result: describe(result, run.dataset)
+        )
+        for i in range(len(self._runs)):
+            if i not in rows and i not in self._failed:
+                self._fail(i, step, f"actions not finite at update {step:,}")
+        if not rows:
+            raise Diverged(f"no member's actions are finite at update {step:,}")
+        indices = range(len(self._runs))
+        names = next(iter(rows.values()))
+        return {name: [rows[i][name] if i in rows else None for i in indices] for name in names}
+
+    def finish(self) -> None:
+        """Write what the members' runs leave."""
+        paths: dict[int, Any] = {}
+        if self._config.eval_episodes > 0 and any(report.has_maze(r.dataset) for r in self._runs):
+            paths = self._play(report.SHOWN_EPISODES, _paths, record=report.SHOWN_EPISODES)
+            self.stop.check()
+        packed, progress = self._pack(self.state), self.progress
+        for i, run in enumerate(self._runs):
+            if i in self._failed:
+                continue
+            self._save_member(i, packed, progress)
+            with hosts.all_or_none():
+                if hosts.is_writer():
+                    state = self._placement.member(packed, i)
+                    report.finish(run, state, progress, None, policy_paths=paths.get(i))
+        updates = progress.updates * len(self._runs)
+        logger.info(
+            f"{len(self._runs)} members done, {len(self._failed)} of them failed: {updates:,} "
+            f"updates at {updates / max(progress.training_seconds, 1e-9):,.0f} updates/s in all, "
+            f"evaluation {progress.eval_seconds:.0f} s, wall {progress.wall_seconds:.0f} s"
+        )
+
+    def _play(
+        self, episodes: int, read: Callable[[Run, EvaluationResult], Any], record: int = 0
+    ) -> dict[int, Any]:
+        """Play episodes of every member, each process those of its own members.
+
+        Every process must call this, even with nothing to evaluate: it is a collective.
+
+        Args:
+            episodes: How many, of each member.
+            read: Returns what is wanted of a member's result, JSON-able.
+            record: How many episodes keep their observations.
+
+        Returns:
+            What ``read`` returned, by member, without those that failed or whose actions are not
+            finite.
+
+        Raises:
+            UserError: On all processes, if an environment fails on one: the others would wait.
+        """
+        actors = self._placement.gather(self.state.actor)
+        own = [i for i in own_members(len(self._runs)) if i not in self._failed]
+        found: list[tuple[int, Any]] = []
+        with hosts.all_or_none():
+            if self._evaluator is not None:
+                tasks = []
+                for i in own:
+                    run, actor = self._runs[i], jax.tree.map(lambda x, i=i: x[i], actors)
+                    tasks.append(episode_task(run.config, run.dataset, actor, self.step))
+                # Of several processes none stops alone in the middle of an evaluation.
+                check = self.stop.check if jax.process_count() == 1 else lambda: None
+                results = self._evaluator.run(tasks, episodes, record=record, check=check)
+                for i, result in zip(own, results, strict=True):
+                    if not isinstance(result, Diverged):
+                        found.append((i, read(self._runs[i], result)))
+        return {i: values for part in hosts.exchange(found) for i, values in part}
+
+    def _fail(self, i: int, step: int, reason: str) -> None:
+        """Mark a member, and keep its state for diagnosis and its last good one, if any."""
+        self._failed.add(i)
+        folder = self._runs[i].folder
+        with hosts.all_or_none():
+            if hosts.is_writer():
+                write_json(folder / FAILURE, {"update": step, "reason": reason})
+        packed = self._pack(self.state)
+        member = self._placement.member(packed, i)
+        place = save_for_diagnosis(folder, step, member, {"step": step})
+        logger.info(
+            f"member {folder.name} has failed, the others continue: {reason}; its state is saved "
+            f"in {place}"
+        )
+        if good := read_newest(self.folder / "checkpoints", packed):
+            self._save_member(i, good[0], Progress(**good[1]))
+
+    def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:
+        """Save one member's state as a run on its own does."""
+        own = dataclasses.replace(progress, metric_sums={}, summed_updates=0)
+        with Checkpoints(self._runs[i].folder / "checkpoints") as checkpoints:
+            checkpoints.save(progress.step, self._placement.member(packed, i), own.to_dict())
+
+    # As Session calls them.
+
+    def _pack(self, state: IQLState) -> IQLState:
+        return self._placement.gather(state)
+
+    def _unpack(self, packed: IQLState) -> IQLState:
+        return self._placement.spread(packed)
+
+    def _means(self, metrics: Mapping[str, Any], steps: int) -> Means:
+        """Fetch the metrics [N], and mark members of which one is not finite.
+
+        From there on such a member's numbers are NaN.
+        """
+        gathered = self._placement.gather(dict(metrics))
+        means: Means = {name: np.array(mean, np.float64) for name, mean in gathered.items()}
+        step = self.step + steps
+        for i in range(len(self._runs)):
+            broken = [name for name, mean in means.items() if not np.isfinite(mean[i])]
+            if broken and i not in self._failed:
+                between = f"between updates {self.step:,} and {step:,}"
+                self._fail(i, step, f"{', '.join(broken)} not finite {between}")
+        for mean in means.values():
+            mean[list(self._failed)] = np.nan
+        return means
+
+    def _open_log(self, last_steps: Mapping[str, int]) -> "_MembersLog":
+        """Open the members' logs, and read which of them failed before the restored step."""
+        self._failed = {i for i, run in enumerate(self._runs) if self._has_failed(run.folder)}
+        runs = self._runs if hosts.is_writer() else []
+        with hosts.all_or_none():
+            logs = [
+                RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
+            ]
+        return _MembersLog(logs, self._failed)
+
+    def _has_failed(self, folder: Path) -> bool:
+        """Whether a member failed before the restored step; a later failure will come again."""
+        path = folder / FAILURE
+        return path.exists() and json.loads(path.read_text())["update"] <= self.step
+
+    def _longest_chunk(self) -> int:
+        return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
+
+
+class _MembersLog:
+    """Writes each member's share of a row to the member's own tables."""
+
+    def __init__(self, logs: Sequence[RunLog], skipped: Collection[int]) -> None:
+        self._logs = logs
+        self._skipped = skipped
+
+    def write(self, table: str, step: int, values: Values) -> None:
+        """Log a row, of lists with an entry for each member and of what they share."""
+        with hosts.all_or_none():
+            for i, log in enumerate(self._logs):
+                if i not in self._skipped:
+                    own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
+                    log.write(table, step, own)
+
+    def close(self) -> None:
+        """Finish all writers."""
+        for log in self._logs:
+            log.close()
+
+
+def _paths(run: Run, result: EvaluationResult) -> list[Any] | None:
+    """A policy's paths in its maze, where there is one, as JSON has them."""
+    if not report.has_maze(run.dataset):
+        return None
+    return [path.tolist() for path in report.shown_paths(run.dataset, result)]

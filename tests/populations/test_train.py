@@ -1,0 +1,197 @@
+"""Whole populations, small, on a real environment: each member is the run on its own."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import (
+    DATASET,
+    Crash,
+    arrays,
+    assert_same_run,
+    offline_config,
+    saved,
+    stop_at,
+)
+
+from iql_jax.envs.episodes import Evaluator
+from iql_jax.populations import run
+from iql_jax.populations.run import check_finished, train_sweep
+from iql_jax.populations.sweep import members_of
+from iql_jax.training import report
+from iql_jax.training.offline import train_offline
+from iql_jax.utils.errors import Diverged, UserError
+from iql_jax.utils.signals import Interrupted
+
+pytestmark = pytest.mark.usefixtures("pointmaze")
+
+CONFIG = offline_config(seed=3, checkpoint_interval=20)
+SWEEP = [{"expectile": 0.6}, {"expectile": 0.9, "critic_lr": 1e-3}]
+
+
+def members():
+    return members_of(CONFIG, SWEEP)
+
+
+NAMES = [member.name for member in members()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pointmaze):
+    folder = tmp_path_factory.mktemp("population")
+    return folder, train_sweep(members(), folder)
+
+
+def test_a_member_is_the_run_on_its_own(finished, tmp_path):
+    member = members()[1]
+    summary = train_offline(member.config, tmp_path)
+    own = finished[0] / member.name
+    assert {path.name for path in own.iterdir()} == {path.name for path in tmp_path.iterdir()}
+    assert_same_run(own, tmp_path)
+    records = [json.loads((folder / "config.json").read_text()) for folder in (own, tmp_path)]
+    for record in records:
+        del record["run_id"]
+    assert records[0] == records[1]
+    theirs = json.loads((own / "summary.json").read_text())
+    for key in ("score", "return_mean", "updates", "seed", "eval_episodes", "dataset"):
+        assert theirs[key] == summary[key]
+    # A run on its own has nothing left to do here, and leaves it alone.
+    before = (own / "metrics.csv").read_text()
+    train_offline(member.config, own)
+    assert (own / "metrics.csv").read_text() == before
+
+
+def test_members_with_data_of_their_own_train_together(finished, tmp_path, monkeypatch):
+    # As where members are updated at once; in turn, for the sake of the same numbers.
+    monkeypatch.setattr(run, "maps_in_turn", lambda: False)
+    mixed = members_of(CONFIG, [SWEEP[0], {"reward_transform": "none"}])
+    train_sweep(mixed, tmp_path / "together")
+    assert len(list((tmp_path / "together" / "populations").iterdir())) == 1
+    assert_same_run(tmp_path / "together" / mixed[0].name, finished[0] / NAMES[0])
+    train_offline(mixed[1].config, tmp_path / "alone")
+    assert_same_run(tmp_path / "together" / mixed[1].name, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_it_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, signum):
+    stop_at(monkeypatch, "evaluations", 40, signum)
+    with pytest.raises(Crash if signum == signal.SIGKILL else Interrupted) as caught:
+        train_sweep(members(), tmp_path)
+    if signum == signal.SIGTERM:
+        assert caught.value.resumable
+        assert "at update 40; saved in" in str(caught.value)
+    assert not any(tmp_path.glob("*/summary.json"))
+    assert train_sweep(members(), tmp_path) == finished[1]
+    for name in NAMES:
+        assert_same_run(tmp_path / name, finished[0] / name)
+
+
+def test_members_that_come_later_leave_the_others_alone(finished, tmp_path, monkeypatch):
+    trained = []
+    train = run.train_population
+    monkeypatch.setattr(
+        run, "train_population", lambda p: (trained.append([m.name for m in p.members]), train(p))
+    )
+    train_sweep(members()[:1], tmp_path)
+    assert train_sweep(members(), tmp_path) == finished[1]
+    assert train_sweep(members(), tmp_path) == finished[1]
+    assert trained == [NAMES[:1], NAMES[1:]]  # What is finished is not trained again.
+
+
+def test_a_stop_while_the_policies_are_shown_can_be_resumed(tmp_path, monkeypatch):
+    shown = report.shown_paths
+
+    def stopped(*args):
+        monkeypatch.setattr(report, "shown_paths", shown)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return shown(*args)
+
+    monkeypatch.setattr(report, "shown_paths", stopped)
+    with pytest.raises(Interrupted, match="SIGTERM") as caught:
+        train_sweep(members(), tmp_path)
+    assert caught.value.resumable
+    assert [row["status"] for row in train_sweep(members(), tmp_path)] == ["finished"] * 2
+
+
+def test_a_member_without_a_result_has_failed_and_gets_no_score(finished, tmp_path, monkeypatch):
+    play = Evaluator.run
+
+    def spoil(self, tasks, *args, **more):
+        results = play(self, tasks, *args, **more)
+        return [results[0], Diverged("not finite")] if len(tasks) == 2 else results
+
+    monkeypatch.setattr(Evaluator, "run", spoil)
+    rows = train_sweep(members(), tmp_path)
+    assert [row["status"] for row in rows] == ["finished", "failed"]
+    assert rows[1]["failure"] == "actions not finite at update 40"
+    assert not (tmp_path / NAMES[1] / "evaluations.csv").exists()
+    assert_same_run(tmp_path / NAMES[0], finished[0] / NAMES[0])
+
+
+def test_a_member_that_diverges_is_marked_and_the_others_continue(
+    finished, tmp_path, monkeypatch, capsys
+):
+    broken = members_of(CONFIG, [{"value_lr": 1e30, "critic_lr": 1e30}])
+    both = [members()[0], *broken]
+    # It stays marked when the population resumes.
+    stop_at(monkeypatch, "metrics", 40, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_sweep(both, tmp_path)
+    rows = train_sweep(both, tmp_path)
+    assert [row["status"] for row in rows] == ["finished", "failed"]
+    assert "not finite between updates 0 and 20" in rows[1]["failure"]
+    name = broken[0].name
+    assert capsys.readouterr().err.count(f"member {name} has failed, the others continue") == 1
+    with pytest.raises(UserError, match=rf"1 of 2 members have failed \({name}\)"):
+        check_finished(rows, tmp_path)
+    assert_same_run(tmp_path / NAMES[0], finished[0] / NAMES[0])
+    assert (tmp_path / name / "diagnosis" / "20").is_dir()
+    assert not (tmp_path / name / "metrics.csv").exists()
+
+
+def test_a_member_that_diverges_late_keeps_its_last_good_state(tmp_path, monkeypatch):
+    gather = run.train_population.__globals__["Placement"].gather
+
+    def spoil(self, tree):
+        host = gather(self, tree)
+        if isinstance(host, dict) and spoil.calls == 1:
+            host = {name: np.where([False, True], np.nan, mean) for name, mean in host.items()}
+        spoil.calls -= isinstance(host, dict)
+        return host
+
+    spoil.calls = 2
+    monkeypatch.setattr(run.train_population.__globals__["Placement"], "gather", spoil)
+    rows = train_sweep(members(), tmp_path)
+    assert "not finite between updates 20 and 40" in rows[1]["failure"]
+    state, progress = saved(tmp_path / NAMES[1])
+    assert (int(state.step), progress["step"]) == (20, 20)
+    assert all(np.isfinite(x).all() for x in arrays(state.actor))
+
+
+def test_a_population_of_which_all_diverge_has_failed(tmp_path):
+    config = dataclasses.replace(CONFIG, num_seeds=2, value_lr=1e30, eval_episodes=0)
+    for _ in range(2):
+        rows = train_sweep(members_of(config), tmp_path)
+        assert [row["status"] for row in rows] == ["failed"] * 2
+
+
+def test_a_folder_of_another_kind_or_other_settings_is_refused(finished):
+    folder = finished[0]
+    with pytest.raises(UserError, match="holds a population"):
+        train_offline(CONFIG, folder)
+    with pytest.raises(UserError, match="holds a run"):
+        train_sweep(members(), folder / NAMES[0])
+    config = dataclasses.replace(CONFIG, discount=0.5)
+    with pytest.raises(UserError, match="discount"):
+        train_sweep(members_of(config, SWEEP), folder)
+
+
+def test_a_dataset_that_cannot_be_had_stops_the_sweep_before_it_starts(tmp_path):
+    sweep = [{"dataset": DATASET}, {"dataset": "test/none-v0"}]
+    with pytest.raises(UserError, match="test/none-v0"):
+        train_sweep(members_of(CONFIG, sweep), tmp_path / "runs")
+    assert not Path(tmp_path / "runs").exists()
