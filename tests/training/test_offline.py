@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,3 +157,12 @@ def test_a_command_that_is_killed_and_stopped_comes_to_the_same_bits(tmp_path):
     assert resumed.returncode == 0, message
     train_offline(offline_config(**settings), tmp_path / "whole")
     assert_same_run(folder, tmp_path / "whole")
+
+
+def test_the_tutorials_policy_acts(finished):
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL)
+    found = {}
+    exec(example.replace("runs/pointmaze", str(finished[0])), found)
+    assert found["environment"].action_space.contains(np.asarray(found["action"]))
+    found["environment"].close()
