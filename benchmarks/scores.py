@@ -145,7 +145,7 @@ def report(finished: Mapping[Entry, list[Run]]) -> str:
     scores = ["score, mean ± std", "95 % interval", "seeds"]
     header = ["task", "method", *steps, *scores, "paper", "CORL"]
     rows = [row(entry, done, online) for entry, done in finished.items()]
-    return "\n\n".join([tables.markdown(header, rows), *aggregate(finished), notes(finished)])
+    return f"{tables.markdown(header, rows)}\n\n{notes(finished)}"
 
 
 def row(entry: Entry, runs: Sequence[Run], online: bool) -> list[str]:
@@ -183,20 +183,6 @@ def counts(numbers: Iterable[int]) -> str:
 def offline_updates(run: Run) -> int:
     """Returns the updates before a fine-tuning run's first environment step."""
     return int(run.table("evaluations")[-1]["step"] or 0) - int(of([run], "env_steps")[0])
-
-
-def aggregate(finished: Mapping[Entry, Sequence[Run]]) -> list[str]:
-    """Returns a sentence for each method with scores of several tasks."""
-    said = []
-    for method in dict.fromkeys(entry.method for entry in finished):
-        tasks = [of(runs, "score") for entry, runs in finished.items() if entry.method == method]
-        tasks = [scores for scores in tasks if scores]
-        if len(tasks) < 2:
-            continue
-        mean, interval = tables.iqm(tasks)
-        within = "" if interval is None else f" ({interval[0]:.1f} to {interval[1]:.1f})"
-        said.append(f"{method}: interquartile mean over {len(tasks)} tasks {mean:.1f}{within}.")
-    return [" ".join(said)] if said else []
 
 
 def notes(finished: Mapping[Entry, Sequence[Run]]) -> str:

@@ -63,31 +63,6 @@ def interval_text(
     return "-" if found is None else f"{found[0]:.{digits}f} to {found[1]:.{digits}f}"
 
 
-def iqm(tasks: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
-    """Returns the interquartile mean over all runs of several tasks, and its 95 % interval.
-
-    As Agarwal et al. 2021 (arXiv 2108.13264) recommend: the mean of the middle half of all runs,
-    with a percentile bootstrap that draws runs anew within each task. A task with one run alone
-    allows no interval.
-
-    Args:
-        tasks: the scores of each task's runs.
-    """
-    arrays = [np.asarray(scores, np.float64) for scores in tasks]
-
-    def pooled(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-        return scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
-
-    mean = float(pooled(*arrays))
-    if min(map(len, arrays)) < 2:
-        return mean, None
-    drawn = scipy.stats.bootstrap(
-        arrays, pooled, method="percentile", n_resamples=10_000, batch=1_000, vectorized=True,
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return mean, (float(drawn.low), float(drawn.high))
-
-
 def median_range(values: Sequence[float], form: str = ",.1f") -> str:
     """Returns the median over repeats, and their range."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"

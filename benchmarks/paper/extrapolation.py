@@ -15,13 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 import exhibit
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, update_n
-
-Floats = npt.NDArray[np.float64]
+from iql_jax.utils.arrays import Float64
 
 ACTION_DIM = 8
 STEP, ACTION_STD = 0.1, 0.1  # How far an action of 1 moves the point.
@@ -36,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
 COLORS = ("#d1495b", "#e08e1b", "#1f9e89")
 
 
-def reward(position: Floats) -> Floats:
+def reward(position: Float64) -> Float64:
     """Returns the reward for arriving at a position: 1 at the origin, 0 at the walls."""
     return 1.0 - np.abs(position)
 
@@ -60,7 +58,7 @@ def dataset() -> Transitions:
     )
 
 
-def optimal_mean(positions: Floats, points: int = 401) -> float:
+def optimal_mean(positions: Float64, points: int = 401) -> float:
     """Returns the mean of ``V*``: the best action moves to the origin as fast as it may."""
     grid = np.linspace(-1, 1, points)
     after = np.sign(grid) * np.maximum(np.abs(grid) - STEP, 0.0)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import optimize, stats
@@ -23,8 +22,7 @@ from scipy import optimize, stats
 import exhibit
 from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, losses
 from iql_jax.algorithm.updates import update_v
-
-Floats = npt.NDArray[np.float64]
+from iql_jax.utils.arrays import Float64
 
 EXPECTILES = (0.5, 0.7, 0.9, 0.95, 0.99)
 COLORS = ("#8d99ae", "#2b6f9c", "#1f9e89", "#e08e1b", "#d1495b")
@@ -66,12 +64,12 @@ def normal_sample(size: int = 200_000) -> jax.Array:
     return jax.scipy.stats.norm.ppf((jnp.arange(size) + 0.5) / size)
 
 
-def center(x: Floats) -> Floats:
+def center(x: Float64) -> Float64:
     """Returns the mean of y given x in the plane."""
     return np.sin(2 * x)
 
 
-def width(x: Floats) -> Floats:
+def width(x: Float64) -> Float64:
     """Returns the standard deviation of y given x."""
     return 0.2 + 0.25 * (x + 2)
 
@@ -99,7 +97,7 @@ def fit(expectile: float, x: jax.Array, y: jax.Array, updates: int) -> IQLState:
 
 
 def draw(
-    axes: Sequence[Axes], normal: Sequence[float], x: Floats, y: Floats, fitted: Floats
+    axes: Sequence[Axes], normal: Sequence[float], x: Float64, y: Float64, fitted: Float64
 ) -> None:
     """Draws the three parts; ``fitted`` has a curve over ``GRID`` for each expectile."""
     left, middle, right = axes

@@ -9,14 +9,12 @@ range of optimal values there. ``success`` is the exact probability that the pol
 reaches the goal from the start within the time limit.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, PowerNorm
@@ -24,6 +22,7 @@ from matplotlib.figure import Figure
 
 import exhibit
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, eval_actions, update_n
+from iql_jax.data.config import DataConfig
 from iql_jax.data.load import load_dataset
 from iql_jax.envs.discrete_umaze import (
     CELLS,
@@ -38,9 +37,7 @@ from iql_jax.envs.discrete_umaze import (
 )
 from iql_jax.envs.finite_mdp import greedy
 from iql_jax.generation.provide import provide
-from iql_jax.training.config import Config
-
-Floats = npt.NDArray[np.float64]
+from iql_jax.utils.arrays import Bool, Float64
 
 DATASET = "iql/discrete-umaze-v0"
 UPDATES, DISCOUNT = 6_000, 0.9
@@ -54,19 +51,18 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(NamedTuple):
     """Values [S] and a policy [S, A], learned or exact."""
 
-    values: Floats
-    policy: Floats
+    values: Float64
+    policy: Float64
 
 
 def dataset() -> Transitions:
     """Loads the transitions with the actions that follow."""
     source = provide(DATASET, progress=False).source
-    config = Config(dataset=DATASET, objective="sarsa", progress=False)
-    return Transitions(**load_dataset(config, source, next_actions=True).transitions)
+    found = load_dataset(DataConfig(dataset=DATASET), source, next_actions=True, progress=False)
+    return Transitions(**found.transitions)
 
 
 def exact() -> Solution:
@@ -85,14 +81,11 @@ def learn(method: str, transitions: Transitions, updates: int) -> Solution:
     state = create_state(key, len(STATES), len(MOVES), config, discrete_actions=True)
     state, _ = update_n(state, jax.device_put(transitions), updates, batch_size=256)
     every = observe(np.arange(len(STATES)))
-    return Solution(
-        np.asarray(state.v(every), np.float64), np.asarray(eval_actions(state.actor, every))
-    )
+    values = np.asarray(state.v(every), np.float64)
+    return Solution(values, np.asarray(eval_actions(state.actor, every)))
 
 
-def row(
-    name: str, solution: Solution, best: Solution, visited: npt.NDArray[np.bool_]
-) -> dict[str, Any]:
+def row(name: str, solution: Solution, best: Solution, visited: Bool) -> dict[str, Any]:
     """Returns a line of the table; values are compared in the ``visited`` [S] states."""
     error = np.abs(solution.values - best.values)[visited]
     span = np.ptp(best.values[visited])
@@ -105,15 +98,14 @@ def row(
     }
 
 
-def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits: Floats) -> Figure:
+def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits: Float64) -> Figure:
     """Draws the data, and a map of V for each solution; cells without data stay blank."""
     figure = Figure(figsize=(10.5, 5.6), dpi=100, layout="constrained")
     grid = figure.subplots(2, 3).ravel()
     paint(grid[0], np.maximum(visits, 1), visits > 0, "Greys", LogNorm(1, 3e4))
     grid[0].set_title("the data", loc="left", fontweight="bold")
-    grid[0].set_xlabel(
-        f"visits (log scale), {visits[START]:,.0f} to {visits[visits > 0].min():.0f}"
-    )
+    fewest = visits[visits > 0].min()
+    grid[0].set_xlabel(f"visits (log scale), {visits[START]:,.0f} to {fewest:.0f}")
     for axes, (name, solution), line in zip(grid[1:], solutions.items(), rows, strict=True):
         paint(axes, solution.values, visits > 0, "viridis", COLORS, solution.policy)
         axes.set_title(name, loc="left", fontweight="bold")
@@ -126,11 +118,11 @@ def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits:
 
 def paint(
     axes: Axes,
-    values: Floats,
-    visited: npt.NDArray[np.bool_],
+    values: Float64,
+    visited: Bool,
     colors: str,
     norm: Normalize,
-    policy: Floats | None = None,
+    policy: Float64 | None = None,
 ) -> None:
     """Draws the maze, its cells colored by ``values`` [S], with a policy's arrows."""
     picture = np.full((len(CELLS), len(CELLS[0])), np.nan)

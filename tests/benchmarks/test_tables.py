@@ -23,19 +23,6 @@ def test_few_or_equal_seeds_have_no_interval(scores):
     assert tables.interval_text(scores) == "-"
 
 
-def test_the_interquartile_mean_is_over_all_runs_of_all_tasks():
-    mean, interval = tables.iqm([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 99.0]])
-    assert mean == pytest.approx(3.5)  # Of 2, 3, 4, 5.
-    assert interval is not None
-    assert interval[0] < mean < interval[1]
-
-
-def test_the_bootstrap_draws_within_each_task():
-    # Equal runs of a task are drawn again as they are, however far the tasks are apart.
-    assert tables.iqm([[0.0] * 4, [100.0] * 4]) == (50.0, (50.0, 50.0))
-    assert tables.iqm([[1.0], [2.0, 3.0]])[1] is None
-
-
 def test_medians_and_ratios_over_repeats():
     assert tables.median_range([3.0, 1.0, 2.0], ".0f") == "2 (1 to 3)"
     assert tables.ratio([10.0, 30.0, 20.0], [10.0, 10.0, 5.0]) == "3.00 (1.00 to 4.00)"
