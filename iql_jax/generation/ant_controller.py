@@ -23,7 +23,6 @@ from iql_jax.utils.arrays import Float32, Float64, Int64
 
 Floats = Float32 | Float64
 
-OBSERVATION_DIM: Final = 27
 ACTION_DIM: Final = 8
 FEATURE_DIM: Final = 31
 
@@ -45,13 +44,9 @@ def packaged_controller_digest() -> str:
 
 
 def rotation_matrices(quaternions: Floats) -> Float32:
-    """Returns the body-to-world rotations of unit quaternions.
+    """Returns the body-to-world rotations [B, 3, 3] of unit quaternions (w, x, y, z), [B, 4].
 
-    Args:
-        quaternions: (w, x, y, z), shape [B, 4].
-
-    Returns:
-        Matrices of shape [B, 3, 3]; the third column is the body's up vector in the world.
+    The third column is the body's up vector in the world.
     """
     w, x, y, z = np.asarray(quaternions, dtype=np.float32).T
     rows = [
@@ -81,12 +76,7 @@ def canonical_features(
     """
     observations = np.asarray(observations, dtype=np.float32)
     directions = np.asarray(directions, dtype=np.float32)
-    batch_size = observations.shape[0]
-    if observations.shape != (batch_size, OBSERVATION_DIM) or directions.shape != (batch_size, 2):
-        raise ValueError(
-            f"expected observations [B, {OBSERVATION_DIM}] and directions [B, 2], "
-            f"got {observations.shape} and {directions.shape}"
-        )
+    batch_size = len(observations)
     rotations = rotation_matrices(observations[:, 1:5])
     up = rotations[:, 2, :]
     forward = np.einsum("bij,bi->bj", rotations[:, :2, :], directions)
@@ -134,14 +124,11 @@ def heading_phases(rotations: Floats, one_heading: bool = False) -> Float32:
 
 
 def ant_actions(canonical_actions: Floats, turns: Int64) -> Float32:
-    """Translates canonical actions into motor commands.
+    """Translates canonical actions into the order of the ant's motors; both in [-1, 1], [B, 8].
 
     Args:
-        canonical_actions: hips then ankles of the canonical legs, in [-1, 1], shape [B, 8].
+        canonical_actions: hips, then ankles, of the canonical legs.
         turns: quarter turns from ``canonical_features``, shape [B].
-
-    Returns:
-        Actions in the order of the ant's motors, in [-1, 1], shape [B, 8].
     """
     canonical_actions = np.asarray(canonical_actions, dtype=np.float32)
     legs = (np.arange(4) + turns[:, None]) % 4
@@ -191,15 +178,7 @@ class AntController:
         np.savez_compressed(file, allow_pickle=False, **half)
 
     def __call__(self, observations: Floats, directions: Floats) -> Float32:
-        """Returns actions.
-
-        Args:
-            observations: ant observations without x, y and contact forces, shape [B, 27].
-            directions: wanted unit directions in the world's x-y plane, shape [B, 2].
-
-        Returns:
-            Motor commands in [-1, 1], shape [B, 8].
-        """
+        """Returns motor commands in [-1, 1], [B, 8]; see ``canonical_features``."""
         features, turns = canonical_features(observations, directions)
         return ant_actions(self.canonical_actions(features), turns)
 
