@@ -107,10 +107,6 @@ def description(kind, **kwargs):
     return EnvironmentDescription(
         spec=spec.to_json(),
         kwargs=kwargs,
-        observation_keys=(),
-        observation_mean=None,
-        observation_std=None,
-        maze=None,
         trusted=True,
         observation_dim=OBSERVATION_DIM,
         action_dim=ACTION_DIM,

@@ -13,8 +13,8 @@ class MazeTask:
     """The maze and the goal of an evaluation.
 
     Attributes:
-        map: the maze.
-        goal: the fixed evaluation goal, x and y in metres; None where the environment draws the
+        map: The maze.
+        goal: The fixed evaluation goal, x and y in meters; None where the environment draws the
             goal of each episode.
     """
 
@@ -27,32 +27,32 @@ class EnvironmentDescription:
     """Everything that a process needs to build an environment; picklable, without live objects.
 
     Attributes:
-        spec: gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
-        kwargs: arguments of the environment's constructor that replace those in ``spec``.
-        observation_keys: the entries of a Dict observation to concatenate, in order ('a/b' for an
+        spec: Gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
+        kwargs: Arguments of the environment's constructor that replace those in ``spec``.
+        observation_keys: The entries of a Dict observation to concatenate, in order ('a/b' for an
             entry of a nested Dict); empty for a Box.
-        observation_mean: [observation_dim] float32, subtracted from observations, or None.
-        observation_std: [observation_dim] float32, by which they are then divided, or None.
-        maze: the maze task, or None for other environments.
-        trusted: whether environments from unknown namespaces may be imported.
-        observation_dim: numbers in an observation of the dataset; None leaves it unchecked.
-        action_dim: numbers in an action of the dataset; None leaves it unchecked.
-        action_low: [action_dim] float32, the environment action that the policy's -1 stands for;
-            None where the dataset's actions lie in [-1, 1] already.
-        action_high: [action_dim] float32, likewise for 1.
-        requirements: the packages that the dataset's metadata ask for, pip-style.
-        discrete_start: the first of the environment's actions where they are integers, of which the
+        observation_mean: [observation_dim], subtracted from observations, or None.
+        observation_std: [observation_dim], by which they are then divided, or None.
+        maze: The maze task, or None for other environments.
+        trusted: Whether environments from unknown namespaces may be imported.
+        observation_dim: Numbers in an observation of the dataset; None leaves it unchecked.
+        action_dim: Numbers in an action of the dataset; None leaves it unchecked.
+        action_low: [action_dim], the environment's action that the policy's -1 stands for; None
+            where the dataset's actions lie in [-1, 1] already.
+        action_high: [action_dim], likewise for 1.
+        requirements: The packages that the dataset's metadata ask for, pip-style.
+        discrete_start: The first of the environment's actions where they are integers, of which the
             dataset's are one-hot vectors; None where they are continuous.
-        model_xml: the text of a MuJoCo model that the constructor gets as the file ``xml_file``;
+        model_xml: The text of a MuJoCo model that the constructor gets as the file ``xml_file``;
             None where the environment has its own.
     """
 
     spec: str
-    kwargs: dict[str, Any]
-    observation_keys: tuple[str, ...]
-    observation_mean: Float32 | None
-    observation_std: Float32 | None
-    maze: MazeTask | None
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    observation_keys: tuple[str, ...] = ()
+    observation_mean: Float32 | None = None
+    observation_std: Float32 | None = None
+    maze: MazeTask | None = None
     trusted: bool = False
     observation_dim: int | None = None
     action_dim: int | None = None

@@ -1,0 +1,162 @@
+"""Environments from specifications: nothing of a stranger's is imported, and failures say why."""
+
+import json
+import sys
+
+import gymnasium as gym
+import gymnasium_robotics
+import pytest
+from minari_datasets import spec_json
+
+from iql_jax.envs import specs
+from iql_jax.envs.specs import KNOWN_NAMESPACES, check_namespace, make_from_spec, parse_spec
+from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError
+
+gym.register_envs(gymnasium_robotics)
+
+PENDULUM = spec_json("gymnasium.envs.classic_control.pendulum:PendulumEnv", "Pendulum-v1", 200)
+KITCHEN = "gymnasium_robotics.envs.franka_kitchen:KitchenEnv"
+
+
+def wrapped(entry_point, **kwargs):
+    """The pendulum's specification with a wrapper."""
+    wrapper = {"name": "W", "entry_point": entry_point, "kwargs": kwargs}
+    return json.dumps({**json.loads(PENDULUM), "additional_wrappers": [wrapper]})
+
+
+# What may be imported.
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module that leaves a trace as soon as it is imported."""
+    trace = tmp_path / "trace"
+    (tmp_path / "stranger_envs.py").write_text(
+        f"open({str(trace)!r}, 'w').close()\n"
+        "import gymnasium as gym\n"
+        "class StrangerEnv(gym.Env):\n"
+        "    observation_space = action_space = gym.spaces.Box(-1, 1, (2,))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield trace
+    sys.modules.pop("stranger_envs", None)
+
+
+def test_a_strangers_code_is_imported_only_with_trust(stranger):
+    for spec in (
+        spec_json("stranger_envs:StrangerEnv", "Stranger-v0"),
+        wrapped("stranger_envs:StrangerEnv"),
+    ):
+        with pytest.raises(UntrustedEnvironment, match=r"stranger_envs.*only with trust_env"):
+            make_from_spec(spec, {})
+    assert not stranger.exists()
+    env = make_from_spec(spec_json("stranger_envs:StrangerEnv", "Stranger-v0"), {}, trusted=True)
+    assert stranger.exists()
+    assert type(env.unwrapped).__name__ == "StrangerEnv"
+
+
+@pytest.mark.parametrize(
+    "entry_point",
+    [
+        "gymnasium.envs.registration:make",  # Would import the module that its id names.
+        "gymnasium.utils.env_checker:check_env",
+        "gymnasium_robotics_evil.envs:Env",
+        "gymnasium.envs.mujoco_evil:Env",
+        "os:system",
+        "None",
+    ],
+)
+def test_known_namespaces_are_whole_packages_of_environments(entry_point):
+    with pytest.raises(UntrustedEnvironment, match="not in a known namespace"):
+        check_namespace(parse_spec(spec_json(entry_point, "X-v0")))
+
+
+@pytest.mark.parametrize("name", ["expand_model_path", "Space"])
+def test_only_classes_of_environments_are_called(name):
+    with pytest.raises(UserError, match=r"is no <class 'gymnasium\.core\.Env'>"):
+        make_from_spec(spec_json(f"gymnasium.envs.mujoco.mujoco_env:{name}", "X-v0"), {})
+
+
+def test_every_environment_of_the_known_packages_passes():
+    for spec in gym.registry.values():
+        if str(spec.entry_point).startswith(KNOWN_NAMESPACES):
+            check_namespace(parse_spec(spec.to_json()))
+
+
+def test_a_harmless_wrapper_is_applied():
+    env = make_from_spec(wrapped("gymnasium.wrappers:ClipReward", min_reward=-0.25), {})
+    env.reset(seed=0)
+    assert all(env.step([2.0])[1] >= -0.25 for _ in range(20))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "entry_point",
+    [
+        "gymnasium.wrappers:RecordVideo",  # Writes files.
+        "gymnasium.wrappers.rendering:HumanRendering",
+        "gymnasium.wrappers_evil:TimeLimit",
+        "os:TimeLimit",
+    ],
+)
+def test_other_wrappers_need_trust(entry_point):
+    with pytest.raises(UntrustedEnvironment, match=r"harmless ones.*only with trust_environment"):
+        make_from_spec(wrapped(entry_point), {})
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("name", ["NormalizeReward", "NormalizeObservation"])
+def test_wrappers_that_remember_earlier_episodes_are_refused(name, trusted):
+    with pytest.raises(NoEnvironment, match=f"{name}.*carry over from episode to episode"):
+        make_from_spec(wrapped(f"gymnasium.wrappers:{name}"), {}, trusted=trusted)
+
+
+# What is no specification.
+
+
+def test_specifications_of_older_gymnasiums():
+    fields = json.loads(PENDULUM)
+    fields |= {"autoreset": False, "apply_api_compatibility": False, "kwargs": None}
+    del fields["additional_wrappers"]
+    spec = parse_spec(json.dumps(fields))
+    assert (spec.id, spec.max_episode_steps, spec.kwargs) == ("Pendulum-v1", 200, {})
+    fields["autoreset"] = True
+    with pytest.raises(UserError, match="autoreset=True"):
+        parse_spec(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"id": "no version"}', '{"id": "A-v0", "new": 1}']
+)
+def test_what_is_no_specification(text):
+    with pytest.raises(UserError, match="specification cannot be read"):
+        parse_spec(text)
+
+
+def test_a_stored_render_mode_opens_no_window():
+    spec = PENDULUM.replace('"kwargs": {}', '"kwargs": {"render_mode": "human"}')
+    assert make_from_spec(spec, {}).render_mode is None
+    assert make_from_spec(spec, {}, render_mode="rgb_array").render_mode == "rgb_array"
+
+
+# What does not build.
+
+
+def test_an_environment_that_does_not_build_says_why(monkeypatch):
+    def broken(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(specs.gym, "make", broken)
+    with pytest.raises(NoEnvironment) as caught:
+        make_from_spec(spec_json(KITCHEN, "Kitchen-v1"), {}, requirements=("mujoco==3.1.6",))
+    message = str(caught.value)
+    installed = f"mujoco {sys.modules['mujoco'].__version__}"
+    hints = ("asks for: mujoco==3.1.6", "mujoco<3.12")
+    for part in ("Kitchen-v1", "AssertionError", installed, *hints):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_a_module_that_is_missing():
+    with pytest.raises(UserError, match=r"does not build: ModuleNotFoundError.*gymnasium 1"):
+        make_from_spec(spec_json("gymnasium.envs.mujoco.hopper_v99:HopperEnv"), {})

@@ -1,0 +1,32 @@
+"""A run with discrete actions: offline, in evaluation and in fine-tuning."""
+
+import numpy as np
+
+from iql_jax.generation.generate import generate
+from iql_jax.outputs.logs import read_table
+from iql_jax.training.config import FinetuneConfig
+from iql_jax.training.finetune import train_finetune
+
+
+def test_environments_get_integers_and_data_one_hot_vectors(data_folders, tmp_path):
+    generate("iql/discrete-umaze-v0", progress=False)
+    config = FinetuneConfig(
+        dataset="iql/discrete-umaze-v0",
+        objective="expectile_sarsa",
+        actor_loss="ddpgbc",
+        hidden_dims=(8,),
+        num_pretraining_steps=5,
+        max_steps=6,
+        log_interval=1,
+        eval_interval=5,
+        eval_episodes=2,
+        eval_processes=1,
+        replay_buffer_size=20_000,
+        progress=False,
+    )
+    train_finetune(config, tmp_path / "run")
+    rows = read_table(tmp_path / "run" / "evaluations.csv")
+    assert all(row["success_rate"] in (0, 0.5, 1) for row in rows)
+    with np.load(next((tmp_path / "run" / "transitions").glob("*.npz"))) as made:
+        np.testing.assert_array_equal(made["actions"].sum(axis=1), 1)
+        assert set(np.unique(made["actions"])) == {0.0, 1.0}
