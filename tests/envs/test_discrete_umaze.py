@@ -62,5 +62,3 @@ def test_the_environment_is_its_model():
             break
         assert (reward, truncated, info["success"]) == (0.0, False, False)
     assert (reward, info["success"], observation.argmax()) == (10.0, True, umaze.GOAL)
-
-

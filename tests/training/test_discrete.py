@@ -1,4 +1,4 @@
-"""A run with discrete actions: offline, in evaluation and in fine-tuning."""
+"""A run with discrete actions: in the environment and in evaluation."""
 
 import numpy as np
 
@@ -12,10 +12,8 @@ def test_environments_get_integers_and_data_one_hot_vectors(data_folders, tmp_pa
     generate("iql/discrete-umaze-v0", progress=False)
     config = FinetuneConfig(
         dataset="iql/discrete-umaze-v0",
-        objective="expectile_sarsa",
-        actor_loss="ddpgbc",
         hidden_dims=(8,),
-        num_pretraining_steps=5,
+        num_pretraining_steps=0,
         max_steps=6,
         log_interval=1,
         eval_interval=5,
