@@ -9,8 +9,8 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from iql_jax.training.config import Config
-from iql_jax.training.run import load_source
+from iql_jax.data.config import DataConfig
+from iql_jax.data.load import load_dataset
 
 BOX = "test/box-v0"
 
@@ -51,6 +51,20 @@ def episode_buffer(episode, steps, observations, action_dim=2, rewards=None, ter
         terminations=ends & terminated,
         truncations=ends & (not terminated),
     )
+
+
+GOAL_SPACE = gym.spaces.Dict(observation=box(4), achieved_goal=box(2), desired_goal=box(2))
+
+
+def point_episode(episode, xs, goal, rewards=None):
+    """An episode of a ball at (x, 0) for each x, on its way to (goal, 0)."""
+    position = np.stack([xs, np.zeros(len(xs))], axis=1)
+    observations = {
+        "observation": np.concatenate([position, code(1, episode, len(xs), 2)], axis=1),
+        "achieved_goal": position,
+        "desired_goal": np.tile([goal, 0.0], (len(xs), 1)),
+    }
+    return episode_buffer(episode, len(xs) - 1, observations, rewards=rewards)
 
 
 def coded_episodes(lengths=(3, 1, 5), width=4, terminated=(1,)):
@@ -121,5 +135,8 @@ def write_box():
     return write_dataset(BOX, coded_episodes(), box(4), env_spec=spec_json())
 
 
-def load(dataset=BOX, **choices):
-    return load_source(Config(dataset=dataset, progress=False, **choices))
+def load(dataset=BOX, next_actions=False, trusted=False, **choices):
+    """Load a dataset or a file with these keys of DataConfig."""
+    config = DataConfig(dataset=str(dataset), **choices)
+    more = {"next_actions": next_actions, "trusted": trusted, "progress": False}
+    return load_dataset(config, str(dataset), **more)

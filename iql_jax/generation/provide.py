@@ -52,7 +52,7 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
         UserError: if there is no such dataset; the message names similar ones.
     """
     if is_file(dataset):
-        if not pathlib.Path(dataset).is_file():
+        if not pathlib.Path(dataset).expanduser().is_file():
             raise UserError(f"dataset {dataset}: there is no such file")
         return Provided(dataset, dataset, "file")
     root = datasets_root()

@@ -5,17 +5,6 @@ from iql_jax.data.rewards import episode_returns
 from iql_jax.data.top_episodes import ties_at_the_cut, top_episodes, transitions_of
 
 
-def test_returns_are_summed_episode_by_episode():
-    rewards = np.float32([1, 2, 3, -4, 0, 0.5])
-    np.testing.assert_array_equal(episode_returns(rewards, np.array([3, 1, 2])), [6, -4, 0.5])
-
-
-def test_long_episodes_lose_no_digits():
-    # 2**24 + 1 is no float32.
-    rewards = np.float32([2**24, 1, 1])
-    assert episode_returns(rewards, np.array([3]))[0] == 2**24 + 2
-
-
 @pytest.mark.parametrize(
     ("share", "expected"),
     [

@@ -8,7 +8,13 @@ from minari_datasets import (
     write_box,
 )
 
-from iql_jax.data.scores import D4RL_REFERENCES, ScoreRule, normalized_score, score_rule
+from iql_jax.data.scores import (
+    D4RL_REFERENCES,
+    ScoreRule,
+    d4rl_reference,
+    minari_references,
+    normalized_score,
+)
 from iql_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("data_folders")
@@ -30,28 +36,22 @@ def test_scores():
         normalized_score(1, 2, 2)
 
 
-def test_score_rules():
-    references = {"ref_min_score": 1.0, "ref_max_score": 3.0}
-    assert score_rule("any/thing-v0", references, False) == ScoreRule("normalized", 1.0, 3.0)
-    assert score_rule("any/thing-v0", references, True) == ScoreRule("success")
-    assert score_rule("any/thing-v0", {}, False) == ScoreRule("none")
-    assert score_rule("any/thing-v0", {"ref_min_score": 1.0}, False) == ScoreRule("none")
-    equal = {"ref_min_score": 1.0, "ref_max_score": 1.0}
-    assert score_rule("any/thing-v0", equal, False) == ScoreRule("none")
-    door = ScoreRule("normalized", *D4RL_REFERENCES["door"])
-    assert score_rule("D4RL/door/human-v2", {}, False) == door
-    assert score_rule("D4RL/door/human-v2", references, False).ref_min == 1.0
+def test_references_of_minari_datasets():
+    stored = {"ref_min_score": 1.0, "ref_max_score": 3.0}
+    assert minari_references({"dataset_id": "any/thing-v0", **stored}) == (1, 3)
+    assert minari_references({"dataset_id": "any/thing-v0", "ref_min_score": 1.0}) == (None, None)
+    door = {"dataset_id": "D4RL/door/human-v2"}
+    assert minari_references(door) == D4RL_REFERENCES["door"]
+    assert minari_references(door | stored) == (1, 3)
     # New data from other versions of the environments: D4RL's constants are not theirs.
-    assert score_rule("mujoco/hopper/medium-v0", {}, False) == ScoreRule("none")
+    assert minari_references({"dataset_id": "mujoco/hopper/medium-v0"}) == (None, None)
 
 
 def test_references_that_do_not_rise_are_noted(folder):
     change_metadata(folder, ref_min_score=3.0, ref_max_score=3.0)
     found = load()
     assert found.score_rule.kind == "none"
-    assert found.record["notes"] == [
-        "no score: the reference scores do not rise, from 3.0 (random) to 3.0"
-    ]
+    assert "do not rise, from 3.0" in found.record["notes"][0]
 
 
 def test_d4rls_references():
@@ -72,3 +72,26 @@ def test_the_first_version_of_adroits_door_rewards_the_palms_distance(folder, ve
     spec = spec_json(entry_point, f"AdroitHandDoor-v{version}", 200)
     change_metadata(folder, env_spec=spec, ref_min_score=-56.5, ref_max_score=2880.6)
     assert any("where D4RL punishes it" in note for note in load().record["notes"]) == said
+
+
+SOURCE = {
+    "hopper-random-v0": (-20.272305, 3234.3),
+    "halfcheetah-full-replay-v2": (-280.178953, 12135.0),
+    "walker2d-medium-expert-v1": (1.629008, 4592.3),
+    "ant-medium-replay-v2": (-325.6, 3879.7),
+    "antmaze-large-diverse-v0": (0.0, 1.0),
+    "maze2d-umaze-v0": (0.94, 62.6),
+    "maze2d-umaze-v1": (23.85, 161.86),
+    "maze2d-large-dense-v1": (30.569041, 303.4857382709002),
+    "maze2d-medium-dense-v0": (19.477620, 96.03474232952358),
+    "pen-human-v1": (96.262799, 3076.8331017826877),
+    "relocate-human-longhorizon-v1": (-6.425911, 4233.877797728884),
+    "kitchen-mixed-v0": (0.0, 4.0),
+}
+"""A sample of d4rl/infos.py and of the registrations."""
+
+
+def test_references_by_d4rls_names():
+    assert {name: d4rl_reference(name) for name in SOURCE} == SOURCE
+    for name in ("ant2-medium-v0", "minigrid-fourrooms-v0", "hopper2", ""):
+        assert d4rl_reference(name) is None

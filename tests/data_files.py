@@ -1,15 +1,11 @@
-"""Small files of D4RL's and OGBench's formats, imported; and both's own view, in plain Python."""
+"""Small files of D4RL's and OGBench's formats; and both's own view of them, in plain Python."""
 
 import dataclasses
 
 import h5py
 import numpy as np
-from iql_jax.data.imports.d4rl import import_d4rl
 
-from iql_jax.training.config import Config
-from iql_jax.training.run import load_source
-
-HOPPER = "d4rl/hopper/medium-v2"
+HOPPER = "hopper_medium-v2.hdf5"
 
 
 def d4rl_arrays(rows=600, observation_dim=11, action_dim=3, seed=0, dtype=np.float32):
@@ -121,15 +117,6 @@ def ogbench_view(arrays):
     return {key: np.array(rows) for key, rows in found.items()}
 
 
-def import_arrays(tmp_path, arrays, dataset_id=HOPPER, more=None, **options):
-    path = write_hdf5(tmp_path / "file.hdf5", arrays, **(more or {}))
-    return import_d4rl(path, dataset_id, progress=False, **options)
-
-
-def load(dataset_id=HOPPER, **settings):
-    return load_source(Config(dataset=dataset_id, eval_episodes=0, progress=False, **settings))
-
-
 def without(arrays, *keys):
     return {key: array for key, array in arrays.items() if key not in keys}
 
@@ -138,6 +125,6 @@ def assert_equal(transitions, expected):
     limit = np.float32(1 - 1e-5)  # IQL's official code clips actions so.
     expected = {**expected, "actions": np.clip(expected["actions"], -limit, limit)}
     for field, array in expected.items():
-        found = getattr(transitions, field)
+        found = transitions[field]
         assert found.dtype == array.dtype == np.float32
         assert np.array_equal(found, array), field

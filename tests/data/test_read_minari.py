@@ -14,7 +14,8 @@ from minari_datasets import (
     write_dataset,
 )
 
-from iql_jax.data.episodes import read_episodes
+from iql_jax.data.metadata import read_metadata
+from iql_jax.data.read_minari import read_episodes
 from iql_jax.utils.errors import UserError
 
 LENGTHS = (3, 1, 5)
@@ -36,7 +37,7 @@ def file(folder):
 
 
 def read(folder):
-    return read_episodes(folder, progress=False)
+    return read_episodes(folder, read_metadata(folder), progress=False)
 
 
 def dict_episode(episode, steps):
@@ -63,7 +64,9 @@ def assert_coded(episodes):
     np.testing.assert_array_equal(episodes.rewards, [0, 1, 2, 100, 200, 201, 202, 203, 204])
     np.testing.assert_array_equal(episodes.lengths, LENGTHS)
     np.testing.assert_array_equal(np.flatnonzero(episodes.terminations), [3])
-    np.testing.assert_array_equal(np.flatnonzero(episodes.truncations), [2, 8])
+    np.testing.assert_array_equal(episodes.rows, [0, 1, 2, 4, 6, 7, 8, 9, 10])
+    np.testing.assert_array_equal(episodes.next_rows, [1, 2, 3, 5, 7, 8, 9, 10, 11])
+    np.testing.assert_array_equal(episodes.first_steps(), [0, 3, 4])
     for array in (episodes.observations["observation"], episodes.actions, episodes.rewards):
         assert array.dtype == np.float32
         assert array.flags.c_contiguous
@@ -71,18 +74,6 @@ def assert_coded(episodes):
 
 def test_box_observations(folder):
     assert_coded(read(folder))
-
-
-def test_index_helpers(folder):
-    episodes = read(folder)
-    assert (episodes.num_transitions, episodes.num_episodes) == (9, 3)
-    np.testing.assert_array_equal(episodes.episode_index(), [0, 0, 0, 1, 2, 2, 2, 2, 2])
-    np.testing.assert_array_equal(episodes.step_index(), [0, 1, 2, 4, 6, 7, 8, 9, 10])
-    np.testing.assert_array_equal(episodes.first_steps(), [0, 3, 4])
-    # Transition 4 is the first of episode 2; the row after it holds that episode's step 1.
-    rows = episodes.observations["observation"]
-    np.testing.assert_array_equal(rows[episodes.step_index()[4]], code(1, 2, 1, 4)[0])
-    np.testing.assert_array_equal(rows[episodes.step_index()[4] + 1], code(1, 2, 2, 4)[1])
 
 
 def test_nested_dict_observations():
@@ -101,7 +92,7 @@ def test_more_than_ten_episodes_stay_in_order():
     lengths = [1 + e % 3 for e in range(12)]
     episodes = read(write_dataset("test/many-v0", coded_episodes(lengths), box(4)))
     np.testing.assert_array_equal(episodes.lengths, lengths)
-    first = episodes.observations["observation"][episodes.step_index()[episodes.first_steps()], 0]
+    first = episodes.observations["observation"][episodes.rows[episodes.first_steps()], 0]
     np.testing.assert_array_equal(first, 1e6 + 1e4 * np.arange(12))
 
 
@@ -125,6 +116,15 @@ def test_arrow_formats(data_format):
             write_dataset("test/arrow-v0", coded_episodes(LENGTHS), box(4), data_format=data_format)
         )
     )
+
+
+def test_the_fingerprint_is_of_the_content(folder, file):
+    before = read(folder).fingerprint()
+    other = write_dataset("test/copy-v0", coded_episodes(LENGTHS), box(4))
+    assert read(other).fingerprint() == before
+    with h5py.File(file, "a") as content:
+        content["episode_2/rewards"][1] += 1
+    assert read(folder).fingerprint() != before
 
 
 def test_an_unknown_format_is_refused(folder):
@@ -179,6 +179,12 @@ def test_episodes_that_are_not_there(folder, file):
         read(folder)
     change_metadata(folder, total_episodes=2)
     with pytest.raises(UserError, match=r"episode 1.* cannot be read"):
+        read(folder)
+
+
+def test_transitions_that_the_metadata_promise(folder):
+    change_metadata(folder, total_steps=8)
+    with pytest.raises(UserError, match="promise 8 transitions, there are 9"):
         read(folder)
 
 
@@ -286,7 +292,7 @@ def test_a_broken_action_space(folder, space):
         read(folder)
 
 
-@pytest.mark.parametrize("field", ["rewards", "terminations", "truncations"])
+@pytest.mark.parametrize("field", ["rewards", "terminations"])
 def test_several_numbers_a_step_are_refused(folder, file, field):
     with h5py.File(file, "a") as content:
         for e in range(len(LENGTHS)):

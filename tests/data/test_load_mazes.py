@@ -1,0 +1,124 @@
+"""From a config to the transitions of a maze; their semantics are tested in test_mazes.py."""
+
+import json
+
+import numpy as np
+import pytest
+from minari_datasets import (
+    GOAL_SPACE,
+    change_metadata,
+    load,
+    maze_spec,
+    point_episode,
+    spec_json,
+    write_dataset,
+)
+
+from iql_jax.data.scores import ScoreRule
+from iql_jax.envs.make import make_environment
+from iql_jax.utils.errors import UserError
+
+ID = "test/corridor-v0"
+CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]  # r at x = -0.5, g at x = 0.5.
+WALLED = [[1, 1, 1, 1], ["r", 1, 0, "g"], [1, 1, 1, 1]]  # r at x = -1.5, g at x = 1.5.
+
+pytestmark = pytest.mark.usefixtures("data_folders")
+
+
+@pytest.fixture
+def corridor():
+    """One episode from x = -0.5 through the goal at 0.5 to its own goal, the start."""
+    episode = point_episode(0, np.array([-0.5, 0.0, 0.5, 0.0, -0.5]), -0.5, [0, 0, 0, 1])
+    spec = maze_spec(CORRIDOR, continuing_task=True, reset_target=True)
+    return write_dataset(ID, [episode], GOAL_SPACE, env_spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("choices", "rewards", "masks", "dim"),
+    [
+        ({}, [0, 1, 0, 0], [1, 0, 1, 1], 4),
+        ({"reward_transform": "minus_one"}, [-1, 0, -1, -1], [1, 0, 1, 1], 4),
+        ({"maze_terminate_at_success": False}, [0, 1, 0, 0], [1, 1, 1, 1], 4),
+        ({"maze_drop": "after_success"}, [0, 1], [1, 0], 4),
+        ({"maze_goal": "episode"}, [0, 0, 0, 1], [1, 1, 1, 0], 6),
+        ({"maze_goal": "stored"}, [0, 0, 0, 1], [1, 1, 1, 0], 4),
+    ],
+)
+def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim):
+    found = load(ID, **choices)
+    np.testing.assert_array_equal(found.transitions["rewards"], rewards)
+    np.testing.assert_array_equal(found.transitions["masks"], masks)
+    assert (found.size, found.observation_dim, found.action_dim) == (len(rewards), dim, 2)
+    assert found.environment.observation_dim == dim
+    assert found.environment.maze.goal == (0.5, 0.0)
+    recorded = found.record["choices"]
+    assert {name: recorded[name] for name in choices if name.startswith("maze")}.items() <= (
+        choices.items()
+    )
+    assert recorded["transitions_at_goal"] == 1
+    assert recorded["maze_map"] == CORRIDOR
+    assert found.score_rule == ScoreRule("success")
+    assert json.loads(json.dumps(found.record)) == found.record
+
+
+def test_the_environment_has_the_transitions_layout(corridor):
+    env = make_environment(load(ID, maze_goal="episode").environment)
+    observation, _ = env.reset(seed=0)
+    assert observation[4:].tolist() == [0.5, 0.0]
+    env.close()
+
+
+def test_the_environment_says_what_a_mazes_data_mean(corridor):
+    change_metadata(corridor, env_spec=spec_json()[:60])
+    with pytest.raises(UserError, match="environment specification cannot be read"):
+        load(ID)
+
+
+def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(corridor):
+    stranger = json.loads(maze_spec(CORRIDOR)) | {"entry_point": "lab.mazes:Maze"}
+    change_metadata(corridor, env_spec=json.dumps(stranger), eval_env_spec=maze_spec(CORRIDOR))
+    found = load(ID)
+    assert found.record["choices"]["maze_map"] == CORRIDOR
+    assert found.environment.maze.goal == (0.5, 0.0)
+
+
+def test_of_arrivals_the_quickest_are_the_best():
+    """Ten episodes with 10, 9, ... 1 steps; those of an odd number of steps come to the goal."""
+    episodes = []
+    for e, steps in enumerate(range(10, 0, -1)):
+        x = np.full(steps + 1, -0.5)
+        x[-1] = 0.5 if steps % 2 else -0.5
+        episodes.append(point_episode(e, x, 0.5))
+    write_dataset(ID, episodes, GOAL_SPACE, env_spec=maze_spec(CORRIDOR))
+    found = load(ID, top_episodes=0.3, maze_drop="after_success")
+    assert found.size == 5 + 3 + 1
+    expected = {"share": 0.3, "episodes": 3, "lowest_return": 1, "ties": 3}
+    assert found.record["choices"]["top_episodes"] == expected
+    assert "3 of them have the same as some left out" in found.record["notes"][-1]
+
+
+def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
+    """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
+    x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])
+    episodes = [point_episode(e, x[e], -0.5, rewards=[e, e]) for e in range(2)]
+    write_dataset(ID, episodes, GOAL_SPACE, env_spec=maze_spec(CORRIDOR))
+    relabelled = load(ID, top_episodes=0.5)
+    np.testing.assert_array_equal(relabelled.transitions["observations"][:, 0], [-0.5, 0])
+    assert relabelled.record["choices"]["transitions_at_goal"] == 1
+    stored = load(ID, top_episodes=0.5, maze_goal="stored")
+    np.testing.assert_array_equal(stored.transitions["observations"][:, 0], [-0.5, -0.5])
+
+
+@pytest.mark.parametrize(
+    ("walls", "maze", "goal", "share"),
+    [("data", CORRIDOR, 0.5, "40.0 %"), ("evaluation", WALLED, 1.5, "40 %")],
+)
+def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, share):
+    change_metadata(corridor, eval_env_spec=maze_spec(WALLED))
+    found = load(ID, maze_walls=walls)
+    assert found.record["choices"]["maze_map"] == maze
+    assert found.record["choices"]["positions_in_walls"] == (0 if walls == "data" else 0.4)
+    assert found.environment.maze.goal == (goal, 0.0)
+    assert found.record["notes"][0].startswith(f"{share} of the data's positions lie in walls")
+    # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
+    assert found.transitions["rewards"].sum() == (walls == "data")
