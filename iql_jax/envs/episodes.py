@@ -9,15 +9,13 @@ import contextlib
 import dataclasses
 import functools
 import math
-import multiprocessing
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
-from multiprocessing.connection import Connection
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import gymnasium as gym
 import numpy as np
@@ -27,14 +25,7 @@ from iql_jax.envs.make import make_environment
 from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.utils.arrays import Bool, Float32, Float64, Int64
 from iql_jax.utils.errors import Diverged, UserError, one_line
-from iql_jax.utils.processes import (
-    available_cores,
-    main_module_hidden,
-    prepare_worker,
-    start_method,
-)
-
-T = TypeVar("T")
+from iql_jax.utils.processes import Workers, available_cores
 
 Policy = Callable[[Float32, np.random.Generator | None], Float32]
 """Acts on an observation, by drawing where there is a generator; see ``NumpyPolicy``."""
@@ -109,8 +100,7 @@ class Evaluator:
 
     def __init__(self, processes: int = 0) -> None:
         self._processes = processes or available_cores()
-        self._pool: ProcessPoolExecutor | None = None
-        self._leash: Connection | None = None  # Workers end when it is closed.
+        self._workers: Workers | None = None
         self._built: list[Future[None]] = []
 
     def prepare(self, environments: Sequence[EnvironmentDescription]) -> None:
@@ -123,7 +113,8 @@ class Evaluator:
             for description in environments:
                 _environment(description)
         else:
-            self._built = [self._submit(_build, description) for description in environments]
+            workers = self._started()
+            self._built = [workers.submit(_build, description) for description in environments]
 
     def wait_until_built(self) -> None:
         """Wait for the environments of ``prepare``.
@@ -167,7 +158,7 @@ class Evaluator:
         if episodes < 1:
             raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
         calls = [(i, e, sample, e < record) for i in range(len(tasks)) for e in range(episodes)]
-        with self._ended_by_failures():
+        with self._ended_by_failures(check):
             if self._processes == 1:
                 played = [_play(tasks[i], e, sample, kept, check) for i, e, _, kept in calls]
             else:
@@ -176,10 +167,9 @@ class Evaluator:
 
     def close(self) -> None:
         """End the workers, whatever they are doing; may be called again."""
-        if self._pool is not None and self._leash is not None:
-            self._leash.close()
-            self._pool.shutdown(cancel_futures=True)
-        self._pool = self._leash = None
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
         while _environments:
             _environments.popitem()[1].close()
 
@@ -190,26 +180,23 @@ class Evaluator:
         self.close()
 
     @contextlib.contextmanager
-    def _ended_by_failures(self) -> Iterator[None]:
+    def _ended_by_failures(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """End the workers where the block raises."""
         try:
             yield
         except BaseException as error:
             self.close()
             if isinstance(error, BrokenProcessPool):
+                check()  # A signal to the whole process group ends the workers first.
                 raise UserError(
                     "an evaluation's process ended without a word (killed, or out of memory?); "
                     "try fewer of them (eval_processes)"
                 ) from error
             raise
 
-    def _submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
-        if self._pool is None:
-            context = multiprocessing.get_context(start_method())
-            leash, self._leash = context.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(self._processes, context, prepare_worker, (leash,))
-        with main_module_hidden():  # Workers start as work is submitted.
-            return self._pool.submit(function, *arguments)
+    def _started(self) -> Workers:
+        self._workers = self._workers or Workers(self._processes)
+        return self._workers
 
     def _map(
         self,
@@ -219,11 +206,10 @@ class Evaluator:
     ) -> list[Episode | Diverged]:
         """``_play_from`` in workers."""
         with tempfile.TemporaryDirectory() as folder:
-            # Not in the calls: each would carry its policy, and a pool that is given more than its
-            # pipe holds may hang when its workers end.
-            file = Path(folder, "tasks")
+            file = Path(folder, "tasks")  # Calls stay small, see ``Workers``.
             file.write_bytes(pickle.dumps(list(tasks)))
-            futures = [self._submit(_play_from, file, *call) for call in calls]
+            workers = self._started()
+            futures = [workers.submit(_play_from, file, *call) for call in calls]
             pending = set(futures)
             while pending:
                 check()

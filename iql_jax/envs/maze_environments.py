@@ -1,13 +1,13 @@
 """Gymnasium-Robotics' maze environments, without what collection does not need."""
 
-import contextlib
 import dataclasses
-import io
 import os
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
+
+from iql_jax.envs.specs import register_robotics
 
 REQUIREMENTS = ("gymnasium>=1.0", "gymnasium-robotics>=1.4", "mujoco>=3.0")
 """What a dataset of Gymnasium-Robotics' environments asks to be installed."""
@@ -15,11 +15,7 @@ REQUIREMENTS = ("gymnasium>=1.0", "gymnasium-robotics>=1.4", "mujoco>=3.0")
 
 def registered_spec(env_id: str) -> EnvSpec:
     """Get a copy of a registered specification, whose arguments may be changed."""
-    # On import the package advertises its news on stderr, once for every process.
-    with contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium_robotics
-
-    gym.register_envs(gymnasium_robotics)
+    register_robotics()
     spec = gym.spec(env_id)
     return dataclasses.replace(spec, kwargs=dict(spec.kwargs))
 

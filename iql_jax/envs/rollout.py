@@ -18,10 +18,10 @@ from iql_jax.envs.make import make_environment
 from iql_jax.utils.arrays import Bool, Float32
 from iql_jax.utils.errors import UserError, one_line
 from iql_jax.utils.processes import (
+    START_METHOD,
     available_cores,
     main_module_hidden,
     prepare_worker,
-    start_method,
 )
 from iql_jax.utils.streams import Stream, stream_seed
 
@@ -224,7 +224,7 @@ def _vector_environment(
     if not in_processes(num_envs):
         return SyncVectorEnv(builds, autoreset_mode=AutoresetMode.DISABLED)
     with _process_errors(), main_module_hidden():
-        return AsyncVectorEnv(builds, context=start_method(), autoreset_mode=AutoresetMode.DISABLED)
+        return AsyncVectorEnv(builds, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def _end_processes(vector: AsyncVectorEnv) -> None:

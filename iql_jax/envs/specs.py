@@ -10,9 +10,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
-import multiprocessing
 import os
-import sys
 from typing import Any
 
 import gymnasium as gym
@@ -63,24 +61,18 @@ def parse_spec(text: str) -> EnvSpec:
     """
     try:
         fields = json.loads(text)
-        obsolete = {key: fields.pop(key, False) for key in _OBSOLETE_SPEC_KEYS}
+        for key in _OBSOLETE_SPEC_KEYS:
+            fields.pop(key, None)
         fields.setdefault("additional_wrappers", [])
         fields["kwargs"] = fields.get("kwargs") or {}
         fields["kwargs"].pop("render_mode", None)
         fields["vector_entry_point"] = None
-        spec = EnvSpec.from_json(json.dumps(fields))
+        return EnvSpec.from_json(json.dumps(fields))
     except Exception as error:
         raise UserError(
             f"the dataset's environment specification cannot be read ({one_line(error)}): "
             f"{text[:200]!r}"
         ) from error
-    for key, value in obsolete.items():
-        if value:
-            raise UserError(
-                f"environment {spec.id} was made with {key}={value}, which gymnasium dropped in "
-                "1.0: it cannot be built by this version"
-            )
-    return spec
 
 
 def check_namespace(spec: EnvSpec) -> None:
@@ -137,7 +129,8 @@ def make_from_spec(
     if render_mode is not None:
         kwargs = {**kwargs, "render_mode": render_mode}
     try:
-        _register_robotics(str(spec.entry_point))
+        if str(spec.entry_point).startswith("gymnasium_robotics."):
+            register_robotics()
         if not trusted:
             _check_classes(spec)
         # The checker would only repeat, at every step, what DatasetLayout looks at once.
@@ -152,6 +145,13 @@ def make_from_spec(
         with contextlib.suppress(OSError):
             os.remove(model_file)
     return env
+
+
+def register_robotics() -> None:
+    """Make gymnasium_robotics' environments known to gymnasium."""
+    with contextlib.redirect_stderr(io.StringIO()):  # It prints its news in every process.
+        import gymnasium_robotics
+    gym.register_envs(gymnasium_robotics)
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
@@ -177,22 +177,6 @@ def _check_classes(spec: EnvSpec) -> None:
         creator: Any = load_env_creator(entry_point)
         if not (isinstance(creator, type) and issubclass(creator, base)):
             raise UserError(f"{entry_point!r}, named by environment {spec.id!r}, is no {base}")
-
-
-def _register_robotics(entry_point: str) -> None:
-    """Make gymnasium_robotics' environments known to gymnasium, if the entry point is there.
-
-    The package prints a notice on Adroit when it is imported: it is passed on for Adroit, and once,
-    though workers are many.
-    """
-    if not entry_point.startswith("gymnasium_robotics."):
-        return
-    with contextlib.redirect_stderr(io.StringIO()) as notice:
-        import gymnasium_robotics
-    is_worker = multiprocessing.parent_process() is not None
-    if "adroit" in entry_point and notice.getvalue() and not is_worker:
-        print(notice.getvalue().strip(), file=sys.stderr)
-    gym.register_envs(gymnasium_robotics)
 
 
 def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...]) -> str:

@@ -9,11 +9,10 @@ import collections
 import contextlib
 import difflib
 import importlib.metadata
-import multiprocessing
 import pathlib
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -26,13 +25,7 @@ from iql_jax.generation.catalog import GENERATED, procedure
 from iql_jax.generation.new_dataset import add_episodes, hold_place, new_dataset
 from iql_jax.generation.procedure import Procedure
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.processes import (
-    available_cores,
-    main_module_hidden,
-    prepare_worker,
-    refuse_second_import,
-    start_method,
-)
+from iql_jax.utils.processes import Workers, available_cores
 from iql_jax.utils.signals import StopRequest
 
 _STEPS_WORTH_A_PROCESS = 10_000
@@ -82,7 +75,6 @@ def generate(
     path = datasets_root() / dataset_id
     if is_local(dataset_id) and not force:
         return path
-    refuse_second_import()
     # Signals are noted, and checked for: an exception might get lost in a library's callback.
     with _stop_request() as stop, hold_place(dataset_id, stop.check) as folder:
         if force or not is_local(dataset_id):  # Another process may have just finished it.
@@ -123,12 +115,9 @@ def _collect(
         for shard in how.shards:
             yield how.collect(shard, check)
         return
-    context = multiprocessing.get_context(start_method())
-    leash, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, prepare_worker, (leash,))
+    workers = Workers(processes)
     try:
-        with main_module_hidden():
-            futures = collections.deque(pool.submit(how.collect, s, _go_on) for s in how.shards)
+        futures = collections.deque(workers.submit(how.collect, s, _go_on) for s in how.shards)
         while futures:
             future = futures.popleft()
             while not wait([future], timeout=_CHECK_SECONDS).done:
@@ -139,9 +128,7 @@ def _collect(
             "a worker process ended without a result: killed, or out of memory?"
         ) from error
     finally:
-        held.close()  # Ends the workers, in the middle of their shards too.
-        pool.shutdown(cancel_futures=True)
-        leash.close()
+        workers.close()  # In the middle of their shards too.
 
 
 def _go_on() -> None:

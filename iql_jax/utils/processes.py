@@ -10,10 +10,16 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
 
-from iql_jax.utils.errors import UserError
+T = TypeVar("T")
+
+START_METHOD = "forkserver"
+"""Never 'fork': JAX's threads may hold locks."""
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
@@ -25,26 +31,34 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def refuse_second_import() -> None:
-    """Stop a worker process that does, while it starts, what the main program does.
+class Workers:
+    """A pool of processes that start as they get work, and end with their owner however it ends.
 
-    Workers import the main program, and a script that is not written for it begins there anew. It
-    must not come to wait for its own parent.
+    What is sent to them should be small: a pool that is given more than its pipe holds may hang
+    when its workers end.
 
-    Raises:
-        UserError: in such a process.
+    Args:
+        count: The most processes.
     """
-    # As Python's own check before a process starts another one.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise UserError(
-            "worker processes import the program that starts them: put what your script does "
-            "below `if __name__ == '__main__':`"
-        )
 
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context(START_METHOD)
+        leash, self._leash = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(count, context, prepare_worker, (leash,))
 
-def start_method() -> str:
-    """Never 'fork': JAX's threads may hold locks."""
-    return "forkserver"
+    def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """Call a function in a worker.
+
+        Raises:
+            BrokenProcessPool: If a worker has died; also raised by the results of calls.
+        """
+        with main_module_hidden():
+            return self._pool.submit(function, *arguments)
+
+    def close(self) -> None:
+        """End the workers, whatever they are doing; may be called again."""
+        self._leash.close()
+        self._pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -62,22 +76,22 @@ def main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def prepare_worker(owner: Connection | None = None) -> None:
+def prepare_worker(leash: Connection | None = None) -> None:
     """Set up this process as a worker; call it before NumPy is imported.
 
     Its linear algebra stays on one thread, for there is one worker a core, and it leaves Ctrl-C,
-    which reaches the whole process group, to the process that owns it.
+    which reaches the whole process group, to its owner.
 
     Args:
-        owner: The reading end of a pipe. The worker ends when the other end is closed, also by its
+        leash: The reading end of a pipe. The worker ends when the other end is closed, also by its
             owner's death.
     """
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if owner is not None:
-        threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+    if leash is not None:
+        threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
 
 
-def _end_with(owner: Connection) -> None:
-    wait([owner])
+def _end_with(leash: Connection) -> None:
+    wait([leash])
     os._exit(1)

@@ -116,13 +116,10 @@ def test_wrappers_that_remember_earlier_episodes_are_refused(name, trusted):
 
 def test_specifications_of_older_gymnasiums():
     fields = json.loads(PENDULUM)
-    fields |= {"autoreset": False, "apply_api_compatibility": False, "kwargs": None}
+    fields |= {"autoreset": True, "apply_api_compatibility": False, "kwargs": None}
     del fields["additional_wrappers"]
     spec = parse_spec(json.dumps(fields))
     assert (spec.id, spec.max_episode_steps, spec.kwargs) == ("Pendulum-v1", 200, {})
-    fields["autoreset"] = True
-    with pytest.raises(UserError, match="autoreset=True"):
-        parse_spec(json.dumps(fields))
 
 
 @pytest.mark.parametrize(
