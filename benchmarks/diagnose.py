@@ -119,14 +119,14 @@ def weights(
 
 def failures(run: Trained, episodes: int) -> str:
     """Evaluates a run's policy, and returns how its ants fail."""
-    recipe = run.dataset.environment
-    if recipe is None or recipe.maze is None or recipe.action_dim != 8:
+    environment = run.dataset.environment
+    if environment is None or environment.maze is None or environment.action_dim != 8:
         raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
     with StopRequest() as stop, open_evaluator(run.config, [run.dataset]) as evaluator:
         evaluation = Evaluation(run.config, run.dataset, evaluator)
         result = evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
     assert result.successes is not None
-    paths = [recipe.unnormalized(path) for path in result.trajectories]
+    paths = [environment.unnormalized(path) for path in result.trajectories]
     header = ["episodes", "failed", *KINDS, "ants ever turned", "steps turned"]
     return tables.markdown(header, [count_failures(paths, result.successes)])
 
@@ -184,7 +184,8 @@ def others(run: Trained, folder: Path) -> dict[str, Floats]:
 
 def held_out(run: Trained, others: Mapping[str, Floats]) -> str:
     """Returns the table of both kinds of transitions, as many of the run's own as of the others."""
-    batches = [some(run.dataset.transitions, len(others["rewards"])), some(others)]
+    size = min(len(others["rewards"]), MOST)
+    batches = [some(run.dataset.transitions, size), some(others, size)]
     columns = [measure(run.state, batch) for batch in batches]
     sizes = [f"{len(batch.rewards):,}" for batch in batches]
     rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]

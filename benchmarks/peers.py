@@ -1,10 +1,10 @@
 """Other implementations of IQL, each timed in the training loop of its own main program.
 
 Each takes a checkout, builds its learner at AntMaze size on made-up transitions (only their shapes
-matter), and returns updates a second, warm, batch sampling included. What their modules import but
-their training loops do not use (environments, logging, command lines) is replaced by empty modules
-in memory; where a function has left JAX since, its successor is put in its place. Their
-arithmetic, compilation and data flow are untouched. They need what is not among this package's
+matter), and returns updates per second, warm, batch sampling included. Empty modules in memory
+replace what their modules import and their training loops do not use (environments, logging,
+command lines); its successor replaces a function that has left JAX since. Their arithmetic,
+compilation and data flow are untouched. They need what is not among this package's
 requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch.
 """
 
@@ -177,7 +177,7 @@ PEERS: dict[str, Callable[[Path, int], float]] = {
 
 
 def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
-    """Updates a second, after a warm-up that compiles."""
+    """Updates per second, after a warm-up that compiles."""
     train(warm_up)
     start = time.perf_counter()
     train(updates)

@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The name of its folder in the group's."""
+        """Its folder in the group's."""
         return f"{self.task}-{re.sub(r'[^A-Za-z0-9.+]+', '_', self.method)}"
 
     def folder(self, root: Path, group: str, seed: int) -> Path:
