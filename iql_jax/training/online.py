@@ -2,13 +2,8 @@
 
 Two programs are queued on the device in turn: one that acts, one that stores transitions and
 updates. Acting comes first, so that the host gets its actions and steps the environments while the
-updates run; the device never waits for the host unless the environments are slower than it. The
-price is that the policy acts one step late: it has learned from all transitions but those of the
-last step of each environment.
-
-With ``train_freq`` K, learning is asked for every K steps, with the updates of all of them. A call
-of a program costs as much as a good part of an update on a CPU; the price is that the policy of
-K steps has learned from all transitions but those of up to the last 2 K - 1.
+updates run. The price is that the policy acts one step late: it has learned from all transitions
+but those of the last step of each environment; with ``train_freq`` K, of up to the last 2 K - 1.
 """
 
 import dataclasses
@@ -236,7 +231,7 @@ class Online:
 
 @jax.jit
 def copy_actor(actor: TrainState) -> TrainState:
-    """Return a copy of what it takes to act, for states are donated."""
+    """Return a copy of what acting needs, for states are donated."""
     return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 
 
