@@ -15,73 +15,6 @@ ACTION_LIMIT = 1 - 1e-5
 Bounds = tuple[Float32, Float32]
 
 
-def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
-    """Turns integers [N, 1] into [N, n].
-
-    Args:
-        actions: as stored.
-        space: what they are of.
-        name: of the dataset, for the error.
-
-    Raises:
-        UserError: if one lies outside the space.
-    """
-    choices = actions[:, 0].astype(np.int64) - space.start
-    outside = (choices < 0) | (choices >= space.n)
-    if outside.any():
-        raise UserError(
-            f"{name} holds the action {int(actions[outside][0, 0])}, but its action "
-            f"space has the integers from {space.start} to {space.start + space.n - 1}"
-        )
-    encoded = np.zeros((len(choices), space.n), np.float32)
-    encoded[np.arange(len(choices)), choices] = 1.0
-    return encoded
-
-
-def rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
-    """The range of the environment's actions, where it is not [-1, 1].
-
-    Args:
-        space: what the actions are of.
-        name: of the dataset, for the error.
-
-    Returns:
-        (low, high), each [action_dim], or None where no change of scale is needed.
-
-    Raises:
-        UserError: if a component has no bounds.
-    """
-    low, high = space.low, space.high
-    if (low == -1).all() and (high == 1).all():
-        return None
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise UserError(
-            f"{name} has actions between {low} and {high}; every component needs finite "
-            "bounds, for the policy acts in [-1, 1]"
-        )
-    return low, high
-
-
-def to_unit_box(actions: Float32, bounds: Bounds | None) -> tuple[Float32, list[str]]:
-    """Brings actions [N, action_dim] from the environment's range into [-1, 1], and clip them.
-
-    Returns:
-        Actions of size at most ``ACTION_LIMIT``, and notes on what was changed.
-    """
-    notes = []
-    if bounds is not None:
-        low, high = bounds
-        actions = (actions - low) / (high - low) * 2 - 1
-        notes.append("actions are rescaled from the environment's range to [-1, 1]")
-    outside = int((np.abs(actions) > 1 + 1e-6).any(axis=1).sum())
-    if outside:
-        notes.append(
-            f"{outside:,} actions ({100 * outside / len(actions):.2g} %) lay outside the action "
-            f"space, as far as {np.abs(actions).max():.3g} where 1 is its end, and are clipped"
-        )
-    return np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT, dtype=np.float32), notes
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class LearnableActions:
     """A dataset's actions as the policy makes them.
@@ -95,11 +28,11 @@ class LearnableActions:
 
     values: Float32
     notes: list[str]
-    discrete: DiscreteActions | None
-    bounds: Bounds | None
+    discrete: DiscreteActions | None = None
+    bounds: Bounds | None = None
 
     def choices(self) -> dict[str, Any]:
-        """What goes on record."""
+        """Returns what goes on record."""
         bounds = None if self.bounds is None else [bound.tolist() for bound in self.bounds]
         discrete = {} if self.discrete is None else {"discrete": dataclasses.asdict(self.discrete)}
         return {"action_range": bounds, **discrete}
@@ -119,14 +52,56 @@ def learnable_actions(
         UserError: if they do not fit their space, or it has no bounds.
     """
     if isinstance(space, DiscreteActions):
-        return LearnableActions(one_hot(actions, space, name), [], space, None)
-    bounds = None if space is None else rescaling_bounds(space, name)
-    values, notes = to_unit_box(actions, bounds)
-    return LearnableActions(values, notes, None, bounds)
+        return LearnableActions(one_hot(actions, space, name), [], discrete=space)
+    bounds = None if space is None else _rescaling_bounds(space, name)
+    notes = []
+    if bounds is not None:
+        low, high = bounds
+        actions = (actions - low) / (high - low) * 2 - 1
+        notes.append("actions are rescaled from the environment's range to [-1, 1]")
+    outside = int((np.abs(actions) > 1 + 1e-6).any(axis=1).sum())
+    if outside:
+        notes.append(
+            f"{outside:,} actions ({100 * outside / len(actions):.2g} %) lay outside the action "
+            f"space, as far as {np.abs(actions).max():.3g} where 1 is its end, and are clipped"
+        )
+    values = np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT, dtype=np.float32)
+    return LearnableActions(values, notes, bounds=bounds)
+
+
+def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
+    """Turns integers [N, 1] into [N, n].
+
+    Raises:
+        UserError: if one lies outside the space.
+    """
+    choices = actions[:, 0].astype(np.int64) - space.start
+    outside = (choices < 0) | (choices >= space.n)
+    if outside.any():
+        raise UserError(
+            f"{name} holds the action {int(actions[outside][0, 0])}, but its action space has the "
+            f"integers from {space.start} to {space.start + space.n - 1}"
+        )
+    encoded = np.zeros((len(choices), space.n), np.float32)
+    encoded[np.arange(len(choices)), choices] = 1.0
+    return encoded
+
+
+def _rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
+    """Returns the range of the environment's actions, where it is not [-1, 1]."""
+    low, high = space.low, space.high
+    if (low == -1).all() and (high == 1).all():
+        return None
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise UserError(
+            f"{name} has actions between {low} and {high}; every component needs finite bounds, "
+            "for the policy acts in [-1, 1]"
+        )
+    return low, high
 
 
 def next_action_fields(actions: Float32, lengths: Int64) -> dict[str, Float32]:
-    """The action that follows each transition in its episode.
+    """Finds the action that follows each transition in its episode.
 
     Args:
         actions: [n, action_dim], episode after episode.

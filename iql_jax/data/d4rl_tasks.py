@@ -13,7 +13,6 @@ from typing import Any
 
 from iql_jax.data.maze_frames import LARGE, MEDIUM, OPEN, UMAZE, MazeFrame, ant_maze, point_maze
 from iql_jax.data.scores import named_entry
-from iql_jax.envs.maze_environments import REQUIREMENTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +23,10 @@ class D4RLTask:
         observation_dim: numbers in an observation.
         action_dim: numbers in an action.
         time_limit: D4RL's steps an episode.
-        env_ids: the environments that may stand in for D4RL's, the nearest first.
+        env_ids: the environments that may stand in for D4RL's, the best first.
         note: in what the evaluation differs from D4RL's, or why there is none.
-        second_note: the same where the nearest environment is not installed, but another.
         kwargs: arguments of the environment.
         maze: makes the maze, for AntMaze and Maze2D.
-        requirements: what to install, pip-style.
     """
 
     observation_dim: int
@@ -39,8 +36,6 @@ class D4RLTask:
     note: str
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     maze: Callable[[], MazeFrame] | None = None
-    requirements: tuple[str, ...] = ()
-    second_note: str = ""
 
     @property
     def is_ant_maze(self) -> bool:
@@ -48,73 +43,42 @@ class D4RLTask:
         return self.maze is not None and self.observation_dim == 29
 
 
-_GYMNASIUM = ("gymnasium>=1.0", "mujoco>=2.3")
-
-
-_NOT_THE_SAME = (
-    "D4RL's scores are of gym's {}-v2 under MuJoCo 2.0: those here come close to them, but are not "
-    "the same"
+_CLOSE = "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same"
+_PEN = (
+    "an episode goes on after the pen is dropped, at 5 less a step, where D4RL's ends: scores of "
+    "poor policies are lower than D4RL's"
+)
+_KITCHEN = (
+    "no environment: D4RL's observations (positions and goal, 60 numbers) are not those of "
+    "FrankaKitchen-v1 (positions and velocities, 59), so only training is possible"
+)
+_ANT_MAZE = (
+    "D4RL's walls, start cell, goal cell and ant, but a start within 1 m of the start cell's "
+    "middle (D4RL: 0.1 m), a goal in the middle of its cell (D4RL: up to 1.5 m from it in x and "
+    "y), and success within 0.45 m (D4RL: 0.5 m)"
+)
+_POINT_MAZE = (
+    "D4RL's walls and ball, but a goal in the middle of its cell (D4RL: 0.28 m from it) and "
+    "success within 0.45 m (D4RL: 0.5 m), which ends the episode: the score is the success rate, "
+    "where D4RL's counts the steps at the goal"
 )
 
 
-def _locomotion(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
-    return D4RLTask(
-        observation_dim,
-        action_dim,
-        1000,
-        (f"{name}-v4", f"{name}-v5"),
-        _NOT_THE_SAME.format(name),
-        requirements=_GYMNASIUM,
-        second_note=f"{name}-v5 changed rewards and model a little: scores are not comparable with "
-        f"D4RL's, which are of {name}-v2",
-    )
-
-
-def _adroit(name: str, observation_dim: int, action_dim: int) -> D4RLTask:
-    return D4RLTask(
-        observation_dim,
-        action_dim,
-        200,
-        (f"AdroitHand{name}-v2", f"AdroitHand{name}-v1"),
-        "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same",
-        requirements=REQUIREMENTS,
-    )
+def _adroit(
+    name: str, observation_dim: int, action_dim: int, limit: int = 200, note: str = _CLOSE
+) -> D4RLTask:
+    env_ids = (f"AdroitHand{name}-v2", f"AdroitHand{name}-v1")
+    return D4RLTask(observation_dim, action_dim, limit, env_ids, note)
 
 
 def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int) -> D4RLTask:
-    return D4RLTask(
-        29,
-        8,
-        limit,
-        (f"AntMaze_{name}-v5",),
-        "evaluation has D4RL's walls, start cell, goal cell and ant, but "
-        "starts within 1 m of the start cell's middle (D4RL: 0.1 m), a goal in the middle of its "
-        "cell (D4RL: up to 1.5 m from it in x and y), and success within 0.45 m (D4RL: 0.5 m)",
-        kwargs={"include_cfrc_ext_in_observation": False},
-        maze=functools.partial(ant_maze, drawing, start=(1, 1), goal=goal, origin=(1, 1)),
-        requirements=REQUIREMENTS,
-    )
-
-
-def _point_maze(
-    name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int, reward_type: str
-) -> D4RLTask:
-    suffix = "Dense" if reward_type == "dense" else ""
-    return D4RLTask(
-        4,
-        2,
-        limit,
-        (f"PointMaze_{name}{suffix}-v3",),
-        "evaluation has D4RL's walls and ball, but a goal in the middle of its cell (D4RL: 0.28 m "
-        "from it) and success within 0.45 m (D4RL: 0.5 m), which ends the episode: the score is "
-        "the success rate, where D4RL's counts the steps at the goal",
-        maze=functools.partial(point_maze, drawing, goal=goal),
-        requirements=REQUIREMENTS,
-    )
+    maze = functools.partial(ant_maze, drawing, start=(1, 1), goal=goal, origin=(1, 1))
+    kwargs = {"include_cfrc_ext_in_observation": False}
+    return D4RLTask(29, 8, limit, (f"AntMaze_{name}-v5",), _ANT_MAZE, kwargs, maze)
 
 
 def _maze2d() -> dict[str, D4RLTask]:
-    mazes: dict[str, tuple[str, tuple[str, ...], tuple[int, int]]] = {
+    mazes = {
         "open": ("Open", OPEN, (2, 3)),
         "umaze": ("UMaze", UMAZE, (1, 1)),
         "medium": ("Medium", MEDIUM, (6, 6)),
@@ -124,46 +88,26 @@ def _maze2d() -> dict[str, D4RLTask]:
     limits |= {"umaze": 300, "medium": 600, "large": 800}
     tasks = {}
     for key, limit in limits.items():
-        maze, _, version = key.partition("-")
-        for middle, reward_type in (("", "sparse"), ("-dense", "dense")):
-            name = f"maze2d-{maze}{middle}" + (f"-{version}" if version else "")
-            tasks[name] = _point_maze(*mazes[maze], limit, reward_type)
+        size, _, version = key.partition("-")
+        name, drawing, goal = mazes[size]
+        maze = functools.partial(point_maze, drawing, goal=goal)
+        for middle, suffix in (("", ""), ("-dense", "Dense")):
+            beginning = f"maze2d-{size}{middle}" + (f"-{version}" if version else "")
+            env_ids = (f"PointMaze_{name}{suffix}-v3",)
+            tasks[beginning] = D4RLTask(4, 2, limit, env_ids, _POINT_MAZE, maze=maze)
     return tasks
 
 
 TASKS: dict[str, D4RLTask] = {
-    "hopper": _locomotion("Hopper", 11, 3),
-    "halfcheetah": _locomotion("HalfCheetah", 17, 6),
-    "walker2d": _locomotion("Walker2d", 17, 6),
-    "ant": D4RLTask(
-        111,
-        8,
-        1000,
-        ("Ant-v4",),
-        _NOT_THE_SAME.format("Ant"),
-        kwargs={"use_contact_forces": True},
-        requirements=_GYMNASIUM,
-    ),
-    "pen": D4RLTask(
-        45,
-        24,
-        100,
-        ("AdroitHandPen-v2", "AdroitHandPen-v1"),
-        "an episode goes on after the pen is dropped, at 5 less a step, where D4RL's ends: scores "
-        "of poor policies are lower than D4RL's",
-        requirements=REQUIREMENTS,
-    ),
+    "hopper": D4RLTask(11, 3, 1000, ("Hopper-v4",), _CLOSE),
+    "halfcheetah": D4RLTask(17, 6, 1000, ("HalfCheetah-v4",), _CLOSE),
+    "walker2d": D4RLTask(17, 6, 1000, ("Walker2d-v4",), _CLOSE),
+    "ant": D4RLTask(111, 8, 1000, ("Ant-v4",), _CLOSE, {"use_contact_forces": True}),
+    "pen": _adroit("Pen", 45, 24, 100, _PEN),
     "hammer": _adroit("Hammer", 46, 26),
     "door": _adroit("Door", 39, 28),
     "relocate": _adroit("Relocate", 39, 30),
-    "kitchen": D4RLTask(
-        60,
-        9,
-        280,
-        (),
-        "no environment: D4RL's observations (positions and goal, 60 numbers) are not those of "
-        "FrankaKitchen-v1 (positions and velocities, 59), so only training is possible",
-    ),
+    "kitchen": D4RLTask(60, 9, 280, (), _KITCHEN),
     "antmaze-umaze": _ant_maze("UMaze", UMAZE, (3, 1), 700),
     "antmaze-medium": _ant_maze("Medium", MEDIUM, (6, 6), 1000),
     "antmaze-large": _ant_maze("Large", LARGE, (7, 9), 1000),
@@ -173,7 +117,6 @@ TASKS: dict[str, D4RLTask] = {
 
 An entry with a version is for that version; it goes before one without.
 """
-
 
 KITCHEN_ROWS = {"kitchen-complete": 3_680, "kitchen-partial": 136_950, "kitchen-mixed": 136_950}
 """Rows of D4RL's kitchen files, which have the same sizes and are easily taken for each other."""

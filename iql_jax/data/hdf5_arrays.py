@@ -12,7 +12,6 @@ from iql_jax.utils.errors import UserError
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _OPTIONAL = ("timeouts", "next_observations")
-_BLOCK_BYTES = 1 << 24
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -39,22 +38,14 @@ def read_arrays(path: pathlib.Path, progress: bool = True) -> Arrays:
         ) from error
     with file:
         nodes = _nodes(file, path)
-        total = sum(node.size * node.dtype.itemsize for node in nodes.values())
         arrays: Arrays = {}
-        with tqdm(
-            total=total,
-            desc=f"reading {path.name}",
-            unit="B",
-            unit_scale=True,
-            disable=not progress,
-        ) as bar:
-            for key, node in nodes.items():
-                try:
-                    arrays[key] = _read(node, bar)
-                except (OSError, RuntimeError, ValueError) as error:
-                    raise UserError(
-                        f"{key!r} in {path} cannot be read ({error}): get the file again"
-                    ) from error
+        for key, node in tqdm(nodes.items(), f"reading {path.name}", disable=not progress):
+            try:
+                arrays[key] = node[()]
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"{key!r} in {path} cannot be read ({error}): get the file again"
+                ) from error
     arrays = {key: _checked(key, array, arrays, path) for key, array in arrays.items()}
     following = arrays.get("next_observations")
     if following is not None and following.shape != arrays["observations"].shape:
@@ -79,18 +70,6 @@ def _nodes(file: h5py.File, path: pathlib.Path) -> dict[str, h5py.Dataset]:
     if not len(nodes["observations"]):
         raise UserError(f"{path} holds no rows")
     return nodes
-
-
-def _read(node: h5py.Dataset, bar: tqdm) -> npt.NDArray[Any]:
-    """Reads an array in blocks of rows, so that the bar can move."""
-    array = np.empty(node.shape, node.dtype)
-    row_bytes = max(1, array.nbytes // max(1, len(array)))
-    block = max(1, _BLOCK_BYTES // row_bytes)
-    for start in range(0, len(array), block):
-        part = node[start : start + block]
-        array[start : start + block] = part
-        bar.update(part.nbytes)
-    return array
 
 
 def _checked(

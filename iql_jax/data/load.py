@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from iql_jax.data import maze_steps
-from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
+from iql_jax.data.actions import learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
 from iql_jax.data.find import datasets_root, is_file, is_local
@@ -20,7 +20,7 @@ from iql_jax.data.read_d4rl import read_d4rl
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
-from iql_jax.data.scores import ScoreRule, score_caveats
+from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
@@ -87,20 +87,6 @@ class Dataset:
         return self.environment
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Normalization:
-    """Observations minus ``mean``, divided by ``std``; both [observation_dim]."""
-
-    mean: Float32
-    std: Float32
-
-    def __call__(self, observations: Float32) -> Float32:
-        return (observations - self.mean) / self.std
-
-    def as_json(self) -> dict[str, list[float]]:
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
-
-
 def load_dataset(
     config: DataConfig,
     source: str,
@@ -132,41 +118,57 @@ def load_dataset(
     transform, reward_notes = reward_transform(
         config.reward_transform, steps.rewards, steps.lengths
     )
-    normalization = _normalization(steps.observations) if config.normalize_observations else None
+    observations, next_observations, mean, std = _observations(steps, config)
     transitions = {
-        "observations": normalization(steps.observations) if normalization else steps.observations,
+        "observations": observations,
         "actions": actions.values,
         "rewards": transform(steps.rewards),
         "masks": steps.masks,
-        "next_observations": (
-            normalization(steps.next_observations) if normalization else steps.next_observations
-        ),
+        "next_observations": next_observations,
     }
     if next_actions:
         transitions |= next_action_fields(actions.values, steps.lengths)
-    rule = ScoreRule("none")
-    if is_maze:
-        rule = ScoreRule("success")
-    elif found.references is not None:
-        rule = ScoreRule("normalized", *found.references)
+    rule = score_rule(found.references, is_maze)
+    environment, no_environment = None, found.no_environment
     notes = [*found.notes, *steps.notes, *actions.notes, *reward_notes]
     if found.evaluation is None:
-        notes.insert(0, f"{found.no_environment}: nothing can be evaluated")
+        notes.insert(0, f"{no_environment}: nothing can be evaluated")
     else:
         notes += score_caveats(rule, found.evaluation)
+        low, high = actions.bounds or (None, None)
+        environment = EnvironmentDescription(
+            spec=found.evaluation.to_json(),
+            kwargs=steps.kwargs,
+            observation_keys=steps.observation_keys,
+            observation_mean=mean,
+            observation_std=std,
+            maze=steps.maze,
+            trusted=trusted,
+            observation_dim=int(observations.shape[1]),
+            action_dim=int(actions.values.shape[1]),
+            action_low=low,
+            action_high=high,
+            discrete_start=None if actions.discrete is None else actions.discrete.start,
+            requirements=found.requirements,
+            model_xml=found.model_xml,
+        )
+        no_environment = ""
     for note in notes:
         logger.info(f"{found.name}: {note}")
+    normalization = None
+    if mean is not None and std is not None:
+        normalization = {"mean": mean.tolist(), "std": std.tolist()}
     record = {
         "id": found.name,
         "fingerprint": found.episodes.fingerprint(),
         "transitions": len(steps.rewards),
         "episodes": len(steps.lengths),
-        "observation_dim": int(steps.observations.shape[1]),
+        "observation_dim": int(observations.shape[1]),
         "action_dim": int(actions.values.shape[1]),
         "choices": {
             "observation_keys": list(steps.observation_keys),
             "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
-            "normalization": None if normalization is None else normalization.as_json(),
+            "normalization": normalization,
             **actions.choices(),
             "score": dataclasses.asdict(rule),
             **steps.choices,
@@ -174,7 +176,6 @@ def load_dataset(
         **found.about,
         "notes": notes,
     }
-    environment, reason = _environment(found, steps, normalization, actions, trusted)
     return Dataset(
         transitions=transitions,
         record=record,
@@ -185,7 +186,7 @@ def load_dataset(
         # stored terminations, which D4RL's files have at the goal, are kept.
         terminates=not is_maze or config.maze_terminate_at_success or not bool(steps.masks.all()),
         discrete_actions=actions.discrete is not None,
-        no_environment=reason,
+        no_environment=no_environment,
     )
 
 
@@ -296,38 +297,13 @@ def _maze_steps(source: Source, config: DataConfig) -> Steps:
     )
 
 
-def _normalization(observations: Float32) -> _Normalization:
-    """Finds mean and standard deviation over the observations of all transitions."""
-    mean = observations.mean(axis=0, dtype=np.float64)
-    spread = observations.std(axis=0, dtype=np.float64)
-    std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
-    return _Normalization(mean.astype(np.float32), std.astype(np.float32))
-
-
-def _environment(
-    source: Source,
-    steps: Steps,
-    normalization: _Normalization | None,
-    actions: LearnableActions,
-    trusted: bool,
-) -> tuple[EnvironmentDescription | None, str]:
-    """Describes the evaluation environment, or say why there is none."""
-    if source.evaluation is None:
-        return None, source.no_environment
-    low, high = actions.bounds or (None, None)
-    return EnvironmentDescription(
-        spec=source.evaluation.to_json(),
-        kwargs=steps.kwargs,
-        observation_keys=steps.observation_keys,
-        observation_mean=None if normalization is None else normalization.mean,
-        observation_std=None if normalization is None else normalization.std,
-        maze=steps.maze,
-        trusted=trusted,
-        observation_dim=int(steps.observations.shape[1]),
-        action_dim=int(actions.values.shape[1]),
-        action_low=low,
-        action_high=high,
-        discrete_start=None if actions.discrete is None else actions.discrete.start,
-        requirements=source.requirements,
-        model_xml=source.model_xml,
-    ), ""
+def _observations(
+    steps: Steps, config: DataConfig
+) -> tuple[Float32, Float32, Float32 | None, Float32 | None]:
+    """Returns observations and next ones, normalized where the config says so, by what and what."""
+    if not config.normalize_observations:
+        return steps.observations, steps.next_observations, None, None
+    mean = steps.observations.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = steps.observations.std(axis=0, dtype=np.float64)
+    std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0).astype(np.float32)
+    return (steps.observations - mean) / std, (steps.next_observations - mean) / std, mean, std

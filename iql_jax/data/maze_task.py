@@ -19,7 +19,6 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.envs.description import MazeTask
 from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
-from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
 
@@ -60,25 +59,15 @@ class MazeSetup:
 
 
 def maze_kind(spec: EnvSpec) -> MazeKind | None:
-    """'point' or 'ant' for gymnasium_robotics' maze environments, None for all others."""
+    """Returns 'point' or 'ant' for gymnasium_robotics' mazes, None for other environments."""
     module, _, name = str(spec.entry_point).partition(":")
     if module.startswith("gymnasium_robotics.envs.maze.") and name in _KINDS:
         return _KINDS[name][0]
     return None
 
 
-def known_maze(text: str | None) -> EnvSpec | None:
-    """The specification in a text of the metadata, if it is that of a maze environment.
-
-    Raises:
-        UserError: if the text cannot be read.
-    """
-    spec = parse_spec(text) if text else None
-    return spec if spec is not None and maze_kind(spec) is not None else None
-
-
 def maze_map(spec: EnvSpec) -> MazeMap:
-    """The maze of a maze environment's specification."""
+    """Returns the maze of a maze environment's specification."""
     scaling = _KINDS[str(spec.entry_point).partition(":")[2]][1]
     cells = spec.kwargs.get("maze_map")
     if cells is None:  # The constructors' own default.
@@ -86,11 +75,6 @@ def maze_map(spec: EnvSpec) -> MazeMap:
 
         cells = U_MAZE
     return MazeMap.from_lists(cells, scaling)
-
-
-def is_dense(spec: EnvSpec) -> bool:
-    """Whether a maze environment rewards exp(-distance to the goal) instead of arrivals."""
-    return bool(spec.kwargs.get("reward_type", "sparse") == "dense")
 
 
 def set_up_maze(
@@ -104,11 +88,8 @@ def set_up_maze(
 ) -> MazeSetup:
     """Decides on the maze and the goal of the evaluation.
 
-    Where the data lie in the evaluation maze's walls, the collecting maze takes its place, unless
-    ``walls`` forbids it: with its own marks if it marks one goal, else with those of the evaluation
-    maze, mirrored as its walls are. Where it marks one goal, that is in the middle of its cell, so
-    that success is the same for each way to read the data, unless the metadata tell the goal of the
-    stored rewards and ``goal`` asks for those.
+    Where the maze marks one goal, that is in the middle of its cell, so that success is the same
+    for each way to read the data, unless ``goal`` is 'stored' and the stored rewards' is known.
 
     Args:
         evaluation: the specification of the evaluation environment.
@@ -117,17 +98,23 @@ def set_up_maze(
         observation_dim: numbers in the entry 'observation' of the data.
         goal: the config's maze_goal: 'eval', 'episode' or 'stored'.
         walls: the config's maze_walls: 'data' or 'evaluation'.
-        rewarded_goal: x and y in metres of the one goal that all stored rewards refer to, where the
-            metadata tell it; with ``goal`` 'stored' it is the evaluation's too.
+        rewarded_goal: x and y in metres of the one goal that all stored rewards refer to, where it
+            is known.
 
     Raises:
         UserError: if the data lie in walls of both mazes (and ``walls`` is 'data'), or if ``goal``
             is 'eval' and the maze does not mark one goal.
     """
-    if walls == "evaluation":
-        chosen, notes = _keep_map(maze_map(evaluation), positions)
-    else:
-        chosen, notes = choose_map(maze_map(evaluation), maze_map(collection), positions)
+    chosen = maze_map(evaluation)
+    notes: list[str] = []
+    if walls == "data":
+        chosen, notes = _choose_map(chosen, maze_map(collection), positions)
+    in_walls = chosen.share_in_walls(positions)
+    if walls == "evaluation" and in_walls:
+        notes.append(
+            f"{100 * in_walls:.3g} % of the data's positions lie in walls of the evaluation maze, "
+            "which is used all the same (config.maze_walls='evaluation')"
+        )
     goals = chosen.cell_to_xy(chosen.marked("g"))
     if goal == "eval" and len(goals) != 1:
         raise UserError(
@@ -136,10 +123,10 @@ def set_up_maze(
             "each episode's goal) or 'stored' (rewards as stored, goal not seen)"
         )
     fixed = None
-    if len(goals) == 1:
-        fixed = (float(goals[0, 0]), float(goals[0, 1]))
     if goal == "stored" and rewarded_goal is not None:
         fixed = (float(rewarded_goal[0]), float(rewarded_goal[1]))
+    elif len(goals) == 1:
+        fixed = (float(goals[0, 0]), float(goals[0, 1]))
     kind = maze_kind(evaluation)
     assert kind is not None
     kwargs: dict[str, Any] = {
@@ -147,35 +134,27 @@ def set_up_maze(
         "continuing_task": False,
         "reset_target": False,
     }
-    if kind == "ant":
-        kwargs |= _contact_forces(evaluation, observation_dim)
+    if kind == "ant":  # 27 numbers are without contact forces; v5 adds 78, earlier ones 84.
+        is_v5 = "ant_maze_v5" in str(evaluation.entry_point)
+        key = "include_cfrc_ext_in_observation" if is_v5 else "use_contact_forces"
+        kwargs[key] = observation_dim > 27
     return MazeSetup(
         kind=kind,
         task=MazeTask(map=chosen, goal=fixed),
         kwargs=kwargs,
-        dense=is_dense(evaluation),
-        in_walls=chosen.share_in_walls(positions),
+        dense=bool(evaluation.kwargs.get("reward_type", "sparse") == "dense"),
+        in_walls=in_walls,
         notes=tuple(notes),
     )
 
 
-def _keep_map(evaluation: MazeMap, positions: Float32) -> tuple[MazeMap, list[str]]:
-    share = 100 * evaluation.share_in_walls(positions)
-    if not share:
-        return evaluation, []
-    return evaluation, [
-        f"{share:.3g} % of the data's positions lie in walls of the evaluation maze, which is "
-        "used all the same (config.maze_walls='evaluation')"
-    ]
-
-
-def choose_map(
+def _choose_map(
     evaluation: MazeMap, collection: MazeMap, positions: Float32
 ) -> tuple[MazeMap, list[str]]:
-    """The maze to evaluate on: ``evaluation``, unless the data lie in its walls; and why.
+    """Returns ``evaluation``, unless the data lie in its walls, and why.
 
-    Raises:
-        UserError: if they lie in walls of both mazes.
+    Then the collecting maze takes its place: with its own marks if it marks one goal, else with
+    those of the evaluation maze, mirrored as its walls are.
     """
     in_evaluation = evaluation.share_in_walls(positions)
     in_collection = collection.share_in_walls(positions)
@@ -200,13 +179,3 @@ def choose_map(
         if np.array_equal(mirrored.walls, collection.walls):
             return mirrored, [f"{note}, with the evaluation's start and goal mirrored ({name})"]
     return collection, [f"{note}, where it draws starts and goals"]
-
-
-def _contact_forces(spec: EnvSpec, observation_dim: int) -> dict[str, bool]:
-    """Whether the ant's observation includes contact forces, as it does in the data.
-
-    27 numbers are without; v5 environments add 78, and earlier ones 84 if asked to.
-    """
-    if "ant_maze_v5" in str(spec.entry_point):
-        return {"include_cfrc_ext_in_observation": observation_dim > 27}
-    return {"use_contact_forces": observation_dim > 27}

@@ -85,7 +85,6 @@ def read_d4rl(path: pathlib.Path, config: DataConfig, progress: bool = True) -> 
         evaluation=evaluation,
         no_environment=note,
         references=d4rl_reference(name),
-        requirements=task.requirements,
         rewarded_goal=goal,
         model_xml=ant_model() if task.is_ant_maze else None,
         about=about,
@@ -239,13 +238,12 @@ def _evaluation(
     task: D4RLTask, maze: MazeFrame | None, rows: FileRows
 ) -> tuple[EnvSpec | None, str]:
     """Returns the nearest environment of today, and in what it differs; or why there is none."""
-    for i, env_id in enumerate(task.env_ids):
+    for env_id in task.env_ids:
         try:
             spec = registered_spec(env_id)
         except UnknownEnvironment:
             continue
-        note = task.second_note if i and task.second_note else task.note
-        note = f"to be evaluated in {spec.id}: {note}"
+        note = f"to be evaluated in {spec.id}: {task.note}"
         if maze is not None:
             return maze_spec(spec, maze, task.time_limit, **task.kwargs), note
         kwargs = dict(task.kwargs)

@@ -1,4 +1,4 @@
-"""Reading Minari datasets: HDF5 with h5py itself, in one pass; the Arrow formats through Minari."""
+"""Reading Minari datasets, with h5py itself, in one pass; only their HDF5 format."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -90,12 +90,11 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     if total == 0:
         raise UserError(f"{name} has no episodes: {AGAIN}")
     declared = action_space(metadata)
-    if metadata.get("data_format", "hdf5") == "hdf5":
-        raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
-    else:
-        raw = _minari_episodes(path / "data", metadata, name)
+    if (data_format := metadata.get("data_format", "hdf5")) != "hdf5":
+        raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
+    raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
     bar = tqdm(raw, f"reading {name}", total=total, unit="episode", disable=not progress)
-    episodes = _join(bar, total, name, is_discrete=isinstance(declared, DiscreteActions))
+    episodes = _join(bar, name, is_discrete=isinstance(declared, DiscreteActions))
     found = episodes.actions.shape[1]
     if declared is not None and found != declared.columns:
         raise UserError(
@@ -155,10 +154,10 @@ def _observation_entries(episode: h5py.Group) -> list[str]:
     return found
 
 
-_READ_AS = {
-    h5py.h5t.FLOAT: (dtype := np.dtype(np.float32), h5py.h5t.py_create(dtype)),
-    h5py.h5t.INTEGER: (dtype := np.dtype(np.int64), h5py.h5t.py_create(dtype)),
-    h5py.h5t.ENUM: (dtype := np.dtype(np.bool_), h5py.h5t.py_create(dtype)),
+_READ_AS: dict[int, Any] = {
+    h5py.h5t.FLOAT: np.dtype(np.float32),
+    h5py.h5t.INTEGER: np.dtype(np.int64),
+    h5py.h5t.ENUM: np.dtype(np.bool_),
 }
 """By the class of what is stored: the type that HDF5 converts it to."""
 
@@ -168,71 +167,22 @@ def _array_reader(path: str) -> Callable[[h5py.h5g.GroupID], npt.NDArray[Any]]:
 
     h5py's low-level interface is four times as fast for many small arrays.
     """
-    name, kind = path.encode(), None
+    name, dtype, memory_type = path.encode(), None, None
 
     def read(group: h5py.h5g.GroupID) -> npt.NDArray[Any]:
-        nonlocal kind
+        nonlocal dtype, memory_type
         node = h5py.h5d.open(group, name)
-        if kind is None:
-            kind = _READ_AS.get(node.get_type().get_class()) or (node.dtype, None)
-        array = np.empty(node.shape, kind[0])
-        node.read(h5py.h5s.ALL, h5py.h5s.ALL, array, kind[1])
+        if dtype is None:
+            dtype = _READ_AS.get(node.get_type().get_class(), node.dtype)
+            memory_type = h5py.h5t.py_create(dtype)
+        array = np.empty(node.shape, dtype)
+        node.read(h5py.h5s.ALL, h5py.h5s.ALL, array, memory_type)
         return array
 
     return read
 
 
-def _minari_episodes(
-    data_path: pathlib.Path, metadata: dict[str, Any], name: str
-) -> Iterator[_RawEpisode]:
-    """Yields episodes through Minari's own storage classes, which know the Arrow formats."""
-    # Minari's MinariStorage.read builds the environment where the metadata lack a space, and so
-    # imports whatever module they name; its storage classes by themselves do not.
-    from minari.dataset._storages import get_minari_storage
-    from minari.serialization import deserialize_space
-
-    data_format = metadata["data_format"]
-    try:
-        storage = get_minari_storage(data_format)(
-            data_path,
-            deserialize_space(metadata["observation_space"]),
-            deserialize_space(metadata["action_space"]),
-            jpeg_encoding=bool(metadata.get("jpeg_encoding", True)),
-        )
-    except ImportError as error:
-        raise UserError(f"{name} is in the {data_format} format: {error}") from error
-    except Exception as error:  # Of broken spaces Minari raises whatever comes.
-        raise UserError(f"{name} in the {data_format} format cannot be read: {error}") from error
-    e = 0
-    indices = range(int(metadata["total_episodes"]))
-    try:
-        promised = storage.get_episode_metadata(indices)
-        for episode, about in zip(storage.get_episodes(indices), promised, strict=False):
-            steps = len(episode["rewards"])
-            if steps != about.get("total_steps", steps):
-                # It takes each of Arrow's batches for an episode; they hold 32,768 rows at most.
-                raise UserError(
-                    f"{name}: episode {e} has {about['total_steps']} steps, of which Minari reads "
-                    f"{steps}: in the {data_format} format it cuts episodes of 32,768 steps or "
-                    "more; write the dataset as hdf5"
-                )
-            arrays = dict(_leaves(episode["observations"], "observations"))
-            yield arrays | {field: np.asarray(episode[field]) for field in _STEP_FIELDS}
-            e += 1
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{name}: episode {e} cannot be read ({error}): {AGAIN}") from error
-
-
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yields all arrays of a nested dict, as ('observations/outer/inner', array)."""
-    if isinstance(node, dict):
-        for key, child in node.items():
-            yield from _leaves(child, f"{path}/{key}")
-    else:
-        yield path, np.asarray(node)
-
-
-def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: bool) -> Episodes:
+def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episodes:
     """Checks episodes one by one, and lay them end to end."""
     parts: dict[str, list[Float32]] = {}
     lengths = []
@@ -242,8 +192,6 @@ def _join(raw: Iterable[_RawEpisode], total: int, name: str, *, is_discrete: boo
             for field, array in arrays.items():
                 flat = array.astype(np.float32, copy=False)
                 parts.setdefault(field, []).append(flat[:, None] if flat.ndim == 1 else flat)
-    if len(lengths) != total:
-        raise UserError(f"{name} has {len(lengths)} of {total} episodes: {AGAIN}")
     counts = np.array(lengths, dtype=np.int64)
     joined = {field: _concatenate(parts.pop(field), field, name) for field in list(parts)}
     for field, array in joined.items():

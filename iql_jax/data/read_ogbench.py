@@ -22,7 +22,7 @@ from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
-from iql_jax.envs.maze_environments import REQUIREMENTS, registered_spec
+from iql_jax.envs.maze_environments import registered_spec
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import is_damage
@@ -112,7 +112,6 @@ def read_ogbench(path: pathlib.Path, config: DataConfig, progress: bool = True) 
         evaluation=maze_spec(
             registered_spec(env_id), maze, _TIME_LIMIT, include_cfrc_ext_in_observation=False
         ),
-        requirements=REQUIREMENTS,
         rewarded_goal=maze.goal,
         model_xml=ant_model(),
         about=about,

@@ -131,6 +131,13 @@ def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
     return None
 
 
+def score_rule(references: tuple[float, float] | None, is_maze: bool) -> ScoreRule:
+    """Returns the rule for a dataset: success in mazes, else by the returns for 0 and 100."""
+    if is_maze:
+        return ScoreRule("success")
+    return ScoreRule("none") if references is None else ScoreRule("normalized", *references)
+
+
 def minari_references(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
     """Returns the returns that score 0 and 100 for a Minari dataset; None where none is known.
 
@@ -147,24 +154,17 @@ def minari_references(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
     return None, None
 
 
-def _palm_caveat(env_id: str) -> str:
-    """Says what is wrong with the first version of Adroit's door, hammer and relocate.
-
-    gymnasium_robotics turned a sign in 1.2.1 and made a second version only in 1.4.3 (its pull
-    request 220). A random policy gains 0.4 points of door's score by it.
-    """
-    return (
-        f"{env_id} rewards the distance from the palm to the object, at 0.1 a step for each metre, "
-        "where D4RL punishes it: scores are a little too high"
-    )
-
-
 def score_caveats(rule: ScoreRule, spec: EnvSpec) -> list[str]:
     """Returns known reasons why a score is not comparable with published ones."""
     if rule.kind != "normalized":
         return []
     if spec.name in _PALM_REWARDED and spec.version == 1:
-        return [_palm_caveat(spec.id)]
+        # gymnasium_robotics turned a sign in 1.2.1, and made a second version only in 1.4.3. A
+        # random policy gains 0.4 points of door's score by it.
+        return [
+            f"{spec.id} rewards the distance from the palm to the object, at 0.1 a step for each "
+            "metre, where D4RL punishes it: scores are a little too high"
+        ]
     if spec.name == "AdroitHandPen" and spec.max_episode_steps != 100:
         return [
             f"reference scores of pen are for 100 steps, but episodes of {spec.id} have "

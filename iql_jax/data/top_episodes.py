@@ -1,4 +1,4 @@
-"""The best episodes of a dataset: what "10 % behavioural cloning" clones."""
+"""The best episodes of a dataset: what "10 % behavioral cloning" clones."""
 
 import dataclasses
 from typing import Any
@@ -11,23 +11,24 @@ from iql_jax.utils.arrays import Float64, Int64
 
 
 def keep_top(steps: Steps, share: float) -> Steps:
-    """The steps of the best episodes alone (``top_episodes``); what is kept goes on record."""
+    """Returns the steps of the best episodes alone; what is kept goes on record."""
     returns = episode_returns(steps.rewards, steps.lengths)
     best = top_episodes(returns, steps.lengths, share)
     lowest = float(returns[best].min())
     record: dict[str, Any] = {"share": share, "episodes": len(best), "lowest_return": lowest}
     notes = steps.notes
     if len(best) < len(returns):
-        row = transitions_of(best, steps.lengths)
+        chosen = np.repeat(np.isin(np.arange(len(returns)), best), steps.lengths)
         fields = ("observations", "next_observations", "actions", "rewards", "masks", "at_goal")
         arrays = {name: getattr(steps, name) for name in fields}
-        kept = {name: array[row] for name, array in arrays.items() if array is not None}
+        kept = {name: array[chosen] for name, array in arrays.items() if array is not None}
         steps = dataclasses.replace(steps, lengths=steps.lengths[best], **kept)
         note = (
             f"the best {len(best):,} of {len(returns):,} episodes are kept, with a return of "
             f"{lowest:g} or more"
         )
-        if ties := ties_at_the_cut(returns, best):
+        ties = int((returns[best] == lowest).sum())
+        if ties < (returns == lowest).sum():
             record["ties"] = ties
             note += f"; {ties:,} of them have the same as some left out, in fewer steps or earlier"
         notes = (*notes, note)
@@ -38,13 +39,12 @@ def keep_top(steps: Steps, share: float) -> Steps:
 
 
 def top_episodes(returns: Float64, lengths: Int64, share: float) -> Int64:
-    """The episodes of the highest return, in the dataset's order.
+    """Returns the episodes of the highest return, in the dataset's order.
 
     Of equal returns the one that a discount would prefer comes first: a gain in fewer steps, a
     loss in more. In a maze whose episodes end at the goal all that arrive return 1, and so the
     quickest arrivals are kept, as by CORL's "any-percent BC", which compares discounted returns.
-    Undiscounted ones go first here because the literature's "10 % BC" compares these. Where nothing
-    is gained or lost, and where the steps are equal too, the dataset's order decides.
+    Undiscounted ones go first here because the literature's "10 % BC" compares these.
 
     Args:
         returns: [E], undiscounted.
@@ -57,26 +57,3 @@ def top_episodes(returns: Float64, lengths: Int64, share: float) -> Int64:
     count = max(1, round(share * len(returns)))
     best_first = np.lexsort((np.sign(returns) * lengths, -returns))  # The last key is the first.
     return np.sort(best_first[:count])
-
-
-def ties_at_the_cut(returns: Float64, kept: Int64) -> int:
-    """How many episodes that are kept have the same return as one that is left out."""
-    lowest = returns[kept].min()
-    equal = int((returns == lowest).sum())
-    equal_and_kept = int((returns[kept] == lowest).sum())
-    return equal_and_kept if equal > equal_and_kept else 0
-
-
-def transitions_of(episodes: Int64, lengths: Int64) -> Int64:
-    """The places of these episodes' transitions.
-
-    Args:
-        episodes: [K], rising.
-        lengths: [E], of all episodes.
-
-    Returns:
-        int64, rising: the places in arrays that hold episode after episode.
-    """
-    kept = np.zeros(len(lengths), np.bool_)
-    kept[episodes] = True
-    return np.flatnonzero(np.repeat(kept, lengths))

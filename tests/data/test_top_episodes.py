@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from iql_jax.data.rewards import episode_returns
-from iql_jax.data.top_episodes import ties_at_the_cut, top_episodes, transitions_of
+from iql_jax.data.top_episodes import top_episodes
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,3 @@ def test_of_equal_returns_those_that_a_discount_prefers_are_kept(reward, expecte
     discounts = np.concatenate([0.99 ** np.arange(length) for length in lengths])
     discounted = episode_returns(rewards * discounts, lengths)
     np.testing.assert_array_equal(np.sort(np.argsort(-discounted, kind="stable")[:3]), expected)
-
-
-@pytest.mark.parametrize(
-    ("returns", "kept", "ties"),
-    [
-        ([5, 7, 7, 9], [2, 3], 1),  # One 7 is kept, one is not.
-        ([7, 7, 7, 9], [1, 2, 3], 2),
-        ([5, 7, 7, 9], [1, 2, 3], 0),  # All 7s are kept.
-        ([5, 5, 5, 5], [0, 1, 2, 3], 0),
-    ],
-)
-def test_ties_at_the_cut_are_counted(returns, kept, ties):
-    assert ties_at_the_cut(np.array(returns), np.array(kept)) == ties
-
-
-def test_where_the_transitions_of_some_episodes_lie():
-    lengths = np.array([2, 1, 3, 2])
-    np.testing.assert_array_equal(transitions_of(np.array([0, 2]), lengths), [0, 1, 3, 4, 5])
