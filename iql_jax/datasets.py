@@ -5,12 +5,11 @@ something failed or a check found a defect, or 2 where the command line is wrong
 """
 
 import argparse
-import contextlib
 import difflib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,17 +131,15 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     if options.dataset in catalog.GENERATED and options.dataset not in local_ids(datasets_root()):
-        generated = catalog.GENERATED[options.dataset]
-        print(f"{options.dataset} is not generated yet: {generated.description}.")
+        print(f"{options.dataset}: {catalog.GENERATED[options.dataset].description}, not generated")
         print(f"To generate it: python -m iql_jax.datasets generate {options.dataset}")
         return 0
     source, path = _local(options.dataset)
     print(f"{source}, {_megabytes(path)} in {path}")
-    if not is_file(source):
-        metadata = read_metadata(path)
-        for key in ("description", "algorithm_name", "author", "code_permalink"):
-            if metadata.get(key):
-                print(f"{key.partition('_')[0]:13} {' '.join(str(metadata[key]).split())}")
+    metadata = {} if is_file(source) else read_metadata(path)
+    for key in ("description", "algorithm_name", "author", "code_permalink"):
+        if metadata.get(key):
+            _print(key.partition("_")[0], str(metadata[key]))
     _report(_load(options, source))
     return 0
 
@@ -151,26 +148,22 @@ def _check(options: argparse.Namespace) -> int:
     source, _ = _local(options.dataset)
     try:
         dataset = _load(options, source)
-    except UserError as error:
-        print(f"DEFECT        {error}")
-        return 1
-    _report(dataset)
-    if dataset.environment is None:
-        return 0
-    try:
-        make_environment(dataset.require_environment()).close()
+        _report(dataset)
+        if dataset.environment is not None:
+            make_environment(dataset.require_environment()).close()
+            _print("built", "the environment builds, and has the data's observations and actions")
     except UntrustedEnvironment as error:  # The files may well be right.
-        print(f"not built     {error}")
+        _print("not built", str(error))
     except UserError as error:
-        print(f"DEFECT        {error}")
+        _print("DEFECT", str(error))
         return 1
-    else:
-        print("built         the environment builds, and has the data's observations and actions")
     return 0
 
 
 def _load(options: argparse.Namespace, source: str) -> Dataset:
-    with _silent():  # What loading says of the data is in the report.
+    """Loads a dataset; what loading says of it is in the report."""
+    logger.disabled = True
+    try:
         return load_dataset(
             DataConfig(dataset=source, task=options.task),
             source,
@@ -178,49 +171,43 @@ def _load(options: argparse.Namespace, source: str) -> Dataset:
             trusted=options.trust_environment,
             progress=not options.no_progress,
         )
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    logger.disabled = True
-    try:
-        yield
     finally:
         logger.disabled = False
 
 
 def _report(dataset: Dataset) -> None:
     """Prints what a dataset holds, a topic a line, and the notes that loading took."""
-    record, transitions = dataset.record, dataset.transitions
-    last = transitions["next_action_masks"] == 0
-    lengths = np.diff(np.flatnonzero(last), prepend=-1)
-    returns = episode_returns(transitions["rewards"], lengths)
-    values, counts = np.unique(transitions["rewards"], return_counts=True)
-    rewards = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values[:8], counts[:8], strict=True))
-    if len(values) > 8:
-        rewards = f"{values[0]:.4g} to {values[-1]:.4g}, mean {transitions['rewards'].mean():.4g}"
-    environment = f"none: {dataset.no_environment}"
-    if dataset.environment is not None:
-        environment = dataset.environment.describe()
-    terminal = int((transitions["masks"] == 0).sum())
-    rule = dataset.score_rule
-    lines = {
+    record, rewards = dataset.record, dataset.transitions["rewards"]
+    lengths = np.diff(np.flatnonzero(dataset.transitions["next_action_masks"] == 0), prepend=-1)
+    returns = episode_returns(rewards, lengths)
+    values, counts = np.unique(rewards, return_counts=True)
+    shown = f"{values[0]:.4g} to {values[-1]:.4g}, mean {rewards.mean():.4g}"
+    if len(values) <= 8:
+        shown = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, counts, strict=True))
+    environment, rule = dataset.environment, dataset.score_rule
+    ends = int((dataset.transitions["masks"] == 0).sum())
+    for topic, text in {
         "transitions": f"{dataset.size:,} in {len(lengths):,} episodes of {lengths.min():,} to "
-        f"{lengths.max():,} (mean {lengths.mean():,.1f}); {terminal:,} end the bootstrap",
-        "observations": f"{dataset.observation_dim} numbers "
-        f"{' + '.join(record['choices']['observation_keys'])}",
+        f"{lengths.max():,} (mean {lengths.mean():,.1f}); {ends:,} end the bootstrap",
+        "observations": f"{dataset.observation_dim} numbers",
         "actions": f"{dataset.action_dim} {'choices' if dataset.discrete_actions else 'numbers'}",
-        "rewards": rewards,
+        "rewards": shown,
         "returns": f"{returns.min():,.4g} to {returns.max():,.4g}, mean {returns.mean():,.4g}",
-        "environment": environment,
-        "score": f"{rule.kind}"
+        "environment": f"none: {dataset.no_environment}"
+        if environment is None
+        else environment.describe(),
+        "score": rule.kind
         + (f", {rule.ref_min:g} to {rule.ref_max:g}" if rule.kind == "normalized" else ""),
         "fingerprint": record["fingerprint"],
-    }
-    for topic, text in lines.items():
-        print(f"{topic:13} {text.strip()}")
+    }.items():
+        _print(topic, text)
     for note in record["notes"]:
-        print(f"note          {' '.join(note.split())}")
+        _print("note", note)
+
+
+def _print(topic: str, text: str) -> None:
+    """Prints one line, whatever an error's message holds."""
+    print(f"{topic:13} {' '.join(text.split())}")
 
 
 def _local(dataset: str) -> tuple[str, pathlib.Path]:

@@ -1,16 +1,18 @@
-"""The metadata of a Minari dataset: reading them, and what they say of actions."""
+"""The metadata of a Minari dataset: reading them, and what they say of actions and packages."""
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from packaging.requirements import InvalidRequirement, Requirement
 
+from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
 
-AGAIN = "delete its folder and download it again, or make or import it again with --force"
+AGAIN = "delete its folder, and download or generate it again"
 
 _KINDS: dict[str, Any] = {
     "action_space": str,
@@ -42,8 +44,8 @@ class DiscreteActions:
 class BoxActions:
     """Vectors between ``low`` and ``high``, each [action_dim]."""
 
-    low: npt.NDArray[np.float32]
-    high: npt.NDArray[np.float32]
+    low: Float32
+    high: Float32
 
     @property
     def columns(self) -> int:
@@ -103,3 +105,22 @@ def action_space(metadata: dict[str, Any]) -> DiscreteActions | BoxActions | Non
             f"{name} has an action space that cannot be read ({reason}): {AGAIN}"
         ) from error
     raise UserError(f"{name} has {kind} actions; only Box and Discrete ones are supported")
+
+
+def unmet_requirements(metadata: dict[str, Any]) -> list[str]:
+    """Returns a line for each requirement that the installed packages do not meet."""
+    lines = (_unmet(str(item)) for item in metadata.get("requirements") or ())
+    return [line for line in lines if line is not None]
+
+
+def _unmet(item: str) -> str | None:
+    try:
+        requirement = Requirement(item)
+        version = importlib.metadata.version(requirement.name)
+    except InvalidRequirement:
+        return f"the requirement {item!r} cannot be read"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{item} is asked for, {requirement.name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{item} is asked for, {version} is installed: results may differ"
+    return None

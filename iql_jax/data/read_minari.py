@@ -12,8 +12,13 @@ from tqdm import tqdm
 
 from iql_jax.data.episodes import Episodes, Source
 from iql_jax.data.maze_task import maze_kind
-from iql_jax.data.metadata import AGAIN, DiscreteActions, action_space, read_metadata
-from iql_jax.data.requirements import unmet_requirements
+from iql_jax.data.metadata import (
+    AGAIN,
+    DiscreteActions,
+    action_space,
+    read_metadata,
+    unmet_requirements,
+)
 from iql_jax.data.scores import minari_references
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32, Int64
