@@ -10,7 +10,7 @@ from iql_jax.utils.arrays import Float32
 
 @dataclasses.dataclass(frozen=True)
 class MazeTask:
-    """The maze and the goal of an evaluation.
+    """A maze and the goal of its evaluation.
 
     Attributes:
         map: The maze.
@@ -63,14 +63,14 @@ class EnvironmentDescription:
     model_xml: str | None = None
 
     def unnormalized(self, observations: Float32) -> Float32:
-        """Observations, or their first k numbers, [..., k], in the environment's own units."""
+        """Returns observations, or their first k numbers, [..., k], in the environment's units."""
         if self.observation_mean is None or self.observation_std is None:
             return observations
         k = observations.shape[-1]
         return observations * self.observation_std[:k] + self.observation_mean[:k]
 
     def describe(self) -> str:
-        """Return the environment's id, time limit and arguments, but for a maze's map, in words."""
+        """Returns the environment's id, time limit and arguments, but for a maze's map."""
         spec = parse_spec(self.spec)
         kwargs = {**spec.kwargs, **self.kwargs}
         words = [f"{key}={value}" for key, value in kwargs.items() if key != "maze_map"]

@@ -3,8 +3,6 @@
 A walker goes from cell to cell, from one end of a U to the other. With a probability of a quarter
 its action is replaced by one drawn uniformly. Entering the goal pays 10 and ends the episode;
 nothing else pays. The size of the maze, its start and the time limit are this package's choice.
-
-Nothing here imports JAX: worker processes import this module.
 """
 
 import functools
@@ -45,7 +43,7 @@ GOAL = next(i for i, (r, c) in enumerate(STATES) if CELLS[r][c] == "G")
 
 @functools.cache
 def model() -> FiniteMDP:
-    """The maze as a Markov decision process, of which everything is known."""
+    """Returns the maze as a Markov decision process, of which everything is known."""
     number = {cell: i for i, cell in enumerate(STATES)}
     arrivals = [
         [number.get((r + down, c + right), i) for down, right in MOVES]
@@ -62,7 +60,7 @@ def model() -> FiniteMDP:
 
 
 def observe(states: int | npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The observations of states [...]: one-hot vectors [..., S]."""
+    """Returns the observations of states [...]: one-hot vectors [..., S]."""
     return np.asarray(np.eye(len(STATES), dtype=np.float32)[states])
 
 
@@ -80,7 +78,7 @@ class DiscreteUMaze(gym.Env[npt.NDArray[np.float32], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Begin at the start."""
+        """Begins at the start."""
         super().reset(seed=seed)
         self._state = START
         return observe(self._state), {}
@@ -88,7 +86,7 @@ class DiscreteUMaze(gym.Env[npt.NDArray[np.float32], np.int64]):
     def step(
         self, action: np.int64
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Go a step; the episode terminates at the goal."""
+        """Goes a step; the episode terminates at the goal."""
         arrivals = model().transitions[self._state, int(action)]
         self._state = int(self.np_random.choice(len(STATES), p=arrivals))
         success = self._state == GOAL
@@ -97,7 +95,7 @@ class DiscreteUMaze(gym.Env[npt.NDArray[np.float32], np.int64]):
 
 
 def environment_spec() -> EnvSpec:
-    """What a dataset's metadata name it by."""
+    """Returns the specification that a dataset's metadata hold."""
     return EnvSpec(
         id="DiscreteUMaze-v0",
         entry_point="iql_jax.envs.discrete_umaze:DiscreteUMaze",

@@ -72,7 +72,7 @@ class EvaluationResult:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "EvaluationResult":
-        """The result of all episodes of an evaluation."""
+        """Collects the episodes of an evaluation."""
         successes = [episode.success for episode in episodes]
         reported = any(success is not None for success in successes)
         return cls(
@@ -84,7 +84,7 @@ class EvaluationResult:
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """The seed with which an episode of an evaluation is reset."""
+    """Returns the seed with which an episode of an evaluation is reset."""
     return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
 
 
@@ -104,7 +104,7 @@ class Evaluator:
         self._built: list[Future[None]] = []
 
     def prepare(self, environments: Sequence[EnvironmentDescription]) -> None:
-        """Start to build environments ahead of the first evaluation, see ``wait_until_built``.
+        """Starts to build environments ahead of the first evaluation, see ``wait_until_built``.
 
         Raises:
             UserError: If an environment does not build in this process.
@@ -117,7 +117,7 @@ class Evaluator:
             self._built = [workers.submit(_build, description) for description in environments]
 
     def wait_until_built(self) -> None:
-        """Wait for the environments of ``prepare``.
+        """Waits for the environments of ``prepare``.
 
         Raises:
             UserError: If one does not build.
@@ -136,7 +136,7 @@ class Evaluator:
         sample: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> list[EvaluationResult | Diverged]:
-        """Run episodes 0, 1, ... of each task.
+        """Runs episodes 0, 1, ... of each task.
 
         A failure, or an exception of ``check``, ends the workers in the midst of their episodes;
         the next evaluation starts others.
@@ -166,7 +166,7 @@ class Evaluator:
         return [_result(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
     def close(self) -> None:
-        """End the workers, whatever they are doing; may be called again."""
+        """Ends the workers, whatever they are doing; may be called again."""
         if self._workers is not None:
             self._workers.close()
         self._workers = None
@@ -181,7 +181,7 @@ class Evaluator:
 
     @contextlib.contextmanager
     def _ended_by_failures(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """End the workers where the block raises."""
+        """Ends the workers where the block raises."""
         try:
             yield
         except BaseException as error:
@@ -204,7 +204,7 @@ class Evaluator:
         calls: Sequence[tuple[int, int, bool, bool]],
         check: Callable[[], None],
     ) -> list[Episode | Diverged]:
-        """``_play_from`` in workers."""
+        """Plays episodes in workers."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "tasks")  # Calls stay small, see ``Workers``.
             file.write_bytes(pickle.dumps(list(tasks)))
@@ -231,7 +231,7 @@ _environments: dict[bytes, gym.Env[Float32, Float32]] = {}
 
 
 def _environment(description: EnvironmentDescription) -> gym.Env[Float32, Float32]:
-    """This process's environment of a description, built at its first use."""
+    """Returns this process's environment of a description, built at its first use."""
     key = pickle.dumps(description)
     if key not in _environments:
         _environments[key] = make_environment(description)
@@ -249,14 +249,14 @@ def _read_tasks(file: Path) -> list[EpisodeTask]:
 
 
 def _play_from(file: Path, i: int, episode: int, sample: bool, record: bool) -> Episode | Diverged:
-    """Play an episode of task i of a file, in a worker."""
+    """Plays an episode of task i of a file, in a worker."""
     return _play(_read_tasks(file)[i], episode, sample, record, lambda: None)
 
 
 def _play(
     task: EpisodeTask, episode: int, sample: bool, record: bool, watch: Callable[[], None]
 ) -> Episode | Diverged:
-    """Play an episode of a task in this process's environment."""
+    """Plays an episode of a task in this process's environment."""
     env = _environment(task.environment)
     return play(env, task.policy, task.seed, episode, sample=sample, record=record, watch=watch)
 
@@ -271,7 +271,7 @@ def play(
     record: bool = False,
     watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
-    """Play one episode of an evaluation to its end.
+    """Plays one episode of an evaluation to its end.
 
     Args:
         env: The environment.

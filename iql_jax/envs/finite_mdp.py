@@ -24,7 +24,7 @@ class FiniteMDP:
     terminal: Bool
 
     def optimal_q(self, discount: float) -> Float64:
-        """``Q*`` [S, A] by value iteration."""
+        """Returns ``Q*`` [S, A] by value iteration."""
         values = np.zeros(len(self.terminal))
         while True:
             q_values = self.backup(values, discount)
@@ -34,11 +34,11 @@ class FiniteMDP:
             values = new
 
     def backup(self, values: Float64, discount: float) -> Float64:
-        """``E[r + discount * V(s')]`` [S, A] for values [S], which are 0 at terminal states."""
+        """Returns ``E[r + discount * V(s')]`` [S, A] for values [S], 0 at terminal states."""
         return self.transitions @ (self.rewards + discount * values)
 
     def success_probability(self, policy: Float64, start: int, steps: int) -> float:
-        """How likely a policy [S, A] reaches a terminal state from ``start`` within some steps."""
+        """Returns how likely a policy [S, A] gets from ``start`` to a terminal state in time."""
         chain = np.einsum("sa,sat->st", policy, self.transitions)
         chain[self.terminal] = np.eye(len(chain))[self.terminal]  # There it stays.
         reached = np.linalg.matrix_power(chain, steps)[start]
@@ -46,5 +46,5 @@ class FiniteMDP:
 
 
 def greedy(q_values: Float64) -> Float64:
-    """The policy [S, A] that takes the best action of each state, the first where several are."""
+    """Returns the policy [S, A] of the best action in each state, the first where several are."""
     return np.eye(q_values.shape[1])[q_values.argmax(axis=1)]

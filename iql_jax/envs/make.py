@@ -19,7 +19,7 @@ from iql_jax.utils.errors import NoEnvironment, UserError
 def make_environment(
     description: EnvironmentDescription, render_mode: str | None = None
 ) -> gym.Env[Float32, Float32]:
-    """Build the described environment.
+    """Builds the described environment.
 
     Its observations are float32 [observation_dim], laid out and normalized as the dataset's; its
     actions lie in [-1, 1], or are one-hot where they are discrete. Of an ``info`` only
@@ -65,7 +65,7 @@ def _model_file(text: str | None) -> Iterator[dict[str, str]]:
 
 
 def check_time_limit(env: gym.Env) -> None:
-    """Refuse an environment whose episodes need not end.
+    """Refuses an environment whose episodes need not end.
 
     Raises:
         NoEnvironment: If it has no time limit.
@@ -95,7 +95,7 @@ class MazeEpisode(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Reset, and put the fixed goal in place."""
+        """Resets, and puts the fixed goal in place."""
         observation, info = self.env.reset(seed=seed, options=options)
         if self._goal is not None:
             maze: Any = self.env.unwrapped
@@ -105,7 +105,7 @@ class MazeEpisode(gym.Wrapper):
         return observation, {**info, "success": _at_goal(observation)}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Step; success is a termination."""
+        """Steps; success is a termination."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         success = _at_goal(observation)
         info = {**info, "success": success}
@@ -141,12 +141,12 @@ class DatasetLayout(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Reset; the observation is float32 [observation_dim]."""
+        """Resets; the observation is float32 [observation_dim]."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._layout(observation), _success(info)
 
     def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
-        """Step with an action in [-1, 1], or one-hot; the environment gets its own kind."""
+        """Steps with an action in [-1, 1], or one-hot; the environment gets its own kind."""
         own: Any = np.asarray(action, dtype=np.float32)
         if self._start is not None:
             own = self._start + np.argmax(own)
@@ -167,7 +167,7 @@ class DatasetLayout(gym.Wrapper):
 
 
 def _success(info: dict[str, Any]) -> dict[str, Any]:
-    """The success that an environment reports under one of its two usual names."""
+    """Returns the success that an environment reports under one of its two usual names."""
     for key in ("success", "is_success"):
         if key in info:
             return {"success": bool(info[key])}
@@ -185,7 +185,7 @@ def _entry(observation: Any, path: list[str]) -> Any:
 
 
 def _entry_size(env: gym.Env, path: list[str]) -> int:
-    """How many numbers an entry such as 'achieved_goal/kettle' has; [] is the whole observation."""
+    """Returns how many numbers an entry has, such as achieved_goal/kettle; [] is all of them."""
     found: gym.Space | None = env.observation_space
     for part in path:
         found = found.spaces.get(part) if isinstance(found, gym.spaces.Dict) else None
@@ -199,7 +199,7 @@ def _entry_size(env: gym.Env, path: list[str]) -> int:
 
 
 def _one_hot_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
-    """The space of one-hot actions, if the environment's discrete ones are the dataset's."""
+    """Returns the space of one-hot actions, if the environment's choices are the dataset's."""
     expected: gym.spaces.Discrete | None = None
     if description.discrete_start is not None and description.action_dim is not None:
         expected = gym.spaces.Discrete(description.action_dim, start=description.discrete_start)
@@ -212,7 +212,7 @@ def _one_hot_space(env: gym.Env, description: EnvironmentDescription) -> gym.spa
 
 
 def _vector_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
-    """The space of actions in [-1, 1], if the environment's bounds are the dataset's."""
+    """Returns the space of actions in [-1, 1], if the environment's bounds are the dataset's."""
     name, space = _name(env), env.action_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise UserError(f"environment {name} has actions {space}; only vectors are supported")

@@ -26,7 +26,7 @@ _CELL_VALUES = (0, WALL, "r", "g", "c")
 
 
 def at_goal(xy: npt.NDArray[Any], goals: npt.NDArray[Any]) -> Bool:
-    """Whether positions [..., 2] in meters lie within the radius of goals [..., 2]."""
+    """Returns whether positions [..., 2] in meters lie within the radius of goals [..., 2]."""
     return np.asarray(np.linalg.norm(xy - goals, axis=-1) <= GOAL_RADIUS)
 
 
@@ -39,7 +39,7 @@ class MazeMap:
 
     @classmethod
     def from_lists(cls, cells: Sequence[Sequence[int | str]], scaling: float) -> "MazeMap":
-        """Make a maze from rows of cells.
+        """Makes a maze from rows of cells.
 
         Args:
             cells: Rows of equal length, as in a ``maze_map`` of gymnasium_robotics: 1 is a wall, 0
@@ -69,7 +69,7 @@ class MazeMap:
 
     @property
     def walls(self) -> Bool:
-        """Where walls stand, [rows, columns]."""
+        """Tells where walls stand, [rows, columns]."""
         return np.array([[cell == WALL for cell in row] for row in self.cells], dtype=np.bool_)
 
     @property
@@ -79,27 +79,27 @@ class MazeMap:
         return -x, x, -y, y
 
     def is_free_cell(self, row: int, col: int) -> bool:
-        """Whether a cell lies in the map and is no wall."""
+        """Returns whether a cell lies in the map and is no wall."""
         rows, columns = self.shape
         return 0 <= row < rows and 0 <= col < columns and self.cells[row][col] != WALL
 
     def free_cells(self) -> Int64:
-        """All cells that are no wall, row by row: [K, 2] rows and columns."""
+        """Returns all cells that are no wall, row by row: [K, 2] rows and columns."""
         return np.argwhere(~self.walls).astype(np.int64)
 
     def marked(self, kind: str) -> Int64:
-        """The cells of goals ('g') or of reset positions ('r'), row by row: [K, 2]; K may be 0."""
+        """Returns the cells of goals ('g') or of reset positions ('r'): [K, 2]; K may be 0."""
         marks = [[cell in (kind, "c") for cell in row] for row in self.cells]
         return np.argwhere(marks).astype(np.int64)
 
     def cell_to_xy(self, cells: npt.ArrayLike) -> Float64:
-        """Centers of cells: [..., 2] rows and columns to [..., 2] meters."""
+        """Returns centers of cells: [..., 2] rows and columns to [..., 2] meters."""
         row, column = np.moveaxis(np.asarray(cells), -1, 0)
         x, y = self._middle()
         return np.stack([(column + 0.5) * self.scaling - x, y - (row + 0.5) * self.scaling], -1)
 
     def xy_to_cell(self, xy: npt.ArrayLike) -> Int64:
-        """The cells that hold positions: [..., 2] meters to [..., 2] rows and columns.
+        """Returns the cells of positions: [..., 2] meters to [..., 2] rows and columns.
 
         Positions outside the map give rows or columns outside it.
         """
@@ -109,17 +109,17 @@ class MazeMap:
         return np.floor(cells).astype(np.int64)
 
     def is_free(self, xy: npt.ArrayLike) -> Bool:
-        """Whether positions [..., 2] in meters are in free cells; False outside the map."""
+        """Returns whether positions [..., 2] in meters are in free cells; False outside the map."""
         cells = self.xy_to_cell(xy)
         inside = ((cells >= 0) & (cells < self.shape)).all(axis=-1)
         row, column = np.moveaxis(np.clip(cells, 0, np.array(self.shape) - 1), -1, 0)
         return np.asarray(inside & ~self.walls[row, column])
 
     def share_in_walls(self, xy: npt.ArrayLike) -> float:
-        """The share of positions [..., 2] in meters that lie in walls, or outside the map."""
+        """Returns the share of positions [..., 2] in meters in walls, or outside the map."""
         return float(np.mean(~self.is_free(xy)))
 
     def _middle(self) -> tuple[float, float]:
-        """The map's middle, in meters from its top left corner."""
+        """Returns the map's middle, in meters from its top left corner."""
         rows, columns = self.shape
         return columns / 2 * self.scaling, rows / 2 * self.scaling

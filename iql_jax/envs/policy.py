@@ -33,7 +33,7 @@ class NumpyPolicy:
         layers: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
         log_std: npt.ArrayLike | None = None,
     ) -> "NumpyPolicy":
-        """Make a Gaussian policy, or a categorical one where there is no ``log_std``.
+        """Makes a Gaussian policy, or a categorical one where there is no ``log_std``.
 
         Args:
             layers: Kernels [in, out] and biases [out] from the observation to the output, as Flax
@@ -49,7 +49,7 @@ class NumpyPolicy:
     def __call__(
         self, observation: Float32, generator: np.random.Generator | None = None
     ) -> Float32:
-        """Act: the likeliest action, or a drawn one where there is a generator.
+        """Acts: the likeliest action, or a drawn one where there is a generator.
 
         Args:
             observation: [observation_dim].

@@ -70,7 +70,7 @@ class Rollout:
         self._vector = _vector_environment(environment, num_envs)
 
     def start(self) -> None:
-        """Start an episode in each environment; those under way are dropped.
+        """Starts an episode in each environment; those under way are dropped.
 
         Raises:
             UserError: If an environment fails.
@@ -80,7 +80,7 @@ class Rollout:
     def step(
         self, actions: Float32
     ) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, float | None]]]:
-        """Step every environment.
+        """Steps every environment.
 
         Args:
             actions: [num_envs, action_dim] in [-1, 1], or one-hot.
@@ -125,13 +125,13 @@ class Rollout:
         return transitions, rows
 
     def close(self) -> None:
-        """End the environments, whatever they are doing; may be called again."""
+        """Ends the environments, whatever they are doing; may be called again."""
         if isinstance(self._vector, AsyncVectorEnv) and not self._vector.closed:
             _end_processes(self._vector)
         self._vector.close()
 
     def _reset(self, mask: Bool) -> None:
-        """Start the next episodes, in the environments of the mask [num_envs]."""
+        """Starts the next episodes, in the environments of the mask [num_envs]."""
         count, first = int(mask.sum()), self.counters.episodes_started
         self.counters.episodes_started += count
         self._episode[mask] = first + np.arange(count)
@@ -148,7 +148,7 @@ class Rollout:
         self.observations = observations
 
     def _end(self, i: int) -> dict[str, float | None]:
-        """The row of the episode that ended in environment i."""
+        """Returns the row of the episode that ended in environment i."""
         success = None if np.isnan(self._successes[i]) else float(self._successes[i])
         self.counters.episodes_ended += 1
         self.counters.successes += int(success or 0)
@@ -163,7 +163,7 @@ class Rollout:
         }
 
     def _check(self, infos: Mapping[str, Any], **values: npt.NDArray[Any]) -> None:
-        """Refuse reported errors, and values [num_envs, ...] that are not finite."""
+        """Refuses reported errors, and values [num_envs, ...] that are not finite."""
         for i in np.flatnonzero(infos.get("_error", ())):
             raise UserError(f"the environment failed in {self._where(i)}: {infos['error'][i]}")
         for name, rows in values.items():
@@ -208,7 +208,7 @@ def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
 
 
 def in_processes(num_envs: int) -> bool:
-    """Whether environments get a process each: where cores are left beside the learner's.
+    """Returns whether environments get a process each: where cores are left beside the learner's.
 
     Few cores are busy with learning, and many processes to a core cost more memory than they save
     time.
@@ -228,7 +228,7 @@ def _vector_environment(
 
 
 def _end_processes(vector: AsyncVectorEnv) -> None:
-    """End the processes in whatever state they are, which ``AsyncVectorEnv.close`` cannot."""
+    """Ends the processes in whatever state they are, which ``AsyncVectorEnv.close`` cannot."""
     for process in vector.processes:
         process.terminate()
     for process in vector.processes:
@@ -241,7 +241,7 @@ def _end_processes(vector: AsyncVectorEnv) -> None:
 
 @contextlib.contextmanager
 def _process_errors() -> Iterator[None]:
-    """Turn a process's sudden death into a ``UserError``."""
+    """Turns a process's sudden death into a ``UserError``."""
     try:
         yield
     except (EOFError, ConnectionError) as error:

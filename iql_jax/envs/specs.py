@@ -54,7 +54,7 @@ _OBSOLETE_SPEC_KEYS = ("autoreset", "apply_api_compatibility")  # Written by gym
 
 
 def parse_spec(text: str) -> EnvSpec:
-    """Parse an ``EnvSpec`` written by this or an older gymnasium; imports nothing.
+    """Parses an ``EnvSpec`` written by this or an older gymnasium; imports nothing.
 
     Raises:
         UserError: If it is no specification that this gymnasium understands.
@@ -76,7 +76,7 @@ def parse_spec(text: str) -> EnvSpec:
 
 
 def check_namespace(spec: EnvSpec) -> None:
-    """Refuse a specification that would import code that is not known to be safe.
+    """Refuses a specification that would import code that is not known to be safe.
 
     Raises:
         UntrustedEnvironment: If it names such code.
@@ -108,7 +108,7 @@ def make_from_spec(
     render_mode: str | None = None,
     requirements: tuple[str, ...] = (),
 ) -> gym.Env:
-    """Build the environment that a specification describes, as it is.
+    """Builds the environment that a specification describes, as it is.
 
     Args:
         spec_json: Gymnasium's ``EnvSpec`` as JSON.
@@ -148,7 +148,7 @@ def make_from_spec(
 
 
 def register_robotics() -> None:
-    """Make gymnasium_robotics' environments known to gymnasium."""
+    """Makes gymnasium_robotics' environments known to gymnasium."""
     with contextlib.redirect_stderr(io.StringIO()):  # It prints its news in every process.
         import gymnasium_robotics
     gym.register_envs(gymnasium_robotics)

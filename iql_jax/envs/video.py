@@ -25,7 +25,7 @@ _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free(
 
 
 def configure_headless_rendering() -> str | None:
-    """Choose how MuJoCo renders; call it early, before anything imports mujoco.
+    """Chooses how MuJoCo renders; call it early, before anything imports mujoco.
 
     Where MUJOCO_GL is set, or there is a display, or the system is not Linux, nothing changes.
     Otherwise MUJOCO_GL is set to 'egl' (rendering on the GPU, or in Mesa) if that works, else to
@@ -52,7 +52,7 @@ def configure_headless_rendering() -> str | None:
 
 
 def check_film(path: Path) -> None:
-    """Refuse a file that no film can be written to; for before any long work.
+    """Refuses a file that no film can be written to; for before any long work.
 
     Raises:
         UserError: If it is no .mp4 file, or its folder cannot be made.
@@ -73,7 +73,7 @@ def record_episode(
     *,
     sample: bool = False,
 ) -> Episode:
-    """Film episode 0 of the evaluation with this seed, a frame a step; a maze is seen from above.
+    """Films episode 0 of the evaluation with this seed, a frame a step; a maze is seen from above.
 
     Args:
         environment: The environment.
@@ -99,7 +99,7 @@ def record_episode(
 
 
 def _frame(env: gym.Env) -> Any:
-    """A picture [height, width, 3], of even height and width, as the codec needs."""
+    """Returns a picture [height, width, 3], of even height and width, as the codec needs."""
     try:
         frame: Any = env.render()
     except Exception as error:
@@ -114,7 +114,7 @@ def _frame(env: gym.Env) -> Any:
 
 @contextlib.contextmanager
 def _film(path: Path, fps: int) -> Iterator[Callable[[Any], None]]:
-    """Yield what writes a frame to a film, which appears at ``path`` when all is well."""
+    """Yields what writes a frame to a film, which appears at ``path`` when all is well."""
     import imageio.v2  # Only films need it, and only here.
     import imageio_ffmpeg
 
@@ -148,7 +148,7 @@ def _film(path: Path, fps: int) -> Iterator[Callable[[Any], None]]:
 
 
 def _show_whole_maze(env: gym.Env) -> None:
-    """Put the camera of gymnasium_robotics' mazes above their middle.
+    """Puts the camera of gymnasium_robotics' mazes above their middle.
 
     Their constructors do not let the camera be chosen: it follows the ant, and crops large mazes.
     """
@@ -170,7 +170,7 @@ def _show_whole_maze(env: gym.Env) -> None:
 
 
 def _renders(backend: str) -> bool:
-    """Whether a fresh process can render with this backend."""
+    """Returns whether a fresh process can render with this backend."""
     command = [sys.executable, "-c", _PROBE]
     environment = {**os.environ, "MUJOCO_GL": backend}
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0

@@ -25,7 +25,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 
 
 def available_cores() -> int:
-    """The number of processor cores this process may use."""
+    """Returns the number of processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Not on macOS.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -47,7 +47,7 @@ class Workers:
         self._pool = ProcessPoolExecutor(count, context, prepare_worker, (leash,))
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """Call a function in a worker.
+        """Calls a function in a worker.
 
         Raises:
             BrokenProcessPool: If a worker has died; also raised by the results of calls.
@@ -56,14 +56,14 @@ class Workers:
             return self._pool.submit(function, *arguments)
 
     def close(self) -> None:
-        """End the workers, whatever they are doing; may be called again."""
+        """Ends the workers, whatever they are doing; may be called again."""
         self._leash.close()
         self._pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
 def main_module_hidden() -> Iterator[None]:
-    """Keep processes that are started in the block from importing the program's main module.
+    """Keeps processes that are started in the block from importing the program's main module.
 
     multiprocessing has each of them import it, for functions defined there. An entry point imports
     JAX: seconds and 150 MB a process, for nothing.
@@ -77,7 +77,7 @@ def main_module_hidden() -> Iterator[None]:
 
 
 def prepare_worker(leash: Connection | None = None) -> None:
-    """Set up this process as a worker; call it before NumPy is imported.
+    """Sets up this process as a worker; call it before NumPy is imported.
 
     Its linear algebra stays on one thread, for there is one worker a core, and it leaves Ctrl-C,
     which reaches the whole process group, to its owner.

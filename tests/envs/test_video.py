@@ -17,7 +17,6 @@ from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.episodes import EpisodeTask, Evaluator
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import partial_path
 
 # ffmpeg's reader forks to become ffmpeg; JAX, started by other tests, warns of any fork.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
@@ -30,10 +29,9 @@ class Lamp(Diary):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
-    def __init__(self, render_mode=None, size=(64, 96), fault=""):
+    def __init__(self, render_mode=None, fault=""):
         super().__init__()
         self.render_mode = render_mode
-        self._size = size
         self._fault = fault
 
     def render(self):
@@ -45,7 +43,7 @@ class Lamp(Diary):
             return np.random.default_rng(self._steps).integers(
                 0, 255, (640, 960, 3), dtype=np.uint8
             )
-        return np.full((*self._size, 3), 15 * self._steps, np.uint8)
+        return np.full((65, 97, 3), 15 * self._steps, np.uint8)
 
 
 @pytest.fixture
@@ -80,17 +78,12 @@ def test_a_film_shows_the_first_episode_of_the_evaluation(lamp, tmp_path):
     assert film.length == evaluation.lengths[0] > 1
     assert film.success == evaluation.successes[0]
     frames, fps = read(path)
-    assert frames.shape == (film.length + 1, 64, 96, 3)  # One for each observation.
+    # One for each observation, cropped to even sizes.
+    assert frames.shape == (film.length + 1, 64, 96, 3)
     brightness = frames.mean(axis=(1, 2, 3))
     np.testing.assert_allclose(brightness, 15 * np.arange(film.length + 1), atol=6)
     assert fps == 10
     assert [p.name for p in path.parent.iterdir()] == ["film.mp4"]
-
-
-def test_frames_of_odd_size_are_cropped(lamp, tmp_path):
-    path = tmp_path / "film.mp4"
-    record_episode(lamp(size=(65, 97)), policy, SEED, path)
-    assert read(path)[0].shape[1:] == (64, 96, 3)
 
 
 def check_older_film_is_left(environment, tmp_path, message, act=policy):
@@ -131,16 +124,6 @@ def test_a_film_that_the_disk_has_no_room_for_leaves_the_older_one(lamp, tmp_pat
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-# imageio leaves the pipe to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ffmpeg_that_dies_is_one_line(lamp, tmp_path):
-    path = tmp_path / "film.mp4"
-    partial_path(path).symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"^the film .*film\.mp4 cannot be written .*disk full\?$"):
-        record_episode(lamp(fault="noise"), policy, SEED, path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_film_is_an_mp4_file_in_a_folder(tmp_path):
     with pytest.raises(UserError, match=r"\.mp4 file, not .*film\.gif"):
         check_film(tmp_path / "film.gif")
@@ -161,20 +144,15 @@ def headless(monkeypatch):
         monkeypatch.delenv(name)
 
 
-@pytest.mark.parametrize(
-    ("working", "expected"), [({"egl", "osmesa"}, "egl"), ({"osmesa"}, "osmesa")]
-)
-def test_a_backend_that_works_is_chosen(headless, monkeypatch, working, expected):
-    monkeypatch.setattr(video, "_renders", lambda backend: backend in working)
-    assert configure_headless_rendering() == expected
-    assert os.environ["MUJOCO_GL"] == expected
-
-
-def test_no_backend_that_works_is_an_error_that_says_what_to_install(headless, monkeypatch):
-    monkeypatch.setattr(video, "_renders", lambda backend: False)
-    with pytest.raises(UserError, match=r"apt install libegl1 .* libosmesa6"):
-        configure_headless_rendering()
-    assert "MUJOCO_GL" not in os.environ
+@pytest.mark.parametrize("working", ["egl", "osmesa", None])
+def test_a_backend_that_works_is_chosen(headless, monkeypatch, working):
+    monkeypatch.setattr(video, "_renders", lambda backend: backend == working)
+    if working is None:
+        with pytest.raises(UserError, match=r"apt install libegl1 .* libosmesa6"):
+            configure_headless_rendering()
+    else:
+        assert configure_headless_rendering() == working
+    assert os.environ.get("MUJOCO_GL") == working
 
 
 @pytest.mark.parametrize("name", ["DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"])
