@@ -31,7 +31,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from iql_jax.training.trained import load_run
+from iql_jax.training.load import load_run
 from tqdm import tqdm
 
 from common.runs import ROOT, TIMED, Run, environment, finish, read_rows
