@@ -31,10 +31,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from iql_jax.training.load import load_run
 from tqdm import tqdm
 
 from common.runs import ROOT, TIMED, Run, environment, finish, read_rows
+from iql_jax.training.load import load_run
 
 LOG, EVALUATE, SAVE = 200, 2_000, 500
 
