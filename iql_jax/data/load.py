@@ -9,12 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from iql_jax.data import maze_steps
 from iql_jax.data.actions import learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
 from iql_jax.data.find import datasets_root, is_file, is_local
-from iql_jax.data.maze_task import maze_kind, set_up_maze
+from iql_jax.data.maze_steps import maze_steps
+from iql_jax.data.maze_task import maze_kind
 from iql_jax.data.metadata import read_metadata
 from iql_jax.data.read_d4rl import read_d4rl
 from iql_jax.data.read_minari import read_minari
@@ -112,7 +112,7 @@ def load_dataset(
     """
     found = read_source(config, source, progress)
     is_maze = found.evaluation is not None and maze_kind(found.evaluation) is not None
-    steps = _maze_steps(found, config) if is_maze else _plain_steps(found)
+    steps = maze_steps(found, config) if is_maze else _plain_steps(found)
     steps = keep_top(steps, config.top_episodes)
     actions = learnable_actions(steps.actions, found.action_space, found.name)
     transform, reward_notes = reward_transform(
@@ -198,7 +198,7 @@ def read_source(config: DataConfig, source: str, progress: bool = True) -> Sourc
     """
     if is_file(source):
         read = read_ogbench if source.lower().endswith(".npz") else read_d4rl
-        return read(pathlib.Path(source).expanduser(), config, progress)
+        return read(pathlib.Path(source).expanduser(), config)
     root = datasets_root()
     if not is_local(source):
         raise UserError(f"dataset {source!r} is not in {root}")
@@ -252,48 +252,6 @@ def _plain_steps(source: Source) -> Steps:
         masks=(~episodes.terminations).astype(np.float32),
         lengths=episodes.lengths,
         observation_keys=keys if episodes.is_dict else (),
-    )
-
-
-def _maze_steps(source: Source, config: DataConfig) -> Steps:
-    """Takes the transitions of a maze dataset with the config's semantics."""
-    episodes, evaluation = source.episodes, source.evaluation
-    assert evaluation is not None
-    maze_steps.check_maze_entries(episodes, evaluation)
-    entries = episodes.observations
-    setup = set_up_maze(
-        evaluation,
-        source.collection or evaluation,
-        positions=entries["achieved_goal"],
-        observation_dim=entries["observation"].shape[1],
-        goal=config.maze_goal,
-        walls=config.maze_walls,
-        rewarded_goal=source.rewarded_goal,
-    )
-    found = maze_steps.maze_transitions(
-        episodes,
-        setup,
-        goal=config.maze_goal,
-        terminate_at_success=config.maze_terminate_at_success,
-        drop=config.maze_drop,
-        own_goals=source.rewarded_goal is None,
-    )
-    choices = {
-        "maze_goal": config.maze_goal,
-        "maze_terminate_at_success": config.maze_terminate_at_success,
-        "maze_drop": config.maze_drop,
-        "maze_walls": config.maze_walls,
-        "maze_map": [list(row) for row in setup.task.map.cells],
-        "positions_in_walls": setup.in_walls,
-        "evaluation_goal": setup.task.goal and list(setup.task.goal),
-        "maze_reward": "dense" if setup.dense else "sparse",
-    }
-    return dataclasses.replace(
-        found,
-        notes=(*setup.notes, *found.notes),
-        maze=setup.task,
-        kwargs=setup.kwargs,
-        choices=choices,
     )
 
 

@@ -27,8 +27,9 @@ the wrong goals in the first observations of Minari's PointMaze episodes (Minari
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.data.episodes import Episodes
-from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind
+from iql_jax.data.config import DataConfig
+from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind, set_up_maze
 from iql_jax.data.steps import Steps
 from iql_jax.envs.mazes import at_goal
 from iql_jax.utils.arrays import Bool, Float32, Int64
@@ -44,12 +45,30 @@ ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
 """What an observation of the maze environments holds."""
 
 
-def check_maze_entries(episodes: Episodes, spec: EnvSpec) -> None:
-    """Refuses data that are not laid out as the maze environments' observations.
+def maze_steps(source: Source, config: DataConfig) -> Steps:
+    """Settles which maze a dataset is evaluated on, what its steps mean, and which are kept.
 
     Raises:
-        UserError: naming what is missing or wrong.
+        UserError: as ``set_up_maze``, or if the data are not laid out as a maze's observations.
     """
+    episodes, evaluation = source.episodes, source.evaluation
+    assert evaluation is not None
+    _check_entries(episodes, evaluation)
+    setup = set_up_maze(
+        evaluation,
+        source.collection or evaluation,
+        positions=episodes.observations["achieved_goal"],
+        observation_dim=episodes.observations["observation"].shape[1],
+        goal=config.maze_goal,
+        walls=config.maze_walls,
+        rewarded_goal=source.rewarded_goal,
+    )
+    # Files name the one goal that their rewards refer to, and nobody waits there.
+    return maze_transitions(episodes, setup, config, own_goals=source.rewarded_goal is None)
+
+
+def _check_entries(episodes: Episodes, spec: EnvSpec) -> None:
+    """Refuses data that are not laid out as the maze environments' observations."""
     missing = ENTRIES - set(episodes.observations)
     if missing:
         raise UserError(
@@ -65,53 +84,44 @@ def check_maze_entries(episodes: Episodes, spec: EnvSpec) -> None:
 
 
 def maze_transitions(
-    episodes: Episodes,
-    setup: MazeSetup,
-    *,
-    goal: str,
-    terminate_at_success: bool,
-    drop: str,
-    own_goals: bool = True,
+    episodes: Episodes, setup: MazeSetup, config: DataConfig, *, own_goals: bool = True
 ) -> Steps:
     """Settles what the steps of a maze dataset mean, and which are kept.
 
     Args:
-        episodes: the data, checked by ``check_maze_entries``.
+        episodes: the data.
         setup: the maze and the evaluation goal.
-        goal: 'eval', 'episode' or 'stored'; see the module's docstring.
-        terminate_at_success: whether the mask is 0 wherever a step ends at the goal.
-        drop: which rest of an episode is left out: 'nothing', 'waiting_elsewhere', 'waiting' or
-            'after_success'; see the module's docstring.
-        own_goals: whether the goals in the data are those that the agent went to. Those of imported
-            data are not: they are the one goal that the rewards refer to, and nobody waits there.
+        config: its maze keys say how to read them; see the module's docstring.
+        own_goals: whether the goals in the data are those that the agent went to.
     """
     step_goals = episodes.observations["desired_goal"][episodes.next_rows]
     target: Float32 = step_goals
-    if goal == "eval":
+    if config.maze_goal == "eval":
         target = np.asarray(setup.task.goal, dtype=np.float32)
     achieved = episodes.observations["achieved_goal"][episodes.next_rows]
     success = at_goal(achieved, target)
-    rewards, ends, notes = episodes.rewards, episodes.terminations, []
-    if goal == "eval":
+    rewards, ends, notes = episodes.rewards, episodes.terminations, list(setup.notes)
+    if config.maze_goal == "eval":
         rewards = success.astype(np.float32)
         if setup.dense:
             rewards = np.exp(-np.linalg.norm(achieved - target, axis=-1))
         if ends.any():
             notes.append(f"{int(ends.sum())} terminations at other goals are not terminations here")
         ends = np.zeros_like(ends)
-    if terminate_at_success:
+    if config.maze_terminate_at_success:
         ends = ends | success
-    if goal == "episode":
+    if config.maze_goal == "episode":
         notes += _first_goal_note(episodes)
     notes.append(_arrivals_note(success, episodes, setup))
     waits = _begins_to_wait(episodes, step_goals) if own_goals else np.zeros_like(success)
-    if not own_goals and drop.startswith("waiting"):
+    if not own_goals and config.maze_drop.startswith("waiting"):
+        drop = config.maze_drop
         notes.append(f"it does not tell where agents wait: maze_drop={drop!r} leaves nothing out")
-    keep = _kept(drop, success, waits, episodes)
+    keep = _kept(config.maze_drop, success, waits, episodes)
     kept = np.flatnonzero(keep)
     keys = _LAYOUT[setup.kind]
     rows = np.concatenate([episodes.observations[key] for key in keys], axis=1)
-    seen = step_goals[kept] if goal == "episode" else None
+    seen = step_goals[kept] if config.maze_goal == "episode" else None
     return Steps(
         observations=_take(rows, episodes.rows[kept], seen),
         next_observations=_take(rows, episodes.next_rows[kept], seen),
@@ -119,9 +129,21 @@ def maze_transitions(
         rewards=rewards[kept].astype(np.float32),
         masks=(~ends[kept]).astype(np.float32),
         lengths=np.add.reduceat(keep, episodes.first_steps(), dtype=np.int64),
-        observation_keys=(*keys, "desired_goal") if goal == "episode" else keys,
+        observation_keys=(*keys, "desired_goal") if config.maze_goal == "episode" else keys,
         at_goal=success[kept],
         notes=tuple(notes),
+        maze=setup.task,
+        kwargs=setup.kwargs,
+        choices={
+            "maze_goal": config.maze_goal,
+            "maze_terminate_at_success": config.maze_terminate_at_success,
+            "maze_drop": config.maze_drop,
+            "maze_walls": config.maze_walls,
+            "maze_map": [list(row) for row in setup.task.map.cells],
+            "positions_in_walls": setup.in_walls,
+            "evaluation_goal": setup.task.goal and list(setup.task.goal),
+            "maze_reward": "dense" if setup.dense else "sparse",
+        },
     )
 
 

@@ -34,8 +34,8 @@ from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
 from iql_jax.data.d4rl_tasks import KITCHEN_ROWS, TASKS, D4RLTask, find_task
 from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.file_arrays import Arrays, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
-from iql_jax.data.hdf5_arrays import Arrays, read_arrays
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.data.scores import d4rl_reference
@@ -43,22 +43,22 @@ from iql_jax.envs.maze_environments import registered_spec
 from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
 
+_REQUIRED = ("observations", "actions", "rewards", "terminals")
 _JUMP = 0.5  # Cells: farther than this no step of an ant or a ball goes.
 
 
-def read_d4rl(path: pathlib.Path, config: DataConfig, progress: bool = True) -> Source:
+def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     """Reads an HDF5 file.
 
     Args:
         path: the file.
         config: its ``task`` and ``terminals_are_time_limits`` are looked at.
-        progress: whether to show a progress bar.
 
     Raises:
         UserError: if the file is damaged, or not of the task that is named.
     """
     name, task = _task(path, config.task)
-    arrays = read_arrays(path, progress)
+    arrays = read_arrays(path, _REQUIRED, ("timeouts", "next_observations"))
     if task is not None:
         _check_sizes(arrays, name, task, path)
     maze = None if task is None or task.maze is None else task.maze()

@@ -12,74 +12,48 @@ adds an array ``rewards`` (and ``masks``, 0 where the task ends).
 
 import pathlib
 import re
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
+from iql_jax.data.file_arrays import Arrays, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
 from iql_jax.envs.maze_environments import registered_spec
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import is_damage
 
-_REQUIRED = ("observations", "actions", "terminals")
-_OPTIONAL = ("rewards", "masks")
 _ANT_DIM, _ANT_ACTIONS, _TIME_LIMIT = 29, 8, 1000
 
-_MAZES: dict[str, tuple[tuple[str, ...], tuple[tuple[Cell, Cell], ...], str]] = {
-    "medium": (
-        MEDIUM,
-        (((1, 1), (6, 6)), ((6, 1), (1, 6)), ((5, 3), (4, 2)), ((6, 5), (6, 1)), ((2, 6), (1, 1))),
-        "AntMaze_Medium-v5",
-    ),
-    "large": (
-        LARGE,
-        (
-            ((1, 1), (7, 10)),
-            ((5, 4), (7, 1)),
-            ((7, 4), (1, 10)),
-            ((3, 8), (5, 4)),
-            ((1, 1), (5, 4)),
-        ),
-        "AntMaze_Large-v5",
-    ),
-    "giant": (
-        GIANT,
-        (
-            ((1, 1), (10, 14)),
-            ((1, 14), (10, 1)),
-            ((8, 14), (1, 1)),
-            ((8, 3), (5, 12)),
-            ((5, 9), (3, 8)),
-        ),
-        "AntMaze_Large-v5",
-    ),
+_MAZES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "medium": (MEDIUM, "1,1-6,6 6,1-1,6 5,3-4,2 6,5-6,1 2,6-1,1", "AntMaze_Medium-v5"),
+    "large": (LARGE, "1,1-7,10 5,4-7,1 7,4-1,10 3,8-5,4 1,1-5,4", "AntMaze_Large-v5"),
+    "giant": (GIANT, "1,1-10,14 1,14-10,1 8,14-1,1 8,3-5,12 5,9-3,8", "AntMaze_Large-v5"),
 }
-"""The walls, the five tasks (start and goal; ``ogbench/locomaze/maze.py``), and the environment."""
+"""The walls, the five tasks (row,column of the start-and of the goal), and the environment.
+
+From ``ogbench/locomaze/maze.py``.
+"""
 
 _ANT_MAZE = re.compile(r"(?:^|-)(?<!visual-)antmaze-(medium|large|giant)(?:-|$)")
 _TASK = re.compile(r"-task[-_]?(\w*?)(?:-v\d+)?$")
 
 
-def read_ogbench(path: pathlib.Path, config: DataConfig, progress: bool = True) -> Source:
+def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
     """Reads a file.
 
     Args:
         path: the .npz file.
         config: its ``task`` is looked at: 'antmaze-medium-navigate-v0', or
             '...-singletask-task2-v0' for the second of OGBench's five.
-        progress: not used: a file is read in one go.
 
     Raises:
         UserError: if the file is damaged, or not of the task that is named.
     """
     name = ("" if config.task == "none" else config.task or path.stem).lower()
-    arrays = _read(path)
+    arrays = read_arrays(path, ("observations", "actions", "terminals"), ("rewards", "masks"))
     found = _ANT_MAZE.search(name)
     about = {"file": path.name, "rows": len(arrays["terminals"]), "task": name or None}
     if found is None:
@@ -96,7 +70,8 @@ def read_ogbench(path: pathlib.Path, config: DataConfig, progress: bool = True) 
                 f"{key} in {path} have {width} numbers, but those of OGBench's antmaze have "
                 f"{expected}: it is another task's file; config.task names the task ('none': none)"
             )
-    drawing, tasks, env_id = _MAZES[found[1]]
+    drawing, _, env_id = _MAZES[found[1]]
+    tasks = maze_tasks(found[1])
     number = _task_number(name, len(tasks))
     maze = ant_maze(drawing, *tasks[number - 1], origin=(1, 1))
     rows, note = _rows(arrays, maze)
@@ -119,6 +94,12 @@ def read_ogbench(path: pathlib.Path, config: DataConfig, progress: bool = True) 
     )
 
 
+def maze_tasks(size: str) -> list[tuple[Cell, Cell]]:
+    """Returns the start and the goal of each of a maze's tasks."""
+    numbers = [[int(n) for n in re.findall(r"\d+", task)] for task in _MAZES[size][1].split()]
+    return [((a, b), (c, d)) for a, b, c, d in numbers]
+
+
 def _task_number(name: str, count: int) -> int:
     task = _TASK.search(name)
     if task is None:
@@ -131,47 +112,9 @@ def _task_number(name: str, count: int) -> int:
     return int(task[1])
 
 
-def _read(path: pathlib.Path) -> dict[str, npt.NDArray[Any]]:
-    """Reads and checks the arrays that are used."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    try:
-        # Opened here, for np.load leaves a damaged file open.
-        with open(path, "rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} holds a single array: it is no .npz file")
-            missing = [key for key in _REQUIRED if key not in archive]
-            if missing:
-                raise UserError(
-                    f"{path} is no file in OGBench's format: it lacks {', '.join(missing)}, it has "
-                    f"{', '.join(sorted(archive)) or 'nothing'}"
-                )
-            arrays = {key: archive[key] for key in (*_REQUIRED, *_OPTIONAL) if key in archive}
-    except Exception as error:
-        if isinstance(error, UserError) or not is_damage(error):
-            raise
-        raise UserError(
-            f"{path} cannot be read as .npz ({error}): it is of another format or damaged"
-        ) from error
-    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
-    for key, array in arrays.items():
-        is_vector = key in ("observations", "actions")
-        if array.ndim != 1 + is_vector or array.dtype.kind not in "fiub" or len(array) != rows:
-            raise UserError(
-                f"{key!r} in {path} have shape {list(array.shape)} and type {array.dtype}; "
-                f"{'vectors' if is_vector else 'numbers'} for {rows} rows are expected"
-            )
-        if is_vector and array.dtype not in (np.float32, np.float64):
-            raise UserError(f"{key!r} in {path} are {array.dtype}, not floating-point numbers")
-    if not rows:
-        raise UserError(f"{path} holds no rows")
-    return arrays
-
-
-def _rows(arrays: dict[str, npt.NDArray[Any]], maze: MazeFrame | None) -> tuple[FileRows, str]:
+def _rows(arrays: Arrays, maze: MazeFrame | None) -> tuple[FileRows, str]:
     """Takes the transitions, and says where their rewards come from."""
-    kept = arrays["terminals"] == 0
+    kept = ~arrays["terminals"]
     kept[-1] = False
     observations = arrays["observations"]
     terminals = np.zeros_like(kept)

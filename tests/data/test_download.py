@@ -40,7 +40,7 @@ def test_nothing_is_left_of_a_failure(data_folders, monkeypatch):
 
 def test_a_server_that_sends_another_dataset(data_folders):
     data_folders.mkdir()
-    with pytest.raises(DownloadFailed, match="sent no dataset of this id"):
+    with pytest.raises(DownloadFailed, match="FileNotFoundError"):
         download("test/other-v0", data_folders)
 
 

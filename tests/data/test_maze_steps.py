@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from minari_datasets import ANT_MAZE, POINT_MAZE, maze_spec
 
+from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Episodes
-from iql_jax.data.maze_steps import check_maze_entries, maze_transitions
+from iql_jax.data.maze_steps import _check_entries, maze_transitions
 from iql_jax.data.maze_task import set_up_maze
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.errors import UserError
@@ -51,7 +52,8 @@ def set_up(evaluation, collection=None, positions=((0.0, 0.0),), goal="eval", di
 
 def transitions(episodes, goal="eval", terminate=True, evaluation=None, drop="nothing"):
     setup = set_up(evaluation or spec(WITH_GOAL), goal=goal)
-    return maze_transitions(episodes, setup, goal=goal, terminate_at_success=terminate, drop=drop)
+    config = DataConfig(maze_goal=goal, maze_terminate_at_success=terminate, maze_drop=drop)
+    return maze_transitions(episodes, setup, config)
 
 
 # Two episodes that pass the evaluation goal at x = 0.5, whose own goals are elsewhere: the first
@@ -233,18 +235,14 @@ def test_the_ants_position_comes_first():
         is_dict=True,
     )
     evaluation = spec(WITH_GOAL, ANT_MAZE)
-    check_maze_entries(episodes, evaluation)
+    _check_entries(episodes, evaluation)
     setup = set_up(evaluation, dim=27)
     assert setup.task.goal == (2.0, 0.0)  # Cells of 4 m.
-    found = maze_transitions(
-        episodes, setup, goal="eval", terminate_at_success=True, drop="nothing"
-    )
+    found = maze_transitions(episodes, setup, DataConfig(maze_goal="eval"))
     assert found.observation_keys == ("achieved_goal", "observation")
     np.testing.assert_array_equal(found.observations[1], [1, -1, *range(100, 127)])
     np.testing.assert_array_equal(found.next_observations[1], [2, -2, *range(200, 227)])
-    found = maze_transitions(
-        episodes, setup, goal="episode", terminate_at_success=True, drop="nothing"
-    )
+    found = maze_transitions(episodes, setup, DataConfig(maze_goal="episode"))
     assert found.observation_keys == ("achieved_goal", "observation", "desired_goal")
     np.testing.assert_array_equal(found.observations[0], [0, 0, *range(27), 7, 8])
 
@@ -252,11 +250,11 @@ def test_the_ants_position_comes_first():
 def test_entries_that_a_maze_needs(passing):
     del passing.observations["desired_goal"]
     with pytest.raises(UserError, match="lack desired_goal"):
-        check_maze_entries(passing, spec(WITH_GOAL))
+        _check_entries(passing, spec(WITH_GOAL))
 
 
 def test_point_observations_must_begin_with_the_position(passing):
-    check_maze_entries(passing, spec(WITH_GOAL))
+    _check_entries(passing, spec(WITH_GOAL))
     passing.observations["observation"][3, 0] += 0.1
     with pytest.raises(UserError, match="must begin with the position"):
-        check_maze_entries(passing, spec(WITH_GOAL))
+        _check_entries(passing, spec(WITH_GOAL))

@@ -81,7 +81,7 @@ class TestAntMaze:
 
     @pytest.mark.parametrize("size", ["medium", "large", "giant"])
     def test_every_task_starts_and_ends_in_free_cells(self, size):
-        drawing, tasks, _ = read_ogbench._MAZES[size]
+        drawing, tasks = read_ogbench._MAZES[size][0], read_ogbench.maze_tasks(size)
         assert len({len(row) for row in drawing}) == 1
         assert len(tasks) == 5
         for start, goal in tasks:
@@ -119,9 +119,12 @@ def test_rewards_are_the_files_or_zero(load_arrays):
         (lambda a: a.pop("terminals"), "lacks terminals"),
         (lambda a: a.update(actions=a["actions"][:-1]), "'actions'"),
         (lambda a: a.update(observations=np.zeros((84, 6), np.float32)), "another task's file"),
-        (lambda a: a.update(observations=np.zeros((84, 8, 8, 3), np.uint8)), "vectors"),
+        (
+            lambda a: a.update(observations=np.zeros((84, 8, 8, 3), np.uint8)),
+            "not a vector",
+        ),
         (lambda a: a.update(observations=np.zeros((84, 29), np.uint8)), "not floating-point"),
-        (lambda a: a.update(observations=np.array([[{}]] * 84)), "cannot be read as .npz"),
+        (lambda a: a.update(observations=np.array([[{}]] * 84)), "cannot be read"),
         (lambda a: a["actions"].__setitem__((3, 1), np.inf), "actions in or after row 3"),
         (lambda a: a.update(observations=a["observations"] * 2), "another maze's"),
         (lambda a: a.update(terminals=np.ones(84, bool)), "no transition"),
@@ -148,9 +151,9 @@ def test_no_file_of_the_format(tmp_path):
     unknown[8] = unknown[unknown.find(b"PK\x01\x02") + 10] = 99
     for content in (*contents, unknown):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"cannot be read as \.npz"):
+        with pytest.raises(UserError, match=r"cannot be read"):
             load(file)
     with open(file, "wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(UserError, match=r"no \.npz file"):
+    with pytest.raises(UserError, match="cannot be read"):
         load(file)
