@@ -64,7 +64,7 @@ class Toy:
             unit="step" if self.second > self.first else "update",
             first_step=self.begin,
             tables=("calls",),
-            saved_with={"toy": self},
+            companion=self,
         ) as session:
             if session.step <= self.first:
                 self.phase(session, self.begin, self.first, 1)

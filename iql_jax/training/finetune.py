@@ -69,7 +69,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
                 unit="step",
                 first_step=0 if offline_run is None else boundary,
                 tables=("episodes",),
-                saved_with={"online": online},
+                companion=online,
             ) as session:
                 if offline_run is None and boundary > 0 and session.step <= boundary:
                     update = update or compile_update(run, state)
@@ -96,12 +96,11 @@ def train_in_environment(
     """
     end = boundary + config.max_steps
     session.enter_phase(boundary, end, stride=config.num_envs, rate="env_steps_per_second")
-    evaluate = None if evaluation is None else online.with_regret(evaluation)
     if session.step < end:
         online.start(session.state)
     while True:
         session.log_if_due()
-        session.evaluate_if_due(evaluate)
+        session.evaluate_if_due(evaluation)
         session.save_if_due()
         session.stop.check()
         if session.step == end:
@@ -128,11 +127,11 @@ def train_in_environment(
 
 def _more(folder: Path, boundary: int) -> dict[str, Any]:
     """Return what the summary of a fine-tuning run has besides an offline run's."""
-    evaluations = read_table(folder / "evaluations.csv")
+    evaluations, episodes = (read_table(folder / f"{x}.csv") for x in ("evaluations", "episodes"))
     at_boundary = (row["score"] for row in evaluations if row["step"] == boundary)
     return {
         "offline_score": next(at_boundary, None),
-        "regret": evaluations[-1].get("regret") if evaluations else None,
+        "regret": episodes[-1]["regret"] if episodes else None,
     }
 
 
@@ -189,7 +188,7 @@ def _first_state(
     restored = read_newest(run.folder / "checkpoints", template)
     if restored is not None:
         progress = restored[1]
-        return template, progress["step"] - progress["saved"]["online"]["counters"]["env_steps"]
+        return template, progress["step"] - progress["companion"]["counters"]["env_steps"]
     return _offline_agent(run, config, offline_run, template)
 
 

@@ -9,7 +9,7 @@ but those of the last step of each environment; with ``train_freq`` K, of up to 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,14 +29,11 @@ from iql_jax.algorithm import (
 )
 from iql_jax.data.load import Dataset
 from iql_jax.envs.rollout import Counters, Rollout
-from iql_jax.outputs.logs import Values
 from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import FinetuneConfig
-from iql_jax.training.evaluation import Evaluation
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
-from iql_jax.utils.signals import StopRequest
 from iql_jax.utils.streams import Stream, stream_seed
 
 Fields = dict[str, Any]
@@ -61,7 +58,6 @@ class Online:
         self._config = config
         self._dataset = dataset
         self._log = TransitionLog(folder)
-        self._regrets: list[float] = []  # 1 - success rate of each evaluation of this phase.
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
         self._due = 0  # Updates that steps have asked for and that are not made yet.
         self._new: list[
@@ -84,7 +80,6 @@ class Online:
         return {
             "transitions": self._log.save(),
             "counters": dataclasses.asdict(self._rollout.counters),
-            "regrets": self._regrets,
             "due": self._due,
         }
 
@@ -93,29 +88,12 @@ class Online:
         saved = saved or {}
         self._log.restore(saved.get("transitions", 0))
         self._rollout.counters = Counters(**saved.get("counters", {}))
-        self._regrets = list(saved.get("regrets", []))
         self._due = saved.get("due", 0)
 
     def totals(self) -> dict[str, Any]:
         """Return the counts for ``summary.json``."""
         counters = self._rollout.counters
         return {"env_steps": counters.env_steps, "episodes": counters.episodes_ended}
-
-    def with_regret(self, evaluation: Evaluation) -> Callable[[IQLState, int, StopRequest], Values]:
-        """Return ``evaluation`` with a column ``regret`` in its rows.
-
-        It is the mean of 1 - success rate over the evaluations of this phase; that of episodes.csv
-        is over training episodes, as CORL defines it. None where no success is reported.
-        """
-
-        def evaluate(state: IQLState, step: int, stop: StopRequest) -> Values:
-            row = evaluation(state, step, stop)
-            if row["success_rate"] is None:
-                return {**row, "regret": None}
-            self._regrets.append(1.0 - row["success_rate"])
-            return {**row, "regret": float(np.mean(self._regrets))}
-
-        return evaluate
 
     def start(self, state: IQLState) -> None:
         """Fill the buffer, compile, and start the first episodes, so that rates exclude it."""

@@ -46,7 +46,7 @@ class Progress:
     training_seconds_logged: float = 0.0  # The same at `logged`.
     eval_seconds: float = 0.0
     wall_seconds: float = 0.0  # Of all sessions up to their last save, start-up included.
-    saved: dict[str, Any] = dataclasses.field(default_factory=dict)  # What ``Saved.save`` returned.
+    companion: Any = None  # What ``Saved.save`` returned.
 
     def to_dict(self) -> dict[str, Any]:
         """Return the progress as plain JSON types."""

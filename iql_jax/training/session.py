@@ -49,7 +49,7 @@ class Session(Generic[State]):
         unit: What a step is called: the first column of the tables.
         first_step: The step at which the first phase starts.
         tables: What is logged besides metrics and evaluations.
-        saved_with: What else is saved and restored, by name.
+        companion: What else is saved and restored.
         stop: What listens to signals.
 
     Attributes:
@@ -71,7 +71,7 @@ class Session(Generic[State]):
         unit: str = "update",
         first_step: int = 0,
         tables: Sequence[str] = (),
-        saved_with: Mapping[str, Saved] | None = None,
+        companion: Saved | None = None,
         stop: StopRequest | None = None,
     ) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ class Session(Generic[State]):
         self._record = record
         self._unit = unit
         self._tables = tables
-        self._saved_with = {} if saved_with is None else saved_with
+        self._companion = companion
         self._phase = range(first_step, end)
         self._stride, self._rate = 1, ""
         self._chunk_started = 0.0
@@ -106,8 +106,8 @@ class Session(Generic[State]):
             if restored is not None:
                 self.state, self.progress = self._unpack(restored[0]), Progress(**restored[1])
                 logger.info(f"resuming {self.folder} at {self._unit} {self.step:,}")
-            for name, saved in self._saved_with.items():
-                saved.restore(self.progress.saved.get(name))
+            if self._companion is not None:
+                self._companion.restore(self.progress.companion)
             self._wall_before = self.progress.wall_seconds
             self._log = self._open_log(
                 {
@@ -241,7 +241,8 @@ class Session(Generic[State]):
     def save(self) -> None:
         """Save a checkpoint now."""
         self._clock()
-        self.progress.saved = {name: saved.save() for name, saved in self._saved_with.items()}
+        if self._companion is not None:
+            self.progress.companion = self._companion.save()
         self._checkpoints.save(self.step, self._pack(self.state), self.progress.to_dict())
 
     def write(self, table: str, values: Values, step: int | None = None) -> None:

@@ -220,4 +220,4 @@ def test_a_kill_in_either_phase_resumes_to_the_same_end(tmp_path, two_phases, cr
         Toy(tmp_path, fail_at=crash, **TWO, **INTERVALS).run()
     state, progress = Toy(tmp_path, **TWO, **INTERVALS).run()
     assert_same_run(tmp_path, state, two_phases)
-    assert progress.saved == two_phases[2].saved
+    assert progress.companion == two_phases[2].companion
