@@ -16,7 +16,7 @@ import numpy as np
 
 from iql_jax import cli
 from iql_jax.data.config import DataConfig
-from iql_jax.data.find import datasets_root, is_file, local_ids
+from iql_jax.data.find import datasets_root, is_file, is_local, local_ids
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.data.metadata import read_metadata
 from iql_jax.data.rewards import episode_returns
@@ -28,7 +28,7 @@ from iql_jax.utils.errors import UntrustedEnvironment, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and return its exit status.
+    """Runs one command and returns its exit status.
 
     Args:
         arguments: the words of the command line; None takes the program's own.
@@ -102,10 +102,8 @@ def _list(options: argparse.Namespace) -> int:
             continue
         counts = [_count(metadata.get(key)) for key in ("total_steps", "total_episodes")]
         rows.append((dataset_id, origin, *counts, _megabytes(root / dataset_id)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        words = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(5)]
-        print("  ".join(words).rstrip())
+    for name, *cells in rows:
+        print(f"{name:40} {cells[0]:9}" + "".join(f"{cell:>14}" for cell in cells[1:]))
     print(f"in {root}; to generate one: python -m iql_jax.datasets generate ID", file=sys.stderr)
     return 0
 
@@ -211,21 +209,18 @@ def _print(topic: str, text: str) -> None:
 
 
 def _local(dataset: str) -> tuple[str, pathlib.Path]:
-    """Returns a dataset that is here, and its folder or file.
+    """Returns a dataset, and its folder or file.
 
     Raises:
-        UserError: if it is not; names ids like it.
+        UserError: if a dataset is not here; names ids like it.
     """
-    if is_file(dataset):
-        return dataset, pathlib.Path(dataset)
     root = datasets_root()
-    ids = local_ids(root)
-    if dataset in ids:
-        return dataset, root / dataset
+    if is_file(dataset) or is_local(dataset):
+        return dataset, pathlib.Path(dataset) if is_file(dataset) else root / dataset
     message = f"dataset {dataset!r} is not in {root}"
     if dataset in catalog.GENERATED:
         message += f"; python -m iql_jax.datasets generate {dataset} generates it"
-    elif close := difflib.get_close_matches(dataset, [*ids, *catalog.GENERATED], n=3, cutoff=0.5):
+    elif close := difflib.get_close_matches(dataset, [*local_ids(root), *catalog.GENERATED], n=3):
         message += f"; did you mean {' or '.join(close)}?"
     raise UserError(f"{message} (`minari download ID` downloads, `list` shows what is here)")
 

@@ -1,8 +1,6 @@
 """Finding datasets that are on this disk."""
 
-import contextlib
 import pathlib
-from collections.abc import Iterator
 
 from iql_jax.utils.errors import UserError
 
@@ -36,24 +34,6 @@ def datasets_root() -> pathlib.Path:
 
 
 def local_ids(root: pathlib.Path) -> list[str]:
-    """Returns the ids of all datasets in a folder of datasets, linked ones too."""
-    return sorted(path.relative_to(root).as_posix() for path in _datasets(root, frozenset()))
-
-
-def _datasets(folder: pathlib.Path, above: frozenset[tuple[int, int]]) -> Iterator[pathlib.Path]:
-    """Yields the datasets in a folder; links back to one of the folders above are not followed.
-
-    Folders that cannot be read hold none.
-    """
-    with contextlib.suppress(OSError):
-        state = folder.stat()
-        place = (state.st_dev, state.st_ino)
-        if place in above:
-            return
-        for child in folder.iterdir():
-            if child.name.startswith(".") or not child.is_dir():
-                continue
-            if (child / "data").is_dir():
-                yield child
-            else:
-                yield from _datasets(child, above | {place})
+    """Returns the ids of all datasets in a folder of datasets."""
+    found = (path.parent.relative_to(root) for path in root.glob("**/data"))
+    return sorted(path.as_posix() for path in found if not path.as_posix().startswith("."))

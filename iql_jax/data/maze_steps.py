@@ -113,8 +113,10 @@ def maze_transitions(
     if config.maze_goal == "episode":
         notes += _first_goal_note(episodes)
     notes.append(_arrivals_note(success, episodes, setup))
-    waits = _begins_to_wait(episodes, step_goals) if own_goals else np.zeros_like(success)
-    if not own_goals and config.maze_drop.startswith("waiting"):
+    waits = np.zeros_like(success)
+    if own_goals:
+        waits = _starts_to_wait(episodes, achieved, step_goals)
+    elif config.maze_drop.startswith("waiting"):
         drop = config.maze_drop
         notes.append(f"it does not tell where agents wait: maze_drop={drop!r} leaves nothing out")
     keep = _kept(config.maze_drop, success, waits, episodes)
@@ -160,33 +162,26 @@ def _arrivals_note(success: Bool, episodes: Episodes, setup: MazeSetup) -> str:
 
 
 def _kept(drop: str, success: Bool, waits: Bool, episodes: Episodes) -> Bool:
-    """Which steps ``drop`` leaves."""
-    ends = {
+    """Returns which steps ``drop`` leaves: those before which their episode has no last one."""
+    last = {
         "nothing": np.zeros_like(success),
         "waiting_elsewhere": waits & ~success,
         "waiting": waits,
         "after_success": waits | success,
-    }
-    return _until_first(ends[drop], episodes)
+    }[drop]
+    before: Int64 = np.cumsum(last) - last
+    return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
 
 
-def _begins_to_wait(episodes: Episodes, step_goals: Float32) -> Bool:
-    """Where a step ends at the episode's own goal and the goal stays where it is.
+def _starts_to_wait(episodes: Episodes, achieved: Float32, step_goals: Float32) -> Bool:
+    """Returns where a step ends at the episode's own goal and the goal stays where it is.
 
     What follows is of no use for another goal either: it shows how to stand still. Minari's ants do
     so for most of their steps, while the points of its PointMaze get a new goal at once.
     """
-    achieved = episodes.observations["achieved_goal"][episodes.next_rows]
-    arrived = at_goal(achieved, step_goals)
-    stays = np.zeros_like(arrived)
+    stays = np.zeros(episodes.num_transitions, np.bool_)
     stays[:-1] = (step_goals[1:] == step_goals[:-1]).all(axis=1)
-    return np.asarray(arrived & stays)
-
-
-def _until_first(event: Bool, episodes: Episodes) -> Bool:
-    """Where no earlier step of the same episode has the event."""
-    before: Int64 = np.cumsum(event) - event
-    return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
+    return np.asarray(at_goal(achieved, step_goals) & stays)
 
 
 def _first_goal_note(episodes: Episodes) -> list[str]:
@@ -203,7 +198,6 @@ def _first_goal_note(episodes: Episodes) -> list[str]:
 
 
 def _take(rows: Float32, index: Int64, goals: Float32 | None) -> Float32:
-    """Rows by index, the goals appended: [n, d] or [n, d + 2], C-contiguous."""
-    if goals is None:
-        return np.take(rows, index, axis=0)
-    return np.concatenate([np.take(rows, index, axis=0), goals], axis=1)
+    """Returns rows by index, the goals appended: [n, d] or [n, d + 2], C-contiguous."""
+    taken = np.take(rows, index, axis=0)
+    return taken if goals is None else np.concatenate([taken, goals], axis=1)

@@ -28,7 +28,6 @@ import pathlib
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.error import Error as UnknownEnvironment
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
@@ -39,7 +38,7 @@ from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.data.scores import d4rl_reference
-from iql_jax.envs.maze_environments import registered_spec
+from iql_jax.envs.maze_environments import first_registered
 from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
 
@@ -131,9 +130,9 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
     elif timeouts is None:
         assert limit is not None
         how = f"not marked, and counted: {limit} steps"
-        timeouts = counted_timeouts(terminals, limit)
+        timeouts = count_timeouts(terminals, limit)
         if following is None:
-            resets = true_timeouts(terminals, limit) & ~timeouts
+            resets = count_timeouts(terminals, limit, 0) & ~timeouts
     if maze is not None and following is None:
         moved = np.linalg.norm(np.diff(observations[:, :2], axis=0), axis=1)
         resets[:-1] |= moved > _JUMP * maze.map.scaling
@@ -162,17 +161,14 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
     return rows, notes
 
 
-def counted_timeouts(terminals: Bool, limit: int) -> Bool:
-    """Counts steps as D4RL does where a file has no ``timeouts``; see the module's docstring."""
-    return _count(terminals, limit, after_terminal=1)
+def count_timeouts(terminals: Bool, limit: int, after_terminal: int = 1) -> Bool:
+    """Finds the rows at time limits by counting steps; see the module's docstring.
 
-
-def true_timeouts(terminals: Bool, limit: int) -> Bool:
-    """Finds the rows at which episodes that start after terminals and time limits end."""
-    return _count(terminals, limit, after_terminal=0)
-
-
-def _count(terminals: Bool, limit: int, after_terminal: int) -> Bool:
+    Args:
+        terminals: [N].
+        limit: steps an episode.
+        after_terminal: the step of the row after a terminal: 1 to D4RL, 0 in truth.
+    """
     timeouts = np.zeros(len(terminals), dtype=np.bool_)
     step = 0
     for row, terminal in enumerate(terminals.tolist()):
@@ -238,21 +234,15 @@ def _evaluation(
     task: D4RLTask, maze: MazeFrame | None, rows: FileRows
 ) -> tuple[EnvSpec | None, str]:
     """Returns the nearest environment of today, and in what it differs; or why there is none."""
-    for env_id in task.env_ids:
-        try:
-            spec = registered_spec(env_id)
-        except UnknownEnvironment:
-            continue
-        note = f"to be evaluated in {spec.id}: {task.note}"
-        if maze is not None:
-            return maze_spec(spec, maze, task.time_limit, **task.kwargs), note
-        kwargs = dict(task.kwargs)
-        if "use_contact_forces" in kwargs and not rows.observations[:, 27:].any():
-            # Under MuJoCo 2.0 gym's ant had none (github.com/openai/gym, issue 1541).
-            kwargs["contact_force_range"] = [0.0, 0.0]
-            note += "; its contact forces are all zero, so they are in the evaluation as well"
-        kwargs = {**spec.kwargs, **kwargs}
-        return dataclasses.replace(spec, max_episode_steps=task.time_limit, kwargs=kwargs), note
-    if task.env_ids:
-        return None, f"{task.env_ids[0]} is not installed"
-    return None, task.note
+    spec = first_registered(task.env_ids)
+    if spec is None:
+        return None, task.note
+    note = f"to be evaluated in {spec.id}: {task.note}"
+    if maze is not None:
+        return maze_spec(spec, maze, task.time_limit, **task.kwargs), note
+    kwargs = {**spec.kwargs, **task.kwargs}
+    if "use_contact_forces" in kwargs and not rows.observations[:, 27:].any():
+        # Under MuJoCo 2.0 gym's ant had none (github.com/openai/gym, issue 1541).
+        kwargs["contact_force_range"] = [0.0, 0.0]
+        note += "; its contact forces are all zero, so they are in the evaluation as well"
+    return dataclasses.replace(spec, max_episode_steps=task.time_limit, kwargs=kwargs), note

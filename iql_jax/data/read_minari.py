@@ -90,10 +90,8 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     """
     name = f"dataset {metadata['dataset_id']}"
     total = metadata["total_episodes"]
-    if not isinstance(total, int) or total < 0:
-        raise UserError(f"{name} names {total!r} as its number of episodes: {AGAIN}")
-    if total == 0:
-        raise UserError(f"{name} has no episodes: {AGAIN}")
+    if not isinstance(total, int) or total < 1:
+        raise UserError(f"{name} has no episodes; its metadata name {total!r}: {AGAIN}")
     declared = action_space(metadata)
     if (data_format := metadata.get("data_format", "hdf5")) != "hdf5":
         raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
@@ -191,16 +189,19 @@ def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episod
     """Checks episodes one by one, and lay them end to end."""
     parts: dict[str, list[Float32]] = {}
     lengths = []
-    for e, arrays in enumerate(raw):
-        lengths.append(_check_episode(arrays, f"{name}: episode {e}", is_discrete))
+    for e, episode in enumerate(raw):
+        lengths.append(_check_episode(episode, f"{name}: episode {e}", is_discrete))
         with np.errstate(over="ignore"):  # An overflow is inf, which is reported as such.
-            for field, array in arrays.items():
+            for field, array in episode.items():
                 flat = array.astype(np.float32, copy=False)
                 parts.setdefault(field, []).append(flat[:, None] if flat.ndim == 1 else flat)
     counts = np.array(lengths, dtype=np.int64)
-    joined = {field: _concatenate(parts.pop(field), field, name) for field in list(parts)}
-    for field, array in joined.items():
-        _check_finite(array, counts, field, name)
+    joined = {}
+    for field, arrays in parts.items():
+        if len({array.shape[1] for array in arrays}) > 1:
+            raise UserError(f"{name}: {field} have several widths: {AGAIN}")
+        joined[field] = np.concatenate(arrays)
+        _check_finite(joined[field], counts, field, name)
     is_dict = "observations" not in joined
     rows = np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts)
     return Episodes(
@@ -243,14 +244,6 @@ def _check_episode(arrays: _RawEpisode, where: str, is_discrete: bool) -> int:
         if field in _NUMBERS and array.size != length:
             raise UserError(f"{where}: {field} have {array.shape[1]} columns, not one")
     return length
-
-
-def _concatenate(parts: list[Float32], field: str, name: str) -> Float32:
-    widths = np.array([part.shape[1] for part in parts])
-    if (widths != widths[0]).any():
-        e = int(np.argmax(widths != widths[0]))
-        raise UserError(f"{name}: episode {e}: {field} has another width than in episode 0")
-    return np.concatenate(parts)
 
 
 def _check_finite(array: Float32, lengths: Int64, field: str, name: str) -> None:

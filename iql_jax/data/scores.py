@@ -75,15 +75,7 @@ class ScoreRule:
     ref_max: float | None = None
 
     def score(self, returns: npt.ArrayLike, successes: npt.ArrayLike | None) -> float | None:
-        """Scores a set of episodes.
-
-        Args:
-            returns: [E], undiscounted and untransformed.
-            successes: [E] bool, or None where the environment reports none.
-
-        Returns:
-            The score, or None where there is no reference (or no success signal) to score by.
-        """
+        """Scores episodes by their raw returns [E] and successes [E]; None where it cannot."""
         if self.kind == "success":
             return (
                 None if successes is None else 100.0 * float(np.sum(successes)) / np.size(successes)
@@ -101,11 +93,7 @@ def normalized_score(raw: float, ref_min: float, ref_max: float) -> float:
 
 
 def d4rl_reference(name: str) -> tuple[float, float] | None:
-    """D4RL's (random, expert) returns for one of its datasets.
-
-    Args:
-        name: D4RL's name of it, such as 'hopper-medium-replay-v2'.
-    """
+    """Returns D4RL's (random, expert) returns by a dataset's name, as 'hopper-medium-v2'."""
     return named_entry(D4RL_REFERENCES, name)
 
 
@@ -114,10 +102,6 @@ def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
 
     Of the words of 'maze2d-umaze-dense-v0', 'maze2d-umaze-dense' goes before 'maze2d-umaze'; and of
     one beginning, the key with the version ('maze2d-umaze-dense-v0') before the one without.
-
-    Args:
-        table: by beginnings of names.
-        name: words with hyphens between them, a version last or none.
     """
     words, found, version = name.rpartition("-v")
     if not found or not version.isdigit():

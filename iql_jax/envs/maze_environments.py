@@ -1,7 +1,9 @@
 """Gymnasium-Robotics' maze environments, without what collection does not need."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +20,14 @@ def registered_spec(env_id: str) -> EnvSpec:
     register_robotics()
     spec = gym.spec(env_id)
     return dataclasses.replace(spec, kwargs=dict(spec.kwargs))
+
+
+def first_registered(env_ids: Sequence[str]) -> EnvSpec | None:
+    """Returns the specification of the first environment that the installed packages have."""
+    for env_id in env_ids:
+        with contextlib.suppress(gym.error.Error):
+            return registered_spec(env_id)
+    return None
 
 
 def bare_environment(spec: EnvSpec) -> Any:

@@ -20,7 +20,7 @@ from minari_datasets import load
 
 from iql_jax.data.config import DataConfig
 from iql_jax.data.load import layout, read_source
-from iql_jax.data.read_d4rl import counted_timeouts
+from iql_jax.data.read_d4rl import count_timeouts
 from iql_jax.utils.errors import UserError
 
 
@@ -101,7 +101,7 @@ class TestTransitions:
         count = np.zeros((len(terminals), 1), np.float32)
         arrays = {"observations": count, "actions": count, "rewards": count[:, 0]}
         arrays["terminals"] = np.array(terminals)
-        kept = ~counted_timeouts(arrays["terminals"], limit)
+        kept = ~count_timeouts(arrays["terminals"], limit)
         kept[-1] = False
         assert np.flatnonzero(kept).tolist() == d4rl_view(arrays, limit).rows
 

@@ -222,7 +222,7 @@ def test_a_width_that_changes():
     episodes = coded_episodes(LENGTHS)
     episodes[1] = episode_buffer(1, 1, code(1, 1, 2, 3))
     folder = write_dataset("test/width-v0", episodes, box(4))
-    with pytest.raises(UserError, match="episode 1: observations has another width"):
+    with pytest.raises(UserError, match="observations have several widths"):
         read(folder)
 
 
