@@ -87,7 +87,7 @@ def measured(
         finish(run, checkout)
         updates, steps = rates(run.table("metrics"))
         found["updates/s alone"] = updates
-        found[f"environment steps/s, {num_envs} environments"] = steps
+        found[f"environment steps/s, num_envs={num_envs}"] = steps
     return found
 
 
