@@ -32,8 +32,9 @@ def make_transitions(size: int = BATCH, seed: int = 0) -> Transitions:
     )
 
 
-# One program for all tests of states with the same structure.
-compiled_update = jax.jit(update)
+# One program for all tests of states with the same structure, which compiles quickly.
+QUICKLY = {"xla_backend_optimization_level": 0}
+compiled_update = jax.jit(update, compiler_options=QUICKLY)
 
 
 def assert_close(actual: Any, expected: Any, atol: float = 0.0) -> None:

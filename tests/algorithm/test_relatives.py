@@ -71,7 +71,7 @@ def test_q_learning_takes_the_maximum_over_all_discrete_actions():
     loss = np.mean(0.5 * (best(batch.observations) - values) ** 2)
     assert float(metrics["value_loss"]) == pytest.approx(loss, rel=1e-5)
     target_q = q_of(state, target, batch.observations, batch.actions).min(axis=0)
-    advantage = np.mean(target_q - new_state.v(batch.observations))
+    advantage = float(np.mean(target_q - new_state.v(batch.observations)))
     assert float(metrics["advantage"]) == pytest.approx(advantage, rel=1e-4)
     assert int(new_state.step) == 1
 
@@ -80,7 +80,7 @@ def test_q_learning_draws_continuous_actions():
     batch = make_transitions().replace(rewards=np.full(16, 100.0, np.float32))
 
     def loss(step=0, **settings):
-        state = make_state(objective="q_learning", hidden_dims=(8,), **settings)
+        state = make_state(objective="q_learning", **settings)
         return float(critic_loss_of(state.replace(step=step), batch))
 
     one = loss(max_over="uniform", max_actions=1)
