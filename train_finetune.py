@@ -36,5 +36,5 @@ if __name__ == "__main__":
     cli.run(
         main,
         "set a smaller --config.replay_buffer_size or --config.batch_size or, if it was during an "
-        "evaluation, fewer --config.eval_envs",
+        "evaluation, fewer --config.eval_processes",
     )

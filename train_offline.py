@@ -84,5 +84,5 @@ if __name__ == "__main__":
     cli.run(
         main,
         "train fewer members at once (--config.population_size=N in a new folder), set a smaller "
-        "--config.batch_size or, if it was during an evaluation, fewer --config.eval_envs",
+        "--config.batch_size or, if it was during an evaluation, fewer --config.eval_processes",
     )
