@@ -36,7 +36,6 @@ def compiled_programs(tmp_path_factory):
 
 @pytest.fixture
 def data_folders(tmp_path, monkeypatch):
-    """Empty folders of the test's own for datasets and for their cache; that of the datasets."""
+    """An empty folder of the test's own for datasets."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setenv("IQL_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "datasets"
