@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from iql_jax.data.actions import learnable_actions, next_action_fields
+from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
 from iql_jax.data.find import datasets_root, is_file, is_local
@@ -115,78 +115,56 @@ def load_dataset(
     steps = maze_steps(found, config) if is_maze else _plain_steps(found)
     steps = keep_top(steps, config.top_episodes)
     actions = learnable_actions(steps.actions, found.action_space, found.name)
-    transform, reward_notes = reward_transform(
-        config.reward_transform, steps.rewards, steps.lengths
-    )
-    observations, next_observations, mean, std = _observations(steps, config)
+    transform, notes = reward_transform(config.reward_transform, steps.rewards, steps.lengths)
+    normalization = _normalization(steps.observations) if config.normalize_observations else None
+    rule = score_rule(found.references, is_maze)
     transitions = {
-        "observations": observations,
+        "observations": _normalized(steps.observations, normalization),
         "actions": actions.values,
         "rewards": transform(steps.rewards),
         "masks": steps.masks,
-        "next_observations": next_observations,
+        "next_observations": _normalized(steps.next_observations, normalization),
     }
     if next_actions:
         transitions |= next_action_fields(actions.values, steps.lengths)
-    rule = score_rule(found.references, is_maze)
-    environment, no_environment = None, found.no_environment
-    notes = [*found.notes, *steps.notes, *actions.notes, *reward_notes]
+    notes = [*found.notes, *steps.notes, *actions.notes, *notes]
     if found.evaluation is None:
-        notes.insert(0, f"{no_environment}: nothing can be evaluated")
+        notes.insert(0, f"{found.no_environment}: nothing can be evaluated")
     else:
         notes += score_caveats(rule, found.evaluation)
-        low, high = actions.bounds or (None, None)
-        environment = EnvironmentDescription(
-            spec=found.evaluation.to_json(),
-            kwargs=steps.kwargs,
-            observation_keys=steps.observation_keys,
-            observation_mean=mean,
-            observation_std=std,
-            maze=steps.maze,
-            trusted=trusted,
-            observation_dim=int(observations.shape[1]),
-            action_dim=int(actions.values.shape[1]),
-            action_low=low,
-            action_high=high,
-            discrete_start=None if actions.discrete is None else actions.discrete.start,
-            requirements=found.requirements,
-            model_xml=found.model_xml,
-        )
-        no_environment = ""
     for note in notes:
         logger.info(f"{found.name}: {note}")
-    normalization = None
-    if mean is not None and std is not None:
-        normalization = {"mean": mean.tolist(), "std": std.tolist()}
+    choices = {
+        "observation_keys": list(steps.observation_keys),
+        "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
+        "normalization": normalization
+        and {name: array.tolist() for name, array in normalization.items()},
+        **actions.choices(),
+        "score": dataclasses.asdict(rule),
+        **steps.choices,
+    }
     record = {
         "id": found.name,
         "fingerprint": found.episodes.fingerprint(),
         "transitions": len(steps.rewards),
         "episodes": len(steps.lengths),
-        "observation_dim": int(observations.shape[1]),
+        "observation_dim": int(steps.observations.shape[1]),
         "action_dim": int(actions.values.shape[1]),
-        "choices": {
-            "observation_keys": list(steps.observation_keys),
-            "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
-            "normalization": normalization,
-            **actions.choices(),
-            "score": dataclasses.asdict(rule),
-            **steps.choices,
-        },
+        "choices": choices,
         **found.about,
         "notes": notes,
     }
     return Dataset(
         transitions=transitions,
         record=record,
-        environment=environment,
+        environment=_environment(found, steps, actions, normalization, trusted),
         reward_transform=transform,
         score_rule=rule,
         # A maze's episodes end at success, and what that means is the config's choice, unless the
         # stored terminations, which D4RL's files have at the goal, are kept.
         terminates=not is_maze or config.maze_terminate_at_success or not bool(steps.masks.all()),
         discrete_actions=actions.discrete is not None,
-        no_environment=no_environment,
+        no_environment="" if found.evaluation else found.no_environment,
     )
 
 
@@ -255,13 +233,44 @@ def _plain_steps(source: Source) -> Steps:
     )
 
 
-def _observations(
-    steps: Steps, config: DataConfig
-) -> tuple[Float32, Float32, Float32 | None, Float32 | None]:
-    """Returns observations and next ones, normalized where the config says so, by what and what."""
-    if not config.normalize_observations:
-        return steps.observations, steps.next_observations, None, None
-    mean = steps.observations.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = steps.observations.std(axis=0, dtype=np.float64)
-    std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0).astype(np.float32)
-    return (steps.observations - mean) / std, (steps.next_observations - mean) / std, mean, std
+def _normalization(observations: Float32) -> dict[str, Float32]:
+    """Finds mean and standard deviation over the observations of all transitions."""
+    mean = observations.mean(axis=0, dtype=np.float64)
+    spread = observations.std(axis=0, dtype=np.float64)
+    std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
+    return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
+
+
+def _normalized(observations: Float32, normalization: dict[str, Float32] | None) -> Float32:
+    if normalization is None:
+        return observations
+    return (observations - normalization["mean"]) / normalization["std"]
+
+
+def _environment(
+    source: Source,
+    steps: Steps,
+    actions: LearnableActions,
+    normalization: dict[str, Float32] | None,
+    trusted: bool,
+) -> EnvironmentDescription | None:
+    """Describes the evaluation environment, where there is one."""
+    if source.evaluation is None:
+        return None
+    low, high = actions.bounds or (None, None)
+    return EnvironmentDescription(
+        spec=source.evaluation.to_json(),
+        kwargs=steps.kwargs,
+        observation_keys=steps.observation_keys,
+        observation_mean=None if normalization is None else normalization["mean"],
+        observation_std=None if normalization is None else normalization["std"],
+        maze=steps.maze,
+        trusted=trusted,
+        observation_dim=int(steps.observations.shape[1]),
+        action_dim=int(actions.values.shape[1]),
+        action_low=low,
+        action_high=high,
+        discrete_start=None if actions.discrete is None else actions.discrete.start,
+        requirements=source.requirements,
+        model_xml=source.model_xml,
+    )
