@@ -1,96 +1,68 @@
-"""Populations on two processes with two devices each, as on two hosts."""
+"""Two processes as one program: none waits for the other, and all stop together."""
 
-import dataclasses
-import json
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
 
-import pytest
-from small_runs import ROOT, assert_same_run, offline_config
-
-from iql_jax.populations.run import train_sweep
-from iql_jax.populations.sweep import members_of
-
-pytestmark = pytest.mark.usefixtures("pointmaze")
-
-CONFIG = offline_config(num_seeds=3, max_steps=40, checkpoint_interval=20)
+from small_runs import ROOT
 
 SCRIPT = """
 import os, signal, sys
-from pathlib import Path
-from iql_jax import cli
-from iql_jax.outputs import logs
-from iql_jax.populations.run import train_sweep
-from iql_jax.populations.sweep import members_of
-from iql_jax.training.config import from_mapping
 from iql_jax.utils import hosts
+from iql_jax.utils.errors import UserError
+from iql_jax.utils.signals import Interrupted
 
-port, process, workdir, stop = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
-config = from_mapping({settings!r})
-hosts.start("localhost:" + port, 2, process)
-if stop and process == 1:  # It writes no row itself: it stops when it has updated.
-    from iql_jax.populations.session import PopulationSession as Session
-    record = Session.record
-    def stopped(self, *args, **more):
+process = int(sys.argv[2])
+hosts.start("localhost:" + sys.argv[1], 2, process)
+print(hosts.is_writer(), hosts.exchange({"from": process}))
+try:
+    with hosts.all_or_none():
+        if process == 0:
+            raise OSError("no space")
+except (OSError, UserError) as error:
+    print(repr(error))
+with hosts.stop_request() as stop:
+    stop.check()
+    if process == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-        record(self, *args, **more)
-    Session.record = stopped
-cli.guard(lambda: train_sweep(members_of(config), workdir))
+    try:
+        stop.check()
+    except Interrupted as error:
+        print(error)
 """
 
 
-def run_processes(workdir, stop="", **changes):
-    """The exit statuses and the messages of two processes that train together."""
-    settings = dataclasses.asdict(dataclasses.replace(CONFIG, **changes))
+def run_processes(script, *arguments, devices=1):
+    """The exit statuses, outputs and errors of two processes that train together."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
-    script = SCRIPT.replace("{settings!r}", repr(settings))
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script, port, str(i), workdir, stop],
+            [sys.executable, "-c", script, port, str(i), *arguments],
             env=environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for i in range(2)
     ]
-    messages = [process.communicate(timeout=300)[1] for process in processes]
-    return [process.returncode for process in processes], messages
+    ended = [process.communicate(timeout=300) for process in processes]
+    return [(process.returncode, *texts) for process, texts in zip(processes, ended, strict=True)]
 
 
-def test_processes_train_a_population_together(tmp_path):
-    """Stopped by a signal to one of them, and resumed; on four devices for three members."""
-    codes, messages = run_processes(tmp_path / "both", stop="yes")
-    assert codes == [128 + signal.SIGTERM] * 2, messages
-    assert all(re.search("at update 20; saved in", text) for text in messages)
-    codes, messages = run_processes(tmp_path / "both")
-    assert codes == [0, 0], messages
-    # One of them writes and speaks.
-    assert "3 members done" in messages[0]
-    assert "done" not in messages[1]
-    train_sweep(members_of(CONFIG), tmp_path / "one")
-    for seed in range(CONFIG.seed, CONFIG.seed + 3):
-        assert_same_run(tmp_path / "both" / f"seed_{seed}", tmp_path / "one" / f"seed_{seed}")
-    summary = json.loads((tmp_path / "both" / f"seed_{CONFIG.seed}" / "summary.json").read_text())
-    assert summary["device"].endswith("x 4")
-
-
-def test_no_process_waits_for_one_that_fails(tmp_path):
-    """The writer cannot write a record where a folder is in the way."""
-    (tmp_path / "population.json").write_text('{"populations": []}')
-    (tmp_path / f"seed_{CONFIG.seed}" / ".config.partial.json" / "in the way").mkdir(parents=True)
-    codes, messages = run_processes(tmp_path, eval_episodes=0)
-    assert codes == [1, 1], messages
-    assert "Is a directory" in messages[0].splitlines()[-1]
-    assert "another process failed: IsADirectoryError" in messages[1].splitlines()[-1]
+def test_processes_exchange_fail_and_stop_together():
+    (code, first, errors), (other_code, second, _) = run_processes(SCRIPT)
+    assert (code, other_code) == (0, 0), errors
+    both = "[{'from': 0}, {'from': 1}]"
+    said = [[line for line in text.splitlines() if "Gloo" not in line] for text in (first, second)]
+    assert said[0] == [f"True {both}", "OSError('no space')", "stopped by SIGTERM"]
+    failure = "UserError('another process failed: OSError: no space')"
+    assert said[1] == [f"False {both}", failure, "stopped by SIGTERM"]

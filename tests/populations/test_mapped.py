@@ -11,7 +11,7 @@ import pytest
 from helpers import ACTION_DIM, OBSERVATION_DIM, make_transitions
 from small_runs import arrays
 
-from iql_jax.algorithm import AgentConfig, Transitions, create_state, update_n
+from iql_jax.algorithm import AgentConfig, create_state, update_n
 from iql_jax.populations.mapped import Placement, Pool, stack, update_population_n
 
 MEMBERS = [
@@ -28,8 +28,13 @@ def make(i):
     return create_state(jax.random.key(i), OBSERVATION_DIM, ACTION_DIM, config)
 
 
-def data(size=64, seed=0):
+def data(size, seed):
     return {k: v for k, v in vars(make_transitions(size, seed)).items() if v is not None}
+
+
+# Members 0 and 2 have other data than 1 and 3, of another size.
+ONE, OTHER = data(64, 0), data(40, 1)
+DATASETS = [OTHER, ONE, OTHER, ONE]
 
 
 def assert_close(actual, expected, atol):
@@ -37,17 +42,12 @@ def assert_close(actual, expected, atol):
         np.testing.assert_allclose(x, y, rtol=0, atol=atol)
 
 
-def alone(i, dataset):
-    transitions = jax.device_put(Transitions(**dataset))
-    return update_n(make(i), transitions, UPDATES, batch_size=8)
-
-
-def together(indices, in_turn, datasets):
+def together(indices, in_turn):
     """Each member's state and metrics, trained with the others."""
     placement = Placement.of(len(indices))
     population, metrics = update_population_n(
         placement.spread(stack([make(i) for i in indices])),
-        placement.place(Pool.of(datasets)),
+        placement.place(Pool.of([DATASETS[i] for i in indices])),
         np.int32(UPDATES),
         batch_size=8,
         mesh=placement.mesh,
@@ -62,56 +62,43 @@ def together(indices, in_turn, datasets):
 
 @pytest.fixture(scope="module")
 def singles():
-    same = data()
-    return [alone(i, same) for i in range(len(MEMBERS))]
+    """Each learner on its own, on its rows of common arrays: one program for all."""
+    pool = Pool.of(DATASETS)
+    transitions = jax.device_put(pool.transitions)
+    return [
+        update_n(make(i), transitions, UPDATES, batch_size=8, rows=(pool.first[i], pool.size[i]))
+        for i in range(4)
+    ]
 
 
-@pytest.mark.parametrize("in_turn", [True, False])
-def test_a_population_is_its_members_on_their_own(singles, in_turn):
-    members = together(range(4), in_turn, [data()] * 4)
-    for actual, expected in zip(members, singles, strict=True):
-        assert_close(actual, expected, atol=0.0 if in_turn else 1e-5)
-
-
-def test_members_may_have_data_of_their_own(singles):
-    same, other = data(), data(40, seed=1)
-    members = together([0, 1, 2], True, [other, same, other])
-    for actual, expected in zip(
-        members, [alone(0, other), singles[1], alone(2, other)], strict=True
-    ):
-        assert_close(actual, expected, atol=0.0)
-
-
-def test_other_members_compile_nothing_anew(singles):
-    same = data()
-    together([2, 0], True, [same, same])
+def test_a_population_is_its_members_on_their_own_and_others_compile_nothing_anew(singles):
     before = update_population_n._cache_size()
-    for i, actual in zip([1, 3], together([1, 3], True, [same, same]), strict=True):
-        assert_close(actual, singles[i], atol=0.0)
-    assert update_population_n._cache_size() == before
+    for indices in (range(4), [3, 2, 0, 0]):
+        for i, actual in zip(indices, together(indices, False), strict=True):
+            assert_close(actual, singles[i], atol=1e-5)
+    assert update_population_n._cache_size() == before + 1
 
 
 def test_a_pool_holds_each_dataset_once():
-    one, other = data(), data(40, seed=1)
-    pool = Pool.of([other, one, other])
+    pool = Pool.of([OTHER, ONE, OTHER])
     assert (pool.first.tolist(), pool.size.tolist()) == ([0, 40, 0], [40, 64, 40])
     assert pool.transitions.size == 104
-    np.testing.assert_array_equal(pool.transitions.rewards[40:], one["rewards"])
-    assert Pool.of([one, one]).transitions.rewards is one["rewards"]
+    np.testing.assert_array_equal(pool.transitions.rewards[40:], ONE["rewards"])
+    assert Pool.of([ONE, ONE]).transitions.rewards is ONE["rewards"]
 
 
 ON_TWO_DEVICES = """
 import sys
 import jax, numpy as np
-from test_mapped import arrays, data, together
+from test_mapped import arrays, together
 assert jax.device_count() == 2
 # Two on the first device; on the second, one and a copy of it.
-for i, member in enumerate(together([0, 1, 2], True, [data()] * 3)):
+for i, member in enumerate(together([0, 1, 2], True)):
     np.savez(f"{sys.argv[1]}/{i}.npz", *arrays(member))
 """
 
 
-def test_two_devices_compute_what_one_does(singles, tmp_path):
+def test_members_in_turn_on_two_devices_are_the_same(singles, tmp_path):
     here = Path(__file__).parent
     environment = {
         **os.environ,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from small_runs import (
     saved,
     stop_at,
 )
+from test_hosts import run_processes
 
 from iql_jax.envs.episodes import Evaluator
-from iql_jax.populations import run
+from iql_jax.populations import report, run
 from iql_jax.populations.run import check_finished, train_sweep
 from iql_jax.populations.sweep import members_of
-from iql_jax.training import report
+from iql_jax.training import report as training_report
 from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted
@@ -46,6 +48,14 @@ def finished(tmp_path_factory, pointmaze):
     return folder, train_sweep(members(), folder)
 
 
+@pytest.fixture
+def no_pictures(finished, monkeypatch):
+    """They take most of a small run's time."""
+    monkeypatch.setattr(training_report, "draw", lambda *args: None)
+    monkeypatch.setattr(report.plots, "curves", lambda *args: None)
+    monkeypatch.setattr(report.plots, "sweep", lambda *args: None)
+
+
 def test_a_member_is_the_run_on_its_own(finished, tmp_path):
     member = members()[1]
     summary = train_offline(member.config, tmp_path)
@@ -65,7 +75,9 @@ def test_a_member_is_the_run_on_its_own(finished, tmp_path):
     assert (own / "metrics.csv").read_text() == before
 
 
-def test_members_with_data_of_their_own_train_together(finished, tmp_path, monkeypatch):
+def test_members_with_data_of_their_own_train_together(
+    finished, no_pictures, tmp_path, monkeypatch
+):
     # As where members are updated at once; in turn, for the sake of the same numbers.
     monkeypatch.setattr(run, "maps_in_turn", lambda: False)
     mixed = members_of(CONFIG, [SWEEP[0], {"reward_transform": "none"}])
@@ -77,7 +89,7 @@ def test_members_with_data_of_their_own_train_together(finished, tmp_path, monke
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_it_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, signum):
+def test_it_resumes_to_the_same_bits(finished, no_pictures, tmp_path, monkeypatch, signum):
     stop_at(monkeypatch, "evaluations", 40, signum)
     with pytest.raises(Crash if signum == signal.SIGKILL else Interrupted) as caught:
         train_sweep(members(), tmp_path)
@@ -90,34 +102,41 @@ def test_it_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, signum):
         assert_same_run(tmp_path / name, finished[0] / name)
 
 
-def test_members_that_come_later_leave_the_others_alone(finished, tmp_path, monkeypatch):
+def test_members_that_come_later_leave_the_others_alone(
+    finished, no_pictures, tmp_path, monkeypatch
+):
     trained = []
     train = run.train_population
     monkeypatch.setattr(
         run, "train_population", lambda p: (trained.append([m.name for m in p.members]), train(p))
     )
-    train_sweep(members()[:1], tmp_path)
-    assert train_sweep(members(), tmp_path) == finished[1]
-    assert train_sweep(members(), tmp_path) == finished[1]
-    assert trained == [NAMES[:1], NAMES[1:]]  # What is finished is not trained again.
+    folder = tmp_path / "population"
+    shutil.copytree(finished[0], folder)
+    more = [*members(), *members_of(dataclasses.replace(CONFIG, num_seeds=2))]
+    rows = train_sweep(more, folder)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert trained == [["seed_3", "seed_4"]]
+    assert_same_run(folder / NAMES[0], finished[0] / NAMES[0])
 
 
-def test_a_stop_while_the_policies_are_shown_can_be_resumed(tmp_path, monkeypatch):
-    shown = report.shown_paths
+def test_a_stop_while_the_policies_are_shown_can_be_resumed(no_pictures, tmp_path, monkeypatch):
+    shown = training_report.shown_paths
 
     def stopped(*args):
-        monkeypatch.setattr(report, "shown_paths", shown)
+        monkeypatch.setattr(training_report, "shown_paths", shown)
         os.kill(os.getpid(), signal.SIGTERM)
         return shown(*args)
 
-    monkeypatch.setattr(report, "shown_paths", stopped)
+    monkeypatch.setattr(training_report, "shown_paths", stopped)
     with pytest.raises(Interrupted, match="SIGTERM") as caught:
         train_sweep(members(), tmp_path)
     assert caught.value.resumable
     assert [row["status"] for row in train_sweep(members(), tmp_path)] == ["finished"] * 2
 
 
-def test_a_member_without_a_result_has_failed_and_gets_no_score(finished, tmp_path, monkeypatch):
+def test_a_member_without_a_result_has_failed_and_gets_no_score(
+    finished, no_pictures, tmp_path, monkeypatch
+):
     play = Evaluator.run
 
     def spoil(self, tasks, *args, **more):
@@ -133,7 +152,7 @@ def test_a_member_without_a_result_has_failed_and_gets_no_score(finished, tmp_pa
 
 
 def test_a_member_that_diverges_is_marked_and_the_others_continue(
-    finished, tmp_path, monkeypatch, capsys
+    finished, no_pictures, tmp_path, monkeypatch, capsys
 ):
     broken = members_of(CONFIG, [{"value_lr": 1e30, "critic_lr": 1e30}])
     both = [members()[0], *broken]
@@ -153,7 +172,7 @@ def test_a_member_that_diverges_is_marked_and_the_others_continue(
     assert not (tmp_path / name / "metrics.csv").exists()
 
 
-def test_a_member_that_diverges_late_keeps_its_last_good_state(tmp_path, monkeypatch):
+def test_a_member_that_diverges_late_keeps_its_last_good_state(no_pictures, tmp_path, monkeypatch):
     gather = run.train_population.__globals__["Placement"].gather
 
     def spoil(self, tree):
@@ -195,3 +214,36 @@ def test_a_dataset_that_cannot_be_had_stops_the_sweep_before_it_starts(tmp_path)
     with pytest.raises(UserError, match="test/none-v0"):
         train_sweep(members_of(CONFIG, sweep), tmp_path / "runs")
     assert not Path(tmp_path / "runs").exists()
+
+
+ON_TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from iql_jax import cli
+from iql_jax.populations.run import train_sweep
+from iql_jax.populations.sweep import members_of
+from iql_jax.training.config import from_mapping
+from iql_jax.utils import hosts
+
+settings, sweep = eval(sys.argv[4])
+hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
+cli.guard(lambda: train_sweep(members_of(from_mapping(settings), sweep), Path(sys.argv[3])))
+"""
+
+
+def test_two_processes_with_two_devices_resume_a_population(
+    finished, no_pictures, tmp_path, monkeypatch
+):
+    stop_at(monkeypatch, "metrics", 20, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_sweep(members(), tmp_path)
+    settings = repr((CONFIG.to_dict(), SWEEP))
+    first, second = run_processes(ON_TWO_PROCESSES, tmp_path, settings, devices=2)
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "2 members done" in first[2]
+    assert "done" not in second[2]  # One of them writes and speaks.
+    for name in NAMES:
+        assert_same_run(tmp_path / name, finished[0] / name)
+        assert (tmp_path / name / "value_map.png").exists()
+    summary = json.loads((tmp_path / NAMES[0] / "summary.json").read_text())
+    assert summary["device"].endswith("x 4")
