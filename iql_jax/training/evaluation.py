@@ -31,11 +31,7 @@ class Evaluation:
         self._evaluator = evaluator
 
     def wait_until_ready(self) -> None:
-        """Wait until the environment is built.
-
-        Raises:
-            UserError: If it cannot be built.
-        """
+        """Wait until the environment is built; raise UserError if it cannot be."""
         self._evaluator.wait_until_built()
 
     def __call__(self, state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
@@ -78,11 +74,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | None]:
-    """Open what evaluates a run; None where the settings ask for no episodes.
-
-    Raises:
-        NoEnvironment: If the dataset names no environment.
-    """
+    """Open what evaluates a run; None where the settings ask for no episodes."""
     if config.eval_episodes == 0:
         yield None
         return

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from iql_jax.outputs.logs import Values
 from iql_jax.utils.arrays import Float64
 
 Means = dict[str, Float64]
@@ -20,16 +19,6 @@ class Saved(Protocol):
 
     def restore(self, saved: Any) -> None:
         """Continue where ``save`` returned this; None in a new run."""
-
-
-class Log(Protocol):
-    """Where rows go; see ``outputs.logs.RunLog``."""
-
-    def write(self, table: str, step: int, values: Values) -> None:
-        """Log a row of one of the tables."""
-
-    def close(self) -> None:
-        """Finish all writers."""
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""What a finished run leaves for a person: ``summary.json`` and the pictures."""
+"""Writes ``summary.json`` and the pictures of a finished run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +62,7 @@ def finish(
 
 
 def summarize(run: Run, progress: Progress) -> dict[str, Any]:
-    """The last evaluation, the speed, what was run on what."""
+    """Return the last evaluation, the speed, and what was run on what."""
     evaluations = read_table(run.folder / "evaluations.csv")
     last = evaluations[-1] if evaluations else {}
     return {
@@ -82,7 +82,7 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
-    """What a finished run says last."""
+    """Return the last line that a finished run logs."""
     name = "score" if summary["score"] is not None else "return_mean"
     result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
     return (
@@ -107,7 +107,7 @@ def draw(
     plots.learning_curve(
         run.folder / "learning_curve.png",
         evaluations,
-        score_label(dataset),
+        "success (%)" if dataset.score_rule.kind == "success" else "normalized score",
         title,
         boundary=boundary,
     )
@@ -125,11 +125,6 @@ def draw(
         goal=dataset.environment.maze.goal,
         title=title,
     )
-
-
-def score_label(dataset: Dataset) -> str:
-    """What a score is."""
-    return "success (%)" if dataset.score_rule.kind == "success" else "normalised score"
 
 
 def has_maze(dataset: Dataset) -> bool:

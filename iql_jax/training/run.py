@@ -66,12 +66,7 @@ def open_run(config: Config, workdir: Path, beside: Path | None = None) -> Itera
 
 
 def find_data(config: Config, folders: Sequence[Path]) -> Provided:
-    """Find, download or generate the dataset of a config; runs that were started keep theirs.
-
-    Args:
-        config: The settings.
-        folders: Folders of runs that share their data; those that exist name it.
-    """
+    """Find, download or generate a config's dataset; runs started in these folders keep theirs."""
     before = started_with(config.dataset, folders)
     return provide(config.dataset, progress=config.progress, started_with=before)
 
@@ -121,11 +116,7 @@ def initial_state(config: Config, dataset: Dataset) -> IQLState:
 
 
 def load_state(folder: Path, config: Config, dataset: Dataset) -> tuple[IQLState, int]:
-    """Return the newest saved state of a run, and the run's step there.
-
-    Raises:
-        UserError: If there is none that can be read.
-    """
+    """Return the newest saved state of a run, and its step; raise UserError if there is none."""
     restored = read_newest(folder / "checkpoints", initial_state(config, dataset))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")

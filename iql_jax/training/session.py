@@ -19,7 +19,7 @@ from tqdm import tqdm
 from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.training.config import Config
-from iql_jax.training.progress import Log, Means, Progress, Saved
+from iql_jax.training.progress import Means, Progress, Saved
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
@@ -285,7 +285,7 @@ class Session(Generic[State]):
         found = jax.device_get(dict(metrics))
         return {name: np.asarray(mean, np.float64) for name, mean in found.items()}
 
-    def _open_log(self, last_steps: Mapping[str, int]) -> Log:
+    def _open_log(self, last_steps: Mapping[str, int]) -> Any:
         """Open the logs; each table keeps its rows up to a step."""
         project = self._config.wandb_project
         return RunLog(self.folder, last_steps, project, self._record, self._unit)
