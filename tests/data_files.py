@@ -1,7 +1,5 @@
 """Small files of D4RL's and OGBench's formats; and both's own view of them, in plain Python."""
 
-import dataclasses
-
 import h5py
 import numpy as np
 
@@ -29,38 +27,33 @@ def d4rl_arrays(rows=600, observation_dim=11, action_dim=3, seed=0, dtype=np.flo
     }
 
 
-def write_hdf5(path, arrays, **more):
-    """Write arrays by key; ``__`` in the name of a further one is a slash."""
+def write_hdf5(path, arrays):
     with h5py.File(path, "w") as file:
         for key, array in arrays.items():
             file.create_dataset(key, data=array, compression="gzip")
-        for key, content in more.items():
-            file[key.replace("__", "/")] = content
     return path
 
 
-@dataclasses.dataclass
 class View:
-    """D4RL's transitions: lists of rows."""
+    """D4RL's transitions: the rows, and whether each ends the bootstrap."""
 
-    observations: list = dataclasses.field(default_factory=list)
-    actions: list = dataclasses.field(default_factory=list)
-    rewards: list = dataclasses.field(default_factory=list)
-    masks: list = dataclasses.field(default_factory=list)
-    next_observations: list = dataclasses.field(default_factory=list)
-    rows: list = dataclasses.field(default_factory=list)
+    def __init__(self, arrays, rows):
+        self.rows, self._arrays = rows, dict(arrays)
+        self.masks = [1.0 - float(arrays["terminals"][i]) for i in rows]
 
     def arrays(self):
-        fields = ("observations", "actions", "rewards", "masks", "next_observations")
-        return {field: np.array(getattr(self, field), np.float32) for field in fields}
+        """The next observation is the following row's, whatever the file stores."""
+        following = [i + 1 for i in self.rows]
+        found = {
+            key: self._arrays[key][self.rows] for key in ("observations", "actions", "rewards")
+        }
+        found |= {"masks": self.masks, "next_observations": self._arrays["observations"][following]}
+        return {key: np.array(array, np.float32) for key, array in found.items()}
 
 
 def d4rl_view(arrays, time_limit=1000):
-    """What ``d4rl.qlearning_dataset`` returns, one row at a time, without its Gym environment.
-
-    The next observation is the following row's, whatever the file stores.
-    """
-    view, step = View(), 0
+    """What ``d4rl.qlearning_dataset`` returns, one row at a time, without its Gym environment."""
+    rows, step = [], 0
     for i in range(len(arrays["rewards"]) - 1):
         at_limit = arrays["timeouts"][i] if "timeouts" in arrays else step == time_limit - 1
         if at_limit:
@@ -68,23 +61,18 @@ def d4rl_view(arrays, time_limit=1000):
             continue
         if arrays["terminals"][i]:
             step = 0
-        view.rows.append(i)
-        view.observations.append(arrays["observations"][i].astype(np.float32))
-        view.actions.append(arrays["actions"][i].astype(np.float32))
-        view.rewards.append(arrays["rewards"][i].astype(np.float32))
-        view.masks.append(1.0 - float(arrays["terminals"][i]))
-        view.next_observations.append(arrays["observations"][i + 1].astype(np.float32))
+        rows.append(i)
         step += 1
-    return view
+    return View(arrays, rows)
 
 
 def official_episodes(view):
     """The lengths of IQL's trajectories: its code cuts at terminals, and where rows do not join."""
-    lengths = [0]
+    lengths, found = [0], view.arrays()
     for i in range(len(view.rows)):
         lengths[-1] += 1
         if i + 1 < len(view.rows):
-            gap = np.linalg.norm(view.observations[i + 1] - view.next_observations[i])
+            gap = np.linalg.norm(found["observations"][i + 1] - found["next_observations"][i])
             if gap > 1e-6 or view.masks[i] == 0:
                 lengths.append(0)
     return lengths
