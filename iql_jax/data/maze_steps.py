@@ -106,7 +106,7 @@ def maze_transitions(
         if setup.dense:
             rewards = np.exp(-np.linalg.norm(achieved - target, axis=-1))
         if ends.any():
-            notes.append(f"{int(ends.sum()):,} terminations at other goals are not terminations here")
+            notes.append(f"{int(ends.sum()):,} terminations at other goals are not ends here")
         ends = np.zeros_like(ends)
     if config.maze_terminate_at_success:
         ends = ends | success
