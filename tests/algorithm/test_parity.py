@@ -47,7 +47,7 @@ def test_the_comparison_notices_a_deviation(monkeypatch, module, name, deviation
 # A file with hyperparameters of its own.
 
 HYPER = {
-    "hidden_dims": (6, 6),
+    "hidden_dims": (32, 32),
     "discount": 0.9,
     "expectile": 0.8,
     "temperature": 2.0,
@@ -74,16 +74,16 @@ def flattened(prefix, tree):
 def recorded():
     """The arrays of a parity file that ``numpy_iql`` computed."""
     rng = np.random.default_rng(0)
-    num_updates, shape = 5, (5, 16)
+    num_updates, shape = 5, (5, 64)  # The sizes of antmaze.npz, to share its program.
     batches = {
-        "observations": rng.normal(size=(*shape, 3)),
-        "actions": rng.uniform(-1, 1, (*shape, 2)),
+        "observations": rng.normal(size=(*shape, 29)),
+        "actions": rng.uniform(-1, 1, (*shape, 8)),
         "rewards": rng.normal(size=shape),
         "masks": 1.0 * (rng.uniform(size=shape) > 0.25),
-        "next_observations": rng.normal(size=(*shape, 3)),
+        "next_observations": rng.normal(size=(*shape, 29)),
     }
     batches = {name: rows.astype(np.float32) for name, rows in batches.items()}
-    trained = numpy_iql.initial_networks(rng, 3, 2, 6)
+    trained = numpy_iql.initial_networks(rng, 29, 8, 32)
     optimizers = {name: numpy_iql.Adam(params) for name, params in trained.items()}
     arrays = {f"batch/{name}": rows for name, rows in batches.items()}
     arrays |= flattened("step_0", trained)
@@ -125,7 +125,6 @@ def test_every_hyperparameter_counts(tmp_path, recorded, key):
         ({**HYPER, "dropout_rate": 0.1}, "without dropout"),
         ({**HYPER, "expectile": 2.0}, "expectile is 2.0; it must be in (0, 1)"),
         ({**HYPER, "max_steps": None}, "max_steps is None"),
-        ({**HYPER, "hidden_dims": (6, 7)}, "step_0"),
         ("no dict", "cannot replay"),
     ],
 )
@@ -134,6 +133,12 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, recorded, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path / 'own.npz'}: ")
     assert phrase in line
+
+
+def test_missing_parameters_are_refused(tmp_path, recorded, capsys):
+    arrays = {name: array for name, array in recorded.items() if name != "step_0/value/out/bias"}
+    assert replay(tmp_path, arrays) == 2
+    assert "step_0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("array", ["actor/mean/bias", "value/hidden_0/kernel"])

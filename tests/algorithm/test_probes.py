@@ -31,7 +31,7 @@ def test_a_bandits_value_is_the_expectile_and_its_policy_the_weighted_maximum_li
         for i, (e, t) in enumerate(zip(expectiles, temperatures, strict=True))
     ]  # fmt: skip
     data = jax.device_put(bandit([[-0.5], [0.5]], [0.0, 1.0]))
-    train = jax.jit(jax.vmap(lambda state: update_n(state, data, 4_000, batch_size=64)[0]))
+    train = jax.jit(jax.vmap(lambda state: update_n(state, data, 3_000, batch_size=32)[0]))
     trained = train(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members))
     values = jax.vmap(lambda state: state.v(ONE)[0])(trained)
     np.testing.assert_allclose(values, expectiles, atol=0.03)
@@ -52,7 +52,7 @@ def test_a_discrete_bandit_is_solved(actor_loss):
     )  # fmt: skip
     state = create_state(jax.random.key(0), 1, 3, config, discrete_actions=True)
     data = jax.device_put(bandit(np.eye(3)[choices], choices == 1))
-    state, _ = update_n(state, data, 1_500, batch_size=64)
+    state, _ = update_n(state, data, 1_000, batch_size=32)
     np.testing.assert_array_equal(eval_actions(state.actor, ONE), [[0, 1, 0]])
     assert float(state.v(ONE)[0]) == pytest.approx(0.1, abs=0.03)
 
@@ -82,7 +82,7 @@ def test_a_chains_values_are_the_tabular_fixed_point():
 
     config = AgentConfig(hidden_dims=(32, 32), discount=discount, expectile=expectile, **RATES)
     state = create_state(jax.random.key(0), num_states, 1, config)
-    state, _ = update_n(state, jax.device_put(transitions), 6_000, batch_size=64)
+    state, _ = update_n(state, jax.device_put(transitions), 4_000, batch_size=32)
     learned = np.asarray(state.v(one_hot))
     np.testing.assert_allclose(learned, values, atol=0.05)
     assert np.all(np.diff(learned) > 0)
