@@ -32,7 +32,6 @@ from iql_jax.algorithm import replay_buffer
 from iql_jax.envs import rollout
 from iql_jax.outputs.folder import read_record
 from iql_jax.outputs.logs import read_table
-from iql_jax.outputs.transitions import TransitionLog
 from iql_jax.training import report
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.offline import train_offline
@@ -104,26 +103,6 @@ def test_episodes_are_logged_as_they_end(finished):
     regrets = [1 - np.mean(successes[: n + 1]) for n in range(len(rows))]
     assert [row["regret"] for row in rows] == pytest.approx(regrets)
     assert summary["regret"] == rows[-1]["regret"]
-
-
-def test_the_log_holds_the_environments_own_rewards_and_true_last_observations(finished):
-    folder, _ = finished
-    log = TransitionLog(folder / "transitions")
-    log.restore(120)
-    parts = list(log.read())
-    made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    episodes = read_table(folder / "episodes.csv")
-    ends = np.cumsum([int(row["length"]) for row in episodes])
-    for end, row in zip(ends, episodes, strict=True):
-        assert made["rewards"][end - int(row["length"]) : end].sum() == row["return"]
-        assert made["masks"][end - 1] == 1 - row["success"]
-        if end < 120:  # A new episode starts elsewhere.
-            following = made["observations"][end]
-            assert not np.array_equal(made["next_observations"][end - 1], following)
-    inside = np.setdiff1d(np.arange(119), ends - 1)
-    following = made["observations"][inside + 1]
-    np.testing.assert_array_equal(made["next_observations"][inside], following)
-    assert (made["masks"][inside] == 1).all()
 
 
 def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path):

@@ -6,13 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, description
+from toy_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, dataset_of
 
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, replay_buffer, update
-from iql_jax.data.load import Dataset
 from iql_jax.data.rewards import RewardTransform
-from iql_jax.data.scores import ScoreRule
-from iql_jax.envs import rollout
 from iql_jax.envs.episodes import episode_seed
 from iql_jax.training import compilation, online
 from iql_jax.training.config import FinetuneConfig
@@ -24,26 +21,6 @@ from iql_jax.utils.streams import Stream, stream_seed
 RATES = {"actor_lr": 0.01, "value_lr": 0.01, "critic_lr": 0.01}
 CAPACITY = 20
 SMALL = {"hidden_dims": (8,), "batch_size": 8, "replay_buffer_size": CAPACITY, **RATES}
-
-
-def dataset_of(monkeypatch, make, size=5, terminates=True, reward_transform=None):
-    """A dataset of random transitions that names the environment which ``make`` builds."""
-    monkeypatch.setattr(rollout, "make_environment", make)
-    rng = np.random.default_rng(0)
-    return Dataset(
-        transitions={
-            "observations": rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
-            "actions": rng.uniform(-1, 1, (size, ACTION_DIM)).astype(np.float32),
-            "rewards": rng.normal(size=size).astype(np.float32),
-            "masks": np.ones(size, np.float32),
-            "next_observations": rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
-        },
-        record={"id": "test/diary-v0"},
-        environment=description(Diary),
-        reward_transform=reward_transform or RewardTransform(),
-        score_rule=ScoreRule("success"),
-        terminates=terminates,
-    )
 
 
 @pytest.fixture
