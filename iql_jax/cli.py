@@ -1,6 +1,5 @@
-"""What every command shares: parsing that fails in one line, and exit statuses."""
+"""The part that all commands share: flags that fail in one line, and exit statuses."""
 
-import functools
 import re
 import shlex
 import signal
@@ -19,29 +18,19 @@ from iql_jax.utils.signals import Interrupted
 
 Returned = TypeVar("Returned")
 
-
-MORE_MEMORY = "free some, or take a machine with more"
-"""What to do where memory ran out, of programs that have no flag that would help."""
+MORE_MEMORY = "free some, or use a machine with more"
+"""The advice of programs that have no flag that would help where memory ran out."""
 
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
-    """Run an absl program; a failure that the user can mend is one line and status 1 or 2.
-
-    Args:
-        main: Is given the arguments that are no flags.
-        memory_advice: What the user can do where memory ran out.
-    """
-    # Orbax tells of each file it touches at the level of information.
-    logging.set_verbosity(logging.WARNING)
+    """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
+    logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
-    app.run(
-        lambda argv: guard(functools.partial(main, argv), memory_advice),
-        flags_parser=_parse_flags,
-    )
+    app.run(lambda argv: guard(lambda: main(argv), memory_advice), flags_parser=_parse_flags)
 
 
 def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
-    """The settings of a ``--config`` flag, checked; ``kind`` says which keys there are.
+    """Returns the checked settings of a ``--config`` flag; ``kind`` says which keys there are.
 
     Raises:
         UserError: If there is no config file, or it sets something wrong.
@@ -55,65 +44,37 @@ def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings
         raise UserError(f"--config: {_one_line(error)}") from error
     if config.kind_of(settings) is not kind:
         is_offline = kind is config.FinetuneConfig
-        what = ("offline runs", "offline") if is_offline else ("fine-tuning", "finetune")
-        raise UserError(f"--config is a config of {what[0]}; use train_{what[1]}.py")
+        what, command = ("offline runs", "offline") if is_offline else ("fine-tuning", "finetune")
+        raise UserError(f"--config is a config of {what}; use train_{command}.py")
     return config.from_mapping(settings, kind)
 
 
 def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
-    """The folder that ``--workdir`` names, or else runs/DATASET/NAME."""
+    """Returns the folder that ``--workdir`` names, or else runs/DATASET/NAME."""
     # Of --workdir=~/runs most shells leave the ~ to the program.
     return Path(flag_value or f"runs/{dataset.replace('/', '-')}/{name}").expanduser()
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        remaining = list(flags.FLAGS(argv))
-    except flags.Error as error:
-        _exit(2, _one_line(error))
-    # A config file is the user's own code: anything may come out of it.
-    except Exception as error:
-        if isinstance(error, AttributeError) and error.name == "get_config":
-            _exit(2, "the config file fails: it defines no get_config()")
-        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-        if isinstance(error, AttributeError) and "ml_collections" in raised_in:
-            # What a locked ConfigDict raises for a key it does not have, the first that it quotes.
-            key = re.search(r"'(\w+)'", str(error))
-            if key is not None and config.is_of_fine_tuning(key[1]):
-                _exit(
-                    2,
-                    f"config key {key[0]} is one of fine-tuning: it needs train_finetune.py and a "
-                    "config such as configs/pointmaze_finetune.py",
-                )
-            _exit(2, f"unknown config key: {_one_line(error)}")
-        _exit(2, f"the config file fails with {type(error).__name__}: {_one_line(error)}")
-    # Flags alone are read: what only looks like one would change nothing, and nobody would know.
-    if len(remaining) > 1:
-        _exit(2, f"unexpected argument {remaining[1]!r}; flags are --name=value, without spaces")
-    return remaining
-
-
 def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Returned:
-    """Call a program's main function; what the user can mend ends the program with one line."""
+    """Call a program's main function; a failure that the user can fix exits with one line."""
     try:
         return main()
     except (Exception, KeyboardInterrupt) as error:
         resume = f"resume with: {shlex.join([sys.executable, *sys.argv])}"
-        told = explain(error, resume, memory_advice)
-        if told is None:
+        if (explained := explain(error, resume, memory_advice)) is None:
             raise
-        _exit(*told)
+        _exit(*explained)
 
 
 def explain(
     error: BaseException, resume: str, memory_advice: str = MORE_MEMORY
 ) -> tuple[int, str] | None:
-    """The exit status and the line of what ends a program and the user can mend; None for a bug.
+    """Returns the exit status and the line of a failure that the user can fix; None for a bug.
 
     Args:
-        error: What ended it.
-        resume: What to say of how to go on, where there is something to go on with.
-        memory_advice: What to say where memory ran out.
+        error: The failure.
+        resume: Added where there is something to resume.
+        memory_advice: Added where memory ran out.
     """
     match error:
         case UserError():
@@ -131,8 +92,37 @@ def explain(
     return None
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        remaining = list(flags.FLAGS(argv))
+    except Exception as error:
+        _exit(2, _flag_failure(error))
+    # Flags alone are read: what only looks like one would change nothing, and nobody would know.
+    if len(remaining) > 1:
+        _exit(2, f"unexpected argument {remaining[1]!r}; flags are --name=value, without spaces")
+    return remaining
+
+
+def _flag_failure(error: Exception) -> str:
+    """Returns the line for an error in a flag or a config file: that is the user's own code."""
+    reason = _one_line(error)
+    if isinstance(error, flags.Error):
+        return reason
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    is_lookup = isinstance(error, AttributeError) and "ml_collections" in raised_in
+    if not is_lookup or "'get_config'" in reason:
+        return f"the config file fails with {type(error).__name__}: {reason}"
+    # A locked ConfigDict quotes the missing key first, and then the one like it.
+    key = re.search(r"'(\w+)'", reason)
+    if key is None or not config.is_of_fine_tuning(key[1]):
+        return f"unknown config key: {reason}"
+    return (
+        f"config key {key[0]} is one of fine-tuning; use train_finetune.py and a config of its kind"
+    )
+
+
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """Leave by an exception, so that what is under way cleans up behind itself."""
+    """Leave by an exception, so that everything in progress cleans up."""
     _exit(128 + signum, "stopped by SIGTERM")
 
 

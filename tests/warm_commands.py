@@ -2,8 +2,8 @@
 
     python tests/warm_commands.py FOLDER < COMMANDS
 
-COMMANDS is a JSON object: names, and for each the words after ``python``. A command's output and
-errors are FOLDER/NAME.out and FOLDER/NAME.err; printed is a JSON object of the exit statuses.
+COMMANDS is a JSON object: names, and for each the words after ``python``. What a command writes to
+standard error goes to FOLDER/NAME; printed is a JSON object of the exit statuses.
 
 JAX is imported and not started, so that there are no threads whose locks a fork could inherit.
 """
@@ -15,14 +15,10 @@ import runpy
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-WITHOUT_FLAGS = ("cli", "finetune", "video")  # The commands define theirs.
 
-
-def run(words, output, errors):
+def run(words, errors):
     """Become the command; what it raises, and SystemExit, end the interpreter as they would."""
-    for path, descriptor in ((output, 1), (errors, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -31,15 +27,14 @@ def run(words, output, errors):
         runpy.run_path(words[0], run_name="__main__")
 
 
-sys.path[0] = str(ROOT)  # As for a script there, and for python -m.
-for module in WITHOUT_FLAGS:
+sys.path[0] = str(Path(__file__).parents[1])  # As for a script there, and for python -m.
+for module in ("populations.run", "training.finetune", "envs.video"):  # Commands define flags.
     importlib.import_module(f"iql_jax.{module}")
 statuses = {}
 for name, words in json.load(sys.stdin).items():
-    paths = [Path(sys.argv[1]) / f"{name}.{kind}" for kind in ("out", "err")]
     child = os.fork()
     if child == 0:
-        run(words, *paths)
+        run(words, Path(sys.argv[1]) / name)
         sys.exit()
     statuses[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps(statuses))

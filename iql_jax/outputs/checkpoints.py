@@ -1,10 +1,8 @@
 """Checkpoints of a whole run's state with Orbax: atomic, the newest three kept."""
 
 import contextlib
-import errno
 import gc
 import logging
-import os
 import shutil
 import sys
 import uuid
@@ -18,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
-from iql_jax.utils.errors import UserError, is_out_of_memory
+from iql_jax.utils.errors import UserError, is_disk_full, is_out_of_memory
 from iql_jax.utils.signals import signals_deferred
 
 State = TypeVar("State")
@@ -34,68 +32,60 @@ class Checkpoints:
 
     Args:
         folder: Where they are.
-        read_only: Change nothing there, for a reader beside a run.
+        read_only: Change nothing there: for a reader beside a run.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder.absolute()
         self._read_only = read_only
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else KEPT,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            # A save takes a fraction of a second; finishing it before training continues keeps the
+            # logs and the checkpoint of one step together.
+            enable_async_checkpointing=False,
+        )
         with _quiet():
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=None if read_only else KEPT,
-                    read_only=read_only,
-                    cleanup_tmp_directories=not read_only,
-                    # A save takes a fraction of a second; finishing it before training goes on
-                    # keeps the logs and the checkpoint of one step together.
-                    enable_async_checkpointing=False,
-                ),
-            )
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Let go of the folder."""
         self._manager.close()
 
     def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
-        """Save; a checkpoint of the same step is left as it is.
+        """Save; raises UserError if the disk is full. A checkpoint of the same step stays as it is.
 
-        (Its progress may be older: a run that was stopped in its last evaluation makes that again
-        each time it is started.)
-
-        Raises:
-            UserError: If the disk is full.
+        (Its progress may be older: a run that was stopped in its last evaluation repeats that each
+        time it is started.)
         """
         if step in self._manager.all_steps():
             return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+        )
         try:
             # A second Ctrl-C stops at once, but not in here: Orbax ends in a mess.
             with _quiet(), signals_deferred():
-                self._manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
-                    ),
-                )
+                self._manager.save(step, args=items)
         except (OSError, ValueError) as error:
             if not is_disk_full(error):
                 raise
             raise UserError(
                 f"no space left to save step {step} in {self._folder}; free some space and run "
-                "the same command again to go on from the checkpoint before"
+                "the same command again to resume from the checkpoint before"
             ) from error
 
     def newest(self) -> int | None:
-        """The step of the newest; None where there is none at all."""
+        """Returns the step of the newest checkpoint, readable or not; None without one."""
         return self._manager.latest_step()
 
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
-        """The newest readable checkpoint, or None where there is none at all.
+        """Returns the newest readable checkpoint; None without any.
 
-        A checkpoint that cannot be read, while one before it can, is said and set aside.
+        Newer checkpoints that cannot be read are reported and set aside.
 
         Args:
             template: A state of the same structure, shapes and dtypes; its numbers are not used.
@@ -103,44 +93,41 @@ class Checkpoints:
         Raises:
             UserError: If there are checkpoints and none can be read; all are left as they are.
         """
-        unreadable: dict[int, str] = {}
+        damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             with _quiet():
-                restored = self._try_restore(step, template)
+                restored = self._restore(step, template)
                 if isinstance(restored, str):
+                    damaged[step] = restored
                     gc.collect()
-            if isinstance(restored, str):
-                unreadable[step] = restored
-                continue
-            for damaged, reason in unreadable.items():
-                logger.info(f"checkpoint {self._folder / str(damaged)} cannot be read ({reason})")
-            if unreadable and not self._read_only:
-                self._set_aside(unreadable)
+                    continue
+            for bad, reason in damaged.items():
+                logger.info(f"checkpoint {self._folder / str(bad)} cannot be read ({reason})")
+            if damaged and not self._read_only:
+                self._set_aside(damaged)
             return restored
-        if unreadable:
+        if damaged:
             raise UserError(
                 f"none of the checkpoints in {self._folder} can be read "
-                f"({next(iter(unreadable.values()))}); use the versions that config.json names, or "
+                f"({next(iter(damaged.values()))}); use the versions that config.json names, or "
                 "start again in another folder"
             )
         return None
 
-    def _try_restore(self, step: int, template: State) -> tuple[State, dict[str, Any]] | str:
-        """A checkpoint's contents, or the reason why it cannot be read."""
+    def _restore(self, step: int, template: State) -> tuple[State, dict[str, Any]] | str:
+        """Returns a checkpoint's contents, or the reason why it cannot be read."""
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore()
+        )
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(shapes), progress=ocp.args.JsonRestore()
-                ),
-            )
+            restored = self._manager.restore(step, args=items)
+            return restored.state, dict(restored.progress)
         # Orbax and TensorStore raise whatever the damage makes them raise.
         except Exception as error:
             if is_out_of_memory(error):  # No damage: the same command may do better later.
                 raise
             return " ".join(str(error).split())[:200]
-        return restored.state, restored.progress
 
     def _set_aside(self, steps: Iterable[int]) -> None:
         hosts.barrier("all have read the checkpoints")
@@ -149,34 +136,34 @@ class Checkpoints:
             aside = self._folder.with_name("damaged_checkpoints") / name
             aside.parent.mkdir(exist_ok=True)
             (self._folder / str(step)).rename(aside)
-            logger.info(f"moved it to {aside} and going on from the checkpoint before")
+            logger.info(f"moved it to {aside}; resuming from the checkpoint before")
         hosts.barrier("the damaged checkpoints are set aside")
         self._manager.reload()
 
 
-def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] | None:
-    """The newest readable checkpoint of a folder, in which nothing is changed; None without one.
+def newest_step(folder: Path) -> int | None:
+    """Returns the step of a folder's newest checkpoint, readable or not; None without one.
 
-    Raises:
-        UserError: If there are checkpoints and none can be read.
+    The writer looks for all processes: one that looked for itself might find what another process
+    has written since, and they would go separate ways.
     """
-    if not _is_there(folder):
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    newest: int | None = hosts.exchange(max(steps, default=None))[0]
+    return newest
+
+
+def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] | None:
+    """Returns what ``restore_newest`` does, and changes nothing in the folder."""
+    if newest_step(folder) is None:
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.restore_newest(template)
 
 
 def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
-    """Save a state with which something is wrong, in place of what an earlier failure left.
+    """Save a broken state, in place of an earlier one; returns its folder in the run's.
 
-    Args:
-        folder: The run's.
-        step: The run's step.
-        state: The state.
-        progress: A JSON object.
-
-    Returns:
-        Where it is: in a folder of its own, from which no run goes on.
+    No run resumes from it.
     """
     place = folder / "diagnosis"
     # Orbax saves nothing below the newest step of a folder.
@@ -188,39 +175,15 @@ def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, 
     return place
 
 
-def newest_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint of a folder, readable or not; None without one."""
-    if not _is_there(folder):
-        return None
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        return checkpoints.newest()
-
-
-def _is_there(folder: Path) -> bool:
-    """Whether a folder was there when the writer looked; all processes look together.
-
-    Each for itself, one might find what another has made since, and they would go separate ways.
-    """
-    return bool(hosts.exchange(folder.is_dir())[0])
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error of the system, Orbax or TensorStore means that no space is left."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax from telling at length of a failure that is told in one line here.
+    """Keep Orbax from reporting at length what is one line here.
 
-    It logs tracebacks, and leaves reads that it began and abandoned to the garbage collector, where
-    Python tells of each.
+    It logs tracebacks, and abandons reads to the garbage collector, where Python reports each.
     """
-    logger = logging.getLogger("absl")
-    level, hook = logger.level, sys.unraisablehook
-    logger.setLevel(logging.CRITICAL)
+    absl_logger = logging.getLogger("absl")
+    level, hook = absl_logger.level, sys.unraisablehook
+    absl_logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
     try:
         with warnings.catch_warnings():
@@ -228,4 +191,4 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook = hook
-        logger.setLevel(level)
+        absl_logger.setLevel(level)

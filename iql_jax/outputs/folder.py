@@ -32,19 +32,11 @@ FREE_ON_RESUME = (
 # made, hours into a run. A smaller one forgets the oldest experience sooner.
 FREE_FOR_MEMORY = ("replay_buffer_size",)
 
-OLDEST_READ = Version("0.2")
-"""The first version of this package whose run folders this one reads."""
+OLDEST_READ = Version("0.2")  # The first version whose run folders this one reads.
 
 PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "minari",
-    "gymnasium",
-    "gymnasium-robotics",
-    "mujoco",
-    "numpy",
+    *("jax", "jaxlib", "flax", "optax", "numpy"),
+    *("minari", "gymnasium", "gymnasium-robotics", "mujoco"),
 )
 
 _KINDS = {"config.json": "run", "population.json": "population"}
@@ -119,7 +111,7 @@ class LockedFolder:
 
 
 class RunFolder(LockedFolder):
-    """The folder of one run."""
+    """The folder of one run, with its run record: ``config.json``."""
 
     RECORD = "config.json"
 
@@ -134,9 +126,6 @@ class RunFolder(LockedFolder):
             config: All settings, as they are now.
             complete: Returns recorded settings with the keys that they lack: keys added after the
                 run started take today's default.
-
-        Raises:
-            UserError: If any setting differs that is not free to change.
         """
         if not (self.path / self.RECORD).exists():
             return
@@ -158,9 +147,6 @@ class RunFolder(LockedFolder):
         Args:
             config: All settings; for those of a run that was started, see ``check_settings``.
             dataset: The description of the dataset, with its fingerprint.
-
-        Raises:
-            UserError: If the folder belongs to a run on other data.
         """
         record: Record = {
             "run_id": uuid.uuid4().hex,
@@ -186,11 +172,7 @@ class RunFolder(LockedFolder):
 
 
 def read_record(folder: Path) -> Record:
-    """Returns the run record of a folder: the contents of ``config.json``.
-
-    Raises:
-        UserError: If it is missing, not written by a run, or written by a version too old.
-    """
+    """Returns the run record of a folder; raises UserError if it has none, or too old a one."""
     path = folder / RunFolder.RECORD
     try:
         record = json.loads(path.read_text())
@@ -239,16 +221,7 @@ def started_with(requested: str, folders: Iterable[Path]) -> str:
 
 
 def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
-    """Refuse data that are not those of the run.
-
-    Args:
-        folder: The run's folder.
-        record: The run record.
-        dataset: The description of the dataset as it is now.
-
-    Raises:
-        UserError: If the fingerprints differ, or what was taken from the metadata does.
-    """
+    """Refuse data other than those of the run record: by fingerprint, and by what metadata say."""
     before, now = record["dataset"], dataset
     if before["fingerprint"] != now["fingerprint"]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a run logs: CSV tables and TensorBoard always, Weights & Biases if asked."""
+"""Logs of a run: CSV tables and TensorBoard always, Weights & Biases on request."""
 
 import csv
 import importlib.util
@@ -11,6 +11,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path
 
@@ -23,24 +24,33 @@ TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_se
 
 
 def read_table(path: Path) -> list[Row]:
-    """The complete rows of a CSV table with numbers as floats and empty cells as None."""
-    if not path.exists():
-        return []
-    rows = list(csv.DictReader(_whole_lines(path)))
-    return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
+    """Returns the whole rows of a CSV table: numbers as floats, empty cells as None."""
+    columns, lines, _ = _whole_lines(path)
+    return [dict(zip(columns, _numbers(line), strict=True)) for line in lines]
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a table that have all their columns and their end; of a torn head none."""
-    lines = path.read_text().splitlines(keepends=True)
-    if not lines or not lines[0].endswith("\n"):
-        return []
-    commas = lines[0].count(",")
+def _whole_lines(path: Path) -> tuple[list[str], list[str], int]:
+    """Returns a table's columns, its whole rows as text, and the number of damaged rows.
 
+    A last line without its end is not whole either: nobody knows how long it was to be.
+    """
+    text = path.read_text(errors="replace") if path.exists() else ""
+    head, *lines = text.split("\n")[:-1] or [""]
+    columns = head.split(",") if head and "\ufffd" not in head else []
+
+    # Not csv.reader: for it, one damaged quotation mark hides all the rows up to the next.
     def is_whole(line: str) -> bool:
-        return line.endswith("\n") and line.count(",") == commas and line.split(",")[0].isdigit()
+        try:
+            return len(_numbers(line)) == len(columns) and int(line.split(",")[0]) >= 0
+        except ValueError:
+            return False
 
-    return [lines[0], *filter(is_whole, lines[1:])]
+    whole = list(filter(is_whole, lines))
+    return columns, whole, len(lines) - len(whole)
+
+
+def _numbers(line: str) -> list[float | None]:
+    return [float(cell) if cell else None for cell in line.split(",")]
 
 
 class Table:
@@ -48,65 +58,59 @@ class Table:
 
     Args:
         path: The file.
-        last_step: Rows after it are forgotten: there a resumed run goes on.
-        unit: What a step is called: the first column.
+        last_step: Where a resumed run continues: later rows are dropped, and damaged ones too.
+        unit: The first column: the name of a step.
     """
 
     def __init__(self, path: Path, last_step: int, unit: str = "update") -> None:
         self._path = path
         self._unit = unit
-        self._columns: list[str] | None = None
-        if path.exists():
-            self._keep_until(last_step)
+        self._columns, lines, damaged = _whole_lines(path)
+        if self._columns and self._columns[0] != unit:
+            lines, damaged = [], damaged + len(lines)
+        if damaged:
+            logger.info(f"dropped {damaged} damaged rows of {path}")
+        kept = [line for line in lines if int(line.split(",")[0]) <= last_step]
+        if kept:
+            self._rewrite(kept)
+        else:
+            self._columns = []
+            path.unlink(missing_ok=True)
 
     def append(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Add a row; what it has no value for is left empty."""
+        """Add a row; columns without a value are empty in it."""
         row = {self._unit: step, **values}
-        is_new = self._columns is None
-        if self._columns is None:
-            self._columns = list(row)
-        # A table that an earlier version began has not what has come since.
-        elif new := [name for name in row if name not in self._columns]:
-            self._widen(new)
-        with self._path.open("w" if is_new else "a", newline="") as file:
+        is_new = not self._columns
+        # An earlier version may have started the table with fewer columns.
+        if added := [name for name in row if name not in self._columns]:
+            _, lines, _ = _whole_lines(self._path)
+            self._columns = [*self._columns, *added]
+            if not is_new:
+                self._rewrite([line + "," * len(added) for line in lines])
+        with self._path.open("a", newline="") as file:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
 
-    def _widen(self, names: list[str]) -> None:
-        """Add columns, empty in the rows so far."""
-        header, *rows = self._path.read_text().splitlines()
-        self._columns = [*header.split(","), *names]
-        lines = [",".join(self._columns), *(row + "," * len(names) for row in rows)]
+    def _rewrite(self, lines: list[str]) -> None:
+        """Write the table anew; rows keep their very text."""
         with atomic_path(self._path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in lines))
-
-    def _keep_until(self, last_step: int) -> None:
-        """Rewrite the file without later or torn rows; kept rows keep their very text."""
-        lines = _whole_lines(self._path)
-        kept = [line for line in lines[1:] if int(line.split(",")[0]) <= last_step]
-        if not kept:
-            self._path.unlink()
-            return
-        self._columns = lines[0].strip().split(",")
-        with atomic_path(self._path) as partial:
-            partial.write_text("".join([lines[0], *kept]))
+            partial.write_text("\n".join([",".join(self._columns), *lines, ""]))
 
 
 class TensorBoard:
     """Scalars for TensorBoard, written as they come.
 
-    tensorboardX's own ``SummaryWriter`` hands them to a thread, and waits for it for ever where the
-    thread has died of a full disk.
+    tensorboardX's own ``SummaryWriter`` hands them to a thread; where the thread has died of a full
+    disk, the next write waits for it forever.
     """
 
     def __init__(self, folder: Path, last_step: int) -> None:
         """Open a new file; TensorBoard forgets what older ones have after ``last_step``."""
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        purge = SessionLog(status=SessionLog.START)
-        self._write(Event(session_log=purge), last_step + 1)
+        self._write(Event(session_log=SessionLog(status=SessionLog.START)), last_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one point to each curve."""
@@ -131,8 +135,8 @@ class RunLog:
         folder: The run's folder; gets a CSV file for each table, and ``tb/``.
         last_steps: For each table, the step up to which a resumed run keeps its rows.
         wandb_project: Empty for none.
-        record: The run's record: its id and settings.
-        unit: What a step is called.
+        record: The run record: its id and settings.
+        unit: The name of a step.
 
     Raises:
         UserError: If W&B cannot start.
@@ -146,7 +150,7 @@ class RunLog:
         record: Mapping[str, Any],
         unit: str = "update",
     ) -> None:
-        # First, for it alone may fail: then nothing is open yet.
+        # First, since it alone may fail: then nothing is open yet.
         self._wandb = _start_wandb(folder, wandb_project, record, unit) if wandb_project else None
         self._unit = unit
         self._tables = {
@@ -170,7 +174,7 @@ class RunLog:
 
 
 def require_wandb(project: str) -> None:
-    """Refuse a run that wants W&B where it is not installed; for before any long work."""
+    """Refuse a run that asks for W&B where it is not installed; call it before any long work."""
     if project and importlib.util.find_spec("wandb") is None:
         raise UserError(
             "config.wandb_project is set but wandb is not installed; "
@@ -182,7 +186,7 @@ def _start_wandb(folder: Path, project: str, record: Mapping[str, Any], unit: st
     import wandb
 
     try:
-        # The run's own id: when it is resumed, it goes on in the same curve.
+        # The run's own id: when it is resumed, it continues the same curve.
         run = wandb.init(
             project=project,
             id=record["run_id"],

@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn without pyplot: nothing global, no display needed."""
+"""Plots of a run, drawn without pyplot: nothing global, no display needed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,25 +7,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter
 
 from iql_jax.envs.mazes import MazeMap
+from iql_jax.utils.arrays import Float64
 from iql_jax.utils.files import atomic_path
+
+Style = dict[str, Any]
 
 BINS_PER_CELL = 8
 
 INK = "#2b2d42"
 MUTED = "#8d99ae"
 ACCENT = "#1f6f8b"
-_FLOOR = "#eef0f3"
+FLOOR = "#eef0f3"
 _POLICY = "#ff4d5a"
 _GOAL = "#ffd23f"
 DPI = 160
 _MAP_WIDTH = 6.0  # Inches.
+_TITLE: Style = {"loc": "left", "color": INK, "fontsize": 12, "fontweight": "bold", "pad": 9}
 
 
 def learning_curve(
@@ -38,16 +41,15 @@ def learning_curve(
     """Draw the evaluations of a run over its steps.
 
     Args:
-        path: where the PNG is written.
-        evaluations: rows with the step in the first column, and 'score'. Where no row has a score
-            (None), because the task has no reference to normalise by, 'return_mean' is drawn and
-            labelled so.
-        score_name: label of the score.
-        title: heading.
-        boundary: the step at which fine-tuning began, to be marked; None in an offline run.
+        path: The PNG to write.
+        evaluations: Rows with the step in the first column, and 'score'. Where no row has a score
+            (None), because the task has no reference to normalize by, 'return_mean' is drawn.
+        score_name: Label of the score.
+        title: Heading.
+        boundary: The step at which fine-tuning started, to be marked; None in an offline run.
 
     Raises:
-        ValueError: if there are no evaluations.
+        ValueError: If there are no evaluations.
     """
     if not evaluations:
         raise ValueError("there are no evaluations to draw")
@@ -59,16 +61,8 @@ def learning_curve(
 
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(
-        steps,
-        values,
-        color=ACCENT,
-        linewidth=2,
-        marker="o",
-        markersize=4 if len(rows) <= 40 else 0,
-        solid_capstyle="round",
-        zorder=3,
-    )
+    dots = 4 if len(rows) <= 40 else 0
+    axes.plot(steps, values, "o-", color=ACCENT, linewidth=2, markersize=dots, zorder=3)
     axes.plot(steps[-1:], values[-1:], "o", color=ACCENT, markersize=7, zorder=4)
     axes.annotate(
         f"{values[-1]:.1f}" if abs(values[-1]) < 1000 else f"{values[-1]:.0f}",
@@ -84,7 +78,7 @@ def learning_curve(
     axes.set_xlabel("updates" if boundary is None else "steps", color=INK)
     axes.set_ylabel(label, color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=10)
+    axes.set_title(title, **_TITLE)
     axes.margins(x=0.03, y=0.12)
     axes.set_xlim(left=0)
     if boundary:  # At 0 there is no phase before it.
@@ -96,7 +90,7 @@ def learning_curve(
 def mark_boundary(
     axes: Axes, boundary: int, names: tuple[str, str] = ("offline updates", "environment steps")
 ) -> None:
-    """Separate the two phases of a curve of fine-tuning, and name them."""
+    """Separate the two phases of a fine-tuning curve, and name them."""
     axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
     for text, offset, side in ((names[0], -6, "right"), (names[1], 6, "left")):
         axes.annotate(
@@ -113,7 +107,7 @@ def mark_boundary(
 
 
 def tidy(axes: Axes) -> None:
-    """Give the axes of a curve their grid, spines and colours."""
+    """Give the axes of a curve their grid, spines and colors."""
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=3)
@@ -133,53 +127,44 @@ def value_map(
 ) -> None:
     """Draw V over a maze, with some of the data's paths and the policy's.
 
-    A bin (an eighth of a cell wide) has the mean of V over the positions in it. Bins without
+    A bin (an eighth of a cell wide) shows the mean of V over the positions in it. Bins without
     positions stay blank: nothing is interpolated, least of all through walls.
 
     Args:
-        path: where the PNG is written.
-        maze_map: the maze.
-        positions: [K, 2] metres.
+        path: The PNG to write.
+        maze_map: The maze.
+        positions: [K, 2] meters.
         values: [K], V there.
-        data_paths: paths [T, 2] of the dataset, drawn faintly.
-        policy_paths: paths [T, 2] of the policy, drawn boldly.
-        goal: [2] metres; None where there is no one goal.
-        title: heading.
+        data_paths: Paths [T, 2] of the dataset, drawn faintly.
+        policy_paths: Paths [T, 2] of the policy, drawn boldly.
+        goal: [2] meters; None where there is no one goal.
+        title: Heading.
     """
-    xmin, xmax, ymin, ymax = _shown_extent(maze_map)
-    # Beside the map: the colour bar; above and below: the title and the legend.
-    figure = Figure(
-        figsize=(_MAP_WIDTH + 0.9, _MAP_WIDTH * (ymax - ymin) / (xmax - xmin) + 0.75),
-        dpi=DPI,
-        layout="constrained",
-    )
+    # Shown are the free cells and a rim of wall: half a cell of floor, a quarter of wall.
+    corners, rim = maze_map.cell_to_xy(maze_map.free_cells()), 0.75 * maze_map.scaling
+    (xmin, ymin), (xmax, ymax) = corners.min(axis=0) - rim, corners.max(axis=0) + rim
+    # Beside the map: the color bar; above and below: the title and the legend.
+    size = (_MAP_WIDTH + 0.9, _MAP_WIDTH * (ymax - ymin) / (xmax - xmin) + 0.75)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-
-    axes.set_facecolor(_FLOOR)
+    axes.set_facecolor(FLOOR)
     x_edges, y_edges, mean = bin_values(maze_map, positions, values)
     mesh = axes.pcolormesh(x_edges, y_edges, mean, cmap="viridis", zorder=1, rasterized=True)
     walls = np.zeros((*maze_map.shape, 4))
     walls[maze_map.walls] = to_rgba(INK)
     axes.imshow(walls, extent=maze_map.extent, interpolation="nearest", zorder=2)
     _draw_paths(axes, data_paths, policy_paths)
-    _draw_marks(axes, policy_paths, goal)
+    if goal is not None:
+        star: Style = {"color": _GOAL, "markeredgecolor": INK}
+        axes.plot(*np.reshape(goal, (2, 1)), "*", **star, markersize=20, zorder=6)
+        axes.plot([], [], "*", **star, markersize=13, label="goal")  # Smaller in the legend.
 
-    axes.set_xlim(xmin, xmax)
-    axes.set_ylim(ymin, ymax)
-    axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xlim=(xmin, xmax), ylim=(ymin, ymax), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=8)
-    axes.legend(
-        handles=[line for line in axes.lines if not str(line.get_label()).startswith("_")],
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.005),
-        ncols=4,
-        frameon=False,
-        labelcolor=INK,
-        fontsize=9,
-    )
+    axes.set_title(title, **_TITLE)
+    legend: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.005), "ncols": 4}
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**legend, frameon=False, labelcolor=INK, fontsize=9)
     bar = figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
     bar.set_label("V(s)", color=INK)
     bar.outline.set_visible(False)
@@ -189,12 +174,12 @@ def value_map(
 
 def bin_values(
     maze_map: MazeMap, positions: npt.ArrayLike, values: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], np.ma.MaskedArray[Any, Any]]:
+) -> tuple[Float64, Float64, np.ma.MaskedArray[Any, Any]]:
     """Average values over the square bins of a maze.
 
     Args:
-        maze_map: the maze; each of its cells has ``BINS_PER_CELL`` bins a side.
-        positions: [K, 2] metres; those outside the maze are left out.
+        maze_map: The maze; each of its cells has ``BINS_PER_CELL`` bins a side.
+        positions: [K, 2] meters; those outside the maze are left out.
         values: [K].
 
     Returns:
@@ -215,71 +200,26 @@ def bin_values(
     return x_edges, y_edges, np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)
 
 
-def _shown_extent(maze_map: MazeMap) -> tuple[float, float, float, float]:
-    """The part of the map worth showing: the free cells, and a rim of the walls around them."""
-    corners = maze_map.cell_to_xy(maze_map.free_cells())
-    rim = 0.75 * maze_map.scaling  # From a cell's centre: half a cell of floor, a quarter of wall.
-    (xmin, ymin), (xmax, ymax) = corners.min(axis=0) - rim, corners.max(axis=0) + rim
-    return xmin, xmax, ymin, ymax
-
-
 def _draw_paths(
     axes: Axes, data_paths: Sequence[npt.ArrayLike], policy_paths: Sequence[npt.ArrayLike]
 ) -> None:
     for data_path in data_paths:
         axes.plot(*np.asarray(data_path).T, color="white", alpha=0.35, linewidth=0.7, zorder=3)
-    if data_paths:
-        # White would not show in the legend.
+    if data_paths:  # White would not show in the legend.
         axes.plot([], [], color=MUTED, linewidth=1, label="data")
+    outlined = [Stroke(linewidth=3.6, foreground="white"), Normal()]
     for i, policy_path in enumerate(policy_paths):
-        xy = np.asarray(policy_path)
-        axes.plot(
-            *xy.T,
-            color=_POLICY,
-            linewidth=2.2,
-            solid_capstyle="round",
-            solid_joinstyle="round",
-            path_effects=[Stroke(linewidth=3.6, foreground="white"), Normal()],
-            zorder=4,
-            label="policy" if i == 0 else None,
-        )
-
-
-def _draw_marks(
-    axes: Axes,
-    policy_paths: Sequence[npt.ArrayLike],
-    goal: npt.ArrayLike | None,
-) -> None:
-    starts = [np.asarray(path)[0] for path in policy_paths]
-    dots = np.asarray(starts, dtype=np.float64).reshape(-1, 2)
-    if len(dots):
-        axes.plot(
-            *dots.T,
-            "o",
-            color="white",
-            markeredgecolor=_POLICY,
-            markeredgewidth=2,
-            markersize=8,
-            zorder=5,
-            label="start",
-        )
-    if goal is not None:
-        axes.plot(
-            *np.asarray(goal, dtype=np.float64).reshape(2, 1),
-            "*",
-            color=_GOAL,
-            markeredgecolor=INK,
-            markeredgewidth=1.2,
-            markersize=20,
-            zorder=6,
-        )
-        # In the legend, of a size that goes with the others.
-        axes.plot([], [], "*", color=_GOAL, markeredgecolor=INK, markersize=13, label="goal")
+        label = "policy" if i == 0 else None
+        line: Style = {"color": _POLICY, "linewidth": 2.2, "path_effects": outlined}
+        axes.plot(*np.asarray(policy_path).T, **line, zorder=4, label=label)
+    if policy_paths:
+        starts = np.array([np.asarray(policy_path)[0] for policy_path in policy_paths])
+        dot: Style = {"color": "white", "markeredgecolor": _POLICY, "markeredgewidth": 2}
+        axes.plot(*starts.T, "o", **dot, markersize=8, zorder=5, label="start")
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, at once or not at all."""
-    FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")

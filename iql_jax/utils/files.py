@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what reading them may fail of."""
+"""Files that appear whole or not at all, and how reading them fails."""
 
 import contextlib
 import errno
@@ -8,24 +8,24 @@ from pathlib import Path
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether reading failed of what a file holds, and not of the system that reads it.
+    """Whether reading failed because of what a file holds, not of the system that reads it.
 
     Damage shows as almost any error. Where the system refuses (too many open files, no permission,
     a network disk that went away, no memory), the file may be sound, and readable later.
     """
-    # What is damaged may send the reader to a place before the file's start: an invalid argument.
+    # Damage may send the reader to a place before the file's start: an invalid argument.
     refused = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
     return not (refused or isinstance(error, MemoryError))
 
 
 def partial_path(path: Path) -> Path:
-    """Where ``atomic_path`` writes; a process that is killed may leave it behind."""
+    """Returns where ``atomic_path`` writes; a process that is killed may leave it behind."""
     return path.with_name(f".{path.stem}.partial{path.suffix}")  # Some writers go by the suffix.
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, which takes its place once the block has ended well.
+    """Yields a path beside ``path`` to write to, which takes its place at the end of the block.
 
     If the block raises, ``path`` is as it was, and nothing is left beside it.
     """

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(Exception):
     """Work stopped at the request of a signal.
 
     Attributes:
-        signum: The signal that asked for it.
-        resumable: Whether everything is saved, so that the same command goes on from here.
+        signum: The signal.
+        resumable: Whether everything is saved, so that the same command resumes.
     """
 
     def __init__(self, signum: int, message: str = "", *, resumable: bool = False) -> None:
@@ -23,7 +25,7 @@ class Interrupted(Exception):
         self.resumable = resumable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle, with the argument that is a keyword: a worker's comes to its driver."""
+        """Pickle with the keyword argument: a worker's exception reaches its driver."""
         make = functools.partial(type(self), resumable=self.resumable)
         return make, (self.signum, str(self))
 
@@ -32,10 +34,12 @@ class Interrupted(Exception):
 def signals_deferred() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until the block has ended."""
     arrived: list[int] = []
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # Only it gets the exceptions.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, lambda number, _: arrived.append(number))
+    # Python runs handlers in the main thread alone; others see no signal.
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = {
+        signum: signal.signal(signum, lambda number, _: arrived.append(number))
+        for signum in (_SIGNALS if in_main else ())
+    }
     try:
         yield
     finally:
@@ -48,11 +52,11 @@ def signals_deferred() -> Iterator[None]:
 class StopRequest:
     """A context in which the first SIGINT or SIGTERM only raises a flag.
 
-    A second Ctrl-C stops at once, or at the end of ``signals_deferred``: the handlers in force
-    before are restored at the first.
+    It also restores the handlers in force before, so that a second Ctrl-C stops at once, or at the
+    end of ``signals_deferred``.
 
     Args:
-        resumable: Whether everything is saved when it begins.
+        resumable: Whether everything is saved when the context is entered.
     """
 
     def __init__(self, *, resumable: bool = False) -> None:
@@ -61,14 +65,12 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        """Take over the two signals."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._previous[signum] = signal.getsignal(signum)
+        self._previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+        for signum in _SIGNALS:
             signal.signal(signum, self._note)
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Give the signals back."""
         self._restore()
 
     def check(self) -> None:

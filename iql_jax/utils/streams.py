@@ -1,4 +1,4 @@
-"""Streams of randomness for what surrounds the learner, all from a run's one seed."""
+"""Streams of randomness for everything around the learner, all from a run's one seed."""
 
 import enum
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """What has a stream of its own."""
+    """The users of randomness that have a stream of their own."""
 
     RESETS = 1  # Of the training environments.
     ACTIONS = 2  # Of the policy in them.
@@ -14,7 +14,7 @@ class Stream(enum.IntEnum):
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
-    """A number in [0, 2**32) for a run's seed and a stream.
+    """Returns a number in [0, 2**32) for a run's seed and a stream.
 
     Evaluations are seeded with (seed, step); a spawn key is apart from every one of those.
     """

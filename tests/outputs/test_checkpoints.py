@@ -1,7 +1,5 @@
 """Checkpoints that are damaged, of another run's shape, read by others, or without room."""
 
-import contextlib
-import io
 import os
 import shutil
 import subprocess
@@ -12,97 +10,119 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from toy_loop import Crash, Toy, assert_same_run
 
-from iql_jax import cli
-from iql_jax.outputs.checkpoints import Checkpoints
+from iql_jax.outputs.checkpoints import (
+    Checkpoints,
+    newest_step,
+    read_newest,
+    save_for_diagnosis,
+)
 from iql_jax.utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+TEMPLATE = {"x": jnp.zeros(3), "n": jnp.zeros((), jnp.int32)}
 
 
-def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
-    tmp_path, uninterrupted, capsys
-):
-    with pytest.raises(Crash):
-        Toy(tmp_path, fail_at=12).loop.run()
-    saved = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    assert len(saved) >= 2
-    for file in (saved[-1] / "state").rglob("*"):
+def state_of(step):
+    return {"x": jnp.arange(3.0) + step / 3, "n": jnp.asarray(step, jnp.int32)}
+
+
+def save(folder, *steps):
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state_of(step), {"step": step})
+
+
+def restore(folder, template=TEMPLATE):
+    with Checkpoints(folder) as checkpoints:
+        return checkpoints.restore_newest(template)
+
+
+def assert_is(restored, step):
+    state, progress = restored
+    assert progress == {"step": step}
+    for name, expected in state_of(step).items():
+        np.testing.assert_array_equal(state[name], expected)
+
+
+def damage(path, keep=lambda size: size // 2):
+    for file in path.rglob("*"):
         if file.is_file():
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    state, _ = Toy(tmp_path).loop.run()
-    said = capsys.readouterr().err
-    assert f"checkpoint {saved[-1]} cannot be read" in said
-    assert f"resuming {tmp_path} at update {int(saved[-2].name):,}" in said
-    assert_same_run(tmp_path, state, uninterrupted)
+            file.write_bytes(file.read_bytes()[: keep(file.stat().st_size)])
 
 
-def test_no_memory_is_no_damage(tmp_path, monkeypatch, uninterrupted):
-    with pytest.raises(Crash):
-        Toy(tmp_path, fail_at=12).loop.run()
-    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+def test_the_newest_three_are_kept_and_the_newest_is_restored(folder):
+    assert newest_step(folder) is read_newest(folder, TEMPLATE) is None
+    assert not folder.exists()
+    save(folder, 1, 20, 300, 4_000)
+    assert names(folder) == ["20", "300", "4000"]
+    assert newest_step(folder) == 4_000
+    assert_is(restore(folder), 4_000)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(4_000, state_of(5), {"step": 5})  # It stays as it is.
+        assert checkpoints.newest() == 4_000
+    assert_is(read_newest(folder, TEMPLATE), 4_000)
+
+
+@pytest.mark.parametrize(
+    ("part", "keep"),
+    [("state", lambda size: size // 2), ("state", lambda _: 0), ("progress", lambda _: 1)],
+)
+def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(folder, capsys, part, keep):
+    for _ in range(2):  # The same step may be damaged twice.
+        save(folder, 1, 2)
+        damage(folder / "2" / part, keep)
+        assert_is(read_newest(folder, TEMPLATE), 1)  # A reader beside a run changes nothing.
+        assert names(folder) == ["1", "2"]
+        assert_is(restore(folder), 1)
+        assert names(folder) == ["1"]
+    reported = capsys.readouterr().err
+    assert f"checkpoint {folder / '2'} cannot be read" in reported
+    assert "Traceback" not in reported
+    assert len(names(folder.with_name("damaged_checkpoints"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("ruin", "template"),
+    [
+        (lambda folder: damage(folder, lambda _: 0), TEMPLATE),
+        (lambda folder: None, {**TEMPLATE, "x": jnp.zeros(4)}),  # A run of another shape.
+    ],
+)
+def test_where_none_can_be_read_all_are_left_alone(folder, ruin, template):
+    save(folder, 1, 2)
+    ruin(folder)
+    for _ in range(2):
+        with pytest.raises(UserError, match="none of the checkpoints"):
+            restore(folder, template)
+    assert names(folder) == ["1", "2"]
+
+
+def test_want_of_memory_is_no_damage(folder, monkeypatch):
+    save(folder, 1, 2)
 
     def full(self, *args, **kwargs):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ocp.CheckpointManager, "restore", full)
-        with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as said:
-            cli.guard(Toy(tmp_path).loop.run)
-    assert said.getvalue().startswith("out of memory (RESOURCE_EXHAUSTED: ")
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
-    state, _ = Toy(tmp_path).loop.run()
-    assert_same_run(tmp_path, state, uninterrupted)
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", full)
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        restore(folder)
+    assert names(folder) == ["1", "2"]
 
 
-def test_when_no_checkpoint_can_be_read_the_run_does_not_start_anew(tmp_path):
-    with pytest.raises(Crash):
-        Toy(tmp_path, fail_at=5).loop.run()
-    for file in (tmp_path / "checkpoints").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    for _ in range(2):  # Neither the first start nor the next.
-        with pytest.raises(UserError, match="none of the checkpoints"):
-            Toy(tmp_path).loop.run()
-
-
-def test_a_state_of_another_shape_leaves_the_checkpoints_alone(tmp_path):
-    Toy(tmp_path, {"max_steps": 2_000}).loop.run()
-    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    other = Toy(tmp_path, {"max_steps": 2_000})
-    object.__setattr__(other.loop, "template", (jnp.ones(4), jnp.zeros((), jnp.int32)))
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        other.loop.run()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
-
-
-def test_a_reader_beside_a_run_changes_nothing(tmp_path):
-    toy = Toy(tmp_path, {"max_steps": 2_000})
-    toy.loop.run()
-    newest = tmp_path / "checkpoints" / "2000"
-    for file in (newest / "state").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
-        (_, step), _ = checkpoints.restore_newest(Toy(tmp_path).loop.template)
-    assert int(step) == 1_800
-    assert newest.exists()
-    assert not (tmp_path / "damaged_checkpoints").exists()
-
-
-def test_the_same_update_may_be_damaged_twice(tmp_path):
-    for _ in range(2):
-        with contextlib.suppress(Crash):
-            Toy(tmp_path, fail_at=12).loop.run()
-        newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
-        for file in (newest / "state").rglob("*"):
-            if file.is_file():
-                file.write_bytes(b"")
-    with contextlib.suppress(Crash):
-        Toy(tmp_path, fail_at=2).loop.run()
-    names = [path.name for path in (tmp_path / "damaged_checkpoints").iterdir()]
-    assert len(names) == 2
+def test_a_state_for_diagnosis_takes_the_place_of_an_earlier_one(tmp_path):
+    for step in (7, 5):
+        place = save_for_diagnosis(tmp_path, step, state_of(step), {"step": step})
+    assert names(place) == ["5"]
+    assert_is(read_newest(place, TEMPLATE), 5)
 
 
 def test_of_several_processes_one_sets_a_damaged_checkpoint_aside(tmp_path):
@@ -132,7 +152,7 @@ with Checkpoints(folder) as checkpoints:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, port, str(i), str(tmp_path)],
-            cwd=ROOT,
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -140,10 +160,10 @@ with Checkpoints(folder) as checkpoints:
         )
         for i in range(2)
     ]
-    said = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert [output.splitlines()[-1] for output, _ in said] == ["1 [1.0, 2.0, 3.0] 1"] * 2
-    assert len(list((tmp_path / "damaged_checkpoints").iterdir())) == 1
+    ended = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    assert [output.splitlines()[-1] for output, _ in ended] == ["1 [1.0, 2.0, 3.0] 1"] * 2
+    assert len(names(tmp_path / "damaged_checkpoints")) == 1
 
 
 @pytest.fixture
@@ -159,16 +179,12 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line(small_disk, capfd):
-    toy = Toy(small_disk)
-    rng = np.random.default_rng(0)
-
-    def advance(state, num_updates):
-        # Random numbers, for checkpoints are compressed.
-        numbers = rng.uniform(size=60_000).astype(np.float32)
-        return (jnp.asarray(numbers), state[1] + num_updates), {"loss": jnp.zeros(())}
-
-    object.__setattr__(toy.loop, "template", (jnp.zeros(60_000), jnp.zeros((), jnp.int32)))
-    toy.advance = advance
-    with pytest.raises(UserError, match=r"no space left to save step \d+"):
-        toy.loop.run()
+    folder = small_disk / "checkpoints"
+    numbers = np.random.default_rng(0).uniform(size=(3, 60_000)).astype(np.float32)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(0, {"x": jnp.asarray(numbers[0])}, {})
+        with pytest.raises(UserError, match=r"no space left to save step 1 .* resume"):
+            checkpoints.save(1, {"x": jnp.asarray(numbers[1])}, {})
     assert "Traceback" not in "".join(capfd.readouterr())
+    state, _ = restore(folder, {"x": jnp.zeros(60_000)})
+    np.testing.assert_array_equal(state["x"], numbers[0])

@@ -1,15 +1,17 @@
 """Streams of randomness: apart from one another, from other seeds' and from evaluations'."""
 
-from iql_jax.training.config import Config
-from iql_jax.training.evaluation import evaluation_seed
+import numpy as np
+
 from iql_jax.utils.streams import Stream, stream_seed
 
 
 def test_no_two_streams_are_one():
-    streams = [stream_seed(seed, stream) for seed in range(50) for stream in Stream]
+    seeds = range(50)
+    streams = [stream_seed(seed, stream) for seed in seeds for stream in Stream]
+    # Seeded with (seed, step), as evaluations are.
     evaluations = [
-        evaluation_seed(Config(dataset="a/b-v0", seed=seed), step)
-        for seed in range(50)
+        int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+        for seed in seeds
         for step in range(10)
     ]
     assert len({*streams, *evaluations}) == len(streams) + len(evaluations)

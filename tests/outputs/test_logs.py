@@ -1,0 +1,197 @@
+"""Tables, TensorBoard and W&B: rows survive as written, and damage costs a row and not the run."""
+
+import importlib.util
+import struct
+import sys
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from iql_jax.outputs.logs import RunLog, Table, TensorBoard, read_table, require_wandb
+from iql_jax.utils.errors import UserError
+
+RECORD = {"run_id": "abc", "config": {"seed": 1}}
+LAST = {"metrics": 0, "evaluations": 0}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "t.csv"
+
+
+def test_rows_survive_as_written(path):
+    assert read_table(path) == []
+    table = Table(path, 0)
+    table.append(10, {"loss": 0.1 + 0.2, "score": None})
+    table.append(20, {"loss": float("nan"), "score": 1e-9})
+    first, second = read_table(path)
+    assert first == {"update": 10.0, "loss": 0.1 + 0.2, "score": None}
+    assert second["score"] == 1e-9
+    assert second["loss"] != second["loss"]
+
+
+def test_a_resumed_table_drops_later_rows_and_keeps_the_text_of_the_others(path):
+    table = Table(path, 0, unit="step")
+    for step in (10, 20, 30):
+        table.append(step, {"loss": step / 3})
+    kept = path.read_text().splitlines(keepends=True)[:3]
+    Table(path, 20, unit="step").append(30, {"loss": 0.5})
+    assert path.read_text() == "".join(kept) + "30,0.5\n"
+    assert kept[0] == "step,loss\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "steps", "damaged"),
+    [
+        ("update,loss\n10,1.5\n20,2.5", [10], 0),  # As long as the whole row, or not: who knows.
+        ("update,loss\n10,1.5\n20,2.5\n30,", [10, 20], 0),
+        ("update,loss\n10,1.5\n\0\0\0,\n", [10], 1),  # As a power cut may leave it.
+        ("update,loss\n10,1.5\n20,2\xff5\n30,3.5\n", [10, 30], 1),  # A byte.
+        ('update,loss\n10,"1.5\n20,2..5\n30,3.5\n', [30], 2),  # A number.
+        ("update,loss\n10\n2.0,2.5\n-3,3.5\n40,4,5\n50,5.5\n", [50], 4),  # A column, a step.
+        ("update,loss\n10,\n", [10], 0),
+        ("upd\xffte,loss\n10,1.5\n", [], 1),
+        ("update,lo", [], 0),
+        ("", [], 0),
+    ],
+)
+def test_damaged_rows_are_dropped_with_a_line(path, capsys, content, steps, damaged):
+    path.write_text(content, encoding="latin-1")
+    rows = read_table(path)
+    assert [row["update"] for row in rows] == steps
+    assert capsys.readouterr().err == ""
+    table = Table(path, 100)
+    assert (f"dropped {damaged} damaged" in capsys.readouterr().err) == (damaged > 0)
+    assert read_table(path) == rows
+    table.append(200, {"loss": 9.0})
+    assert read_table(path) == [*rows, {"update": 200.0, "loss": 9.0}]
+
+
+def test_a_table_with_another_first_column_starts_again(path, capsys):
+    path.write_text("updatf,loss\n10,1.5\n")
+    Table(path, 100).append(20, {"loss": 2.5})
+    assert "dropped 1 damaged" in capsys.readouterr().err
+    assert read_table(path) == [{"update": 20.0, "loss": 2.5}]
+
+
+def test_a_table_resumed_before_its_first_row_starts_again(path):
+    Table(path, 0).append(10, {"loss": 1.0})
+    table = Table(path, 5)
+    assert read_table(path) == []  # At once, and not with the next row.
+    table.append(10, {"other": 2.0})
+    assert read_table(path) == [{"update": 10.0, "other": 2.0}]
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(path):
+    path.write_text("update,loss,gone\n10,1.5,7.0\n20,2.5,\n")
+    table = Table(path, 20)
+    table.append(30, {"loss": 3.5, "share": 0.25, "v": -1.0})
+    table.append(40, {"loss": 4.5, "share": 0.5, "v": -2.0})
+    assert path.read_text() == (
+        "update,loss,gone,share,v\n10,1.5,7.0,,\n20,2.5,,,\n30,3.5,,0.25,-1.0\n40,4.5,,0.5,-2.0\n"
+    )
+
+
+def read_events(path):
+    """The events of TensorBoard's file: of each the length, its checksum, itself, its checksum."""
+    content, events = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def points(path):
+    return [
+        (event.step, value.tag, value.simple_value)
+        for event in read_events(path)
+        for value in event.summary.value
+    ]
+
+
+def test_a_log_writes_both_tables_and_tensorboard(tmp_path):
+    log = RunLog(tmp_path, LAST, "", RECORD)
+    log.write("metrics", 5, {"loss": 1.0})
+    log.write("evaluations", 5, {"score": None, "return_mean": 2.0})
+    log.close()
+    assert len(read_table(tmp_path / "metrics.csv")) == 1
+    assert len(read_table(tmp_path / "evaluations.csv")) == 1
+    (events,) = (tmp_path / "tb").iterdir()
+    assert points(events) == [(5, "metrics/loss", 1.0), (5, "evaluations/return_mean", 2.0)]
+
+
+def test_a_resumed_run_has_tensorboard_forget_what_comes_again(tmp_path):
+    TensorBoard(tmp_path / "tb", 20).close()
+    (path,) = (tmp_path / "tb").iterdir()
+    (start,) = (event for event in read_events(path) if event.HasField("session_log"))
+    assert (start.session_log.status, start.step) == (SessionLog.START, 21)
+
+
+def test_tensorboard_raises_where_it_cannot_write(tmp_path, monkeypatch):
+    board = TensorBoard(tmp_path / "tb", 0)
+
+    def full(event):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(board._writer, "write_event", full)
+        with pytest.raises(OSError, match="No space left"):
+            board.write(1, {"loss": 1.0})
+    board.close()
+
+
+class FakeRun:
+    def __init__(self):
+        self.rows = []
+
+    def define_metric(self, names, step_metric):
+        self.rows.append((names, step_metric))
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def finish(self):
+        self.rows.append("finished")
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A module in the place of W&B's: what it was started with, its run, and how it fails."""
+
+    class FakeWandb:
+        given, run, error = None, FakeRun(), None
+
+        @classmethod
+        def init(cls, **given):
+            cls.given = given
+            if cls.error is not None:
+                raise cls.error
+            return cls.run
+
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
+    return FakeWandb
+
+
+def test_wandb_gets_the_same_rows(tmp_path, wandb):
+    log = RunLog(tmp_path, LAST, "project", RECORD)
+    log.write("metrics", 5, {"loss": 1.0, "none": None})
+    log.close()
+    assert wandb.run.rows == [("*", "update"), {"update": 5, "metrics/loss": 1.0}, "finished"]
+    expected = {"project": "project", "id": "abc", "name": tmp_path.name, "config": {"seed": 1}}
+    assert expected.items() <= wandb.given.items()
+    assert wandb.given["resume"] == "allow"
+
+
+def test_wandb_that_does_not_start_is_one_clear_line(tmp_path, wandb):
+    wandb.error = RuntimeError("no API key")
+    with pytest.raises(UserError, match="does not start: no API key"):
+        RunLog(tmp_path, LAST, "project", RECORD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_that_is_missing_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    require_wandb("")
+    with pytest.raises(UserError, match=r"iql_jax\[wandb\]"):
+        require_wandb("project")
