@@ -20,7 +20,6 @@ from iql_jax.utils.files import atomic_path, partial_path
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
-    "eval_envs",
     "eval_processes",
     "population_size",
     "progress",
