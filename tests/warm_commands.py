@@ -2,8 +2,8 @@
 
     python tests/warm_commands.py FOLDER < COMMANDS
 
-COMMANDS is a JSON object: names, and for each the words after ``python``. What a command writes to
-standard error goes to FOLDER/NAME; printed is a JSON object of the exit statuses.
+COMMANDS is a JSON list with the words after ``python`` of each. What command i writes to standard
+error goes to FOLDER/i; printed is a JSON list of the exit statuses.
 
 JAX is imported and not started, so that there are no threads whose locks a fork could inherit.
 """
@@ -30,11 +30,11 @@ def run(words, errors):
 sys.path[0] = str(Path(__file__).parents[1])  # As for a script there, and for python -m.
 for module in ("populations.run", "training.finetune", "envs.video"):  # Commands define flags.
     importlib.import_module(f"iql_jax.{module}")
-statuses = {}
-for name, words in json.load(sys.stdin).items():
+statuses = []
+for i, words in enumerate(json.load(sys.stdin)):
     child = os.fork()
     if child == 0:
-        run(words, Path(sys.argv[1]) / name)
+        run(words, Path(sys.argv[1]) / str(i))
         sys.exit()
-    statuses[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(json.dumps(statuses))

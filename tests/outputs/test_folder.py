@@ -141,23 +141,6 @@ def test_another_machine_or_version_is_reported(tmp_path, monkeypatch, capsys):
     assert f"jax {versions()['jax']} -> 99.0" in capsys.readouterr().err
 
 
-def test_other_data_are_refused_and_named(tmp_path):
-    claim(tmp_path)
-    before = (tmp_path / "config.json").read_text()
-    other = {**DATASET, "id": "c/d-v0", "fingerprint": "0" * 64}
-    with pytest.raises(UserError, match=r"a/b-v0 with fingerprint f{16} then, c/d-v0 with 0{16}"):
-        claim(tmp_path, dataset=other)
-    assert (tmp_path / "config.json").read_text() == before
-
-
-def test_data_whose_metadata_changed_are_refused(tmp_path):
-    same = {**DATASET, "choices": {"goal": (1.0, 2.0), "score": 3, "new": 1}}
-    check_same_data(tmp_path, {"dataset": DATASET}, same)
-    moved = {**DATASET, "choices": {"goal": (1.0, 3.0), "score": 3}}
-    with pytest.raises(UserError, match=r"otherwise \(goal\)"):
-        check_same_data(tmp_path, {"dataset": DATASET}, moved)
-
-
 def test_runs_keep_the_dataset_that_they_were_started_with(tmp_path):
     claim(tmp_path / "run")
     folders = [tmp_path / "none", tmp_path / "run"]
@@ -165,31 +148,44 @@ def test_runs_keep_the_dataset_that_they_were_started_with(tmp_path):
     assert started_with("a/b-v0", folders) == started_with("x/y-v0", folders[:1]) == ""
 
 
-@pytest.mark.parametrize("started", [False, True])
-@pytest.mark.parametrize("existed", [False, True])
-def test_a_failure_before_anything_was_started_leaves_a_new_folder_as_it_was(
-    tmp_path, existed, started
-):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"choices": {"goal": (1.0, 2.0), "score": 3, "new": 1}}, None),
+        ({"choices": {"goal": (1.0, 3.0), "score": 3}}, r"otherwise \(goal\)"),
+        ({"id": "c/d-v0", "fingerprint": "0" * 64}, "a/b-v0 with .* f{16} then, c/d-v0 with 0{16}"),
+    ],
+)
+def test_other_data_are_refused_and_named(tmp_path, changes, message):
+    record = {"dataset": DATASET}
+    if message is None:
+        check_same_data(tmp_path, record, {**DATASET, **changes})
+        return
+    with pytest.raises(UserError, match=message):
+        check_same_data(tmp_path, record, {**DATASET, **changes})
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        (None, None),  # A new folder goes again, and an empty one keeps no record.
+        ([], [".lock"]),
+        (["checkpoints"], [".lock", "checkpoints", "config.json"]),
+        (["config.json"], [".lock", "config.json"]),  # A run that was started keeps its own.
+    ],
+)
+def test_a_failure_before_anything_was_started_leaves_a_folder_as_it_was(tmp_path, before, left):
     path = tmp_path / "run"
-    if existed:
+    if before == ["config.json"]:
+        claim(path)
+    elif before is not None:
         path.mkdir()
     with contextlib.suppress(UserError), RunFolder(path) as folder:
         folder.claim(CONFIG, DATASET)
-        if started:
+        if before == ["checkpoints"]:
             (path / "checkpoints").mkdir()
         raise UserError("no environment")
-    if started:
-        assert read_record(path)["config"] == CONFIG
-    else:
-        assert path.exists() == existed
-        assert not existed or names(path) == [".lock"]
-
-
-def test_a_run_that_was_started_keeps_its_record_whatever_fails(tmp_path):
-    claim(tmp_path)
-    with contextlib.suppress(UserError), RunFolder(tmp_path):
-        raise UserError("no environment")
-    assert read_record(tmp_path)["config"] == CONFIG
+    assert (names(path) if path.exists() else None) == left
 
 
 def test_a_kill_while_the_record_is_written_leaves_a_folder_that_can_be_used(tmp_path):

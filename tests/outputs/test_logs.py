@@ -7,7 +7,7 @@ import sys
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from iql_jax.outputs.logs import RunLog, Table, TensorBoard, read_table, require_wandb
+from iql_jax.outputs.logs import RunLog, Table, read_table, require_wandb
 from iql_jax.utils.errors import UserError
 
 RECORD = {"run_id": "abc", "config": {"seed": 1}}
@@ -38,6 +38,10 @@ def test_a_resumed_table_drops_later_rows_and_keeps_the_text_of_the_others(path)
     Table(path, 20, unit="step").append(30, {"loss": 0.5})
     assert path.read_text() == "".join(kept) + "30,0.5\n"
     assert kept[0] == "step,loss\n"
+    table = Table(path, 5, unit="step")  # Before its first row it starts again, at once.
+    assert read_table(path) == []
+    table.append(10, {"other": 2.0})
+    assert read_table(path) == [{"step": 10.0, "other": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -51,13 +55,14 @@ def test_a_resumed_table_drops_later_rows_and_keeps_the_text_of_the_others(path)
         ("update,loss\n10\n2.0,2.5\n-3,3.5\n40,4,5\n50,5.5\n", [50], 4),  # A column, a step.
         ("update,loss\n10,\n", [10], 0),
         ("upd\xffte,loss\n10,1.5\n", [], 1),
+        ("updatf,loss\n10,1.5\n", [], 1),
         ("update,lo", [], 0),
         ("", [], 0),
     ],
 )
 def test_damaged_rows_are_dropped_with_a_line(path, capsys, content, steps, damaged):
     path.write_text(content, encoding="latin-1")
-    rows = read_table(path)
+    rows = [row for row in read_table(path) if "update" in row]
     assert [row["update"] for row in rows] == steps
     assert capsys.readouterr().err == ""
     table = Table(path, 100)
@@ -65,21 +70,6 @@ def test_damaged_rows_are_dropped_with_a_line(path, capsys, content, steps, dama
     assert read_table(path) == rows
     table.append(200, {"loss": 9.0})
     assert read_table(path) == [*rows, {"update": 200.0, "loss": 9.0}]
-
-
-def test_a_table_with_another_first_column_starts_again(path, capsys):
-    path.write_text("updatf,loss\n10,1.5\n")
-    Table(path, 100).append(20, {"loss": 2.5})
-    assert "dropped 1 damaged" in capsys.readouterr().err
-    assert read_table(path) == [{"update": 20.0, "loss": 2.5}]
-
-
-def test_a_table_resumed_before_its_first_row_starts_again(path):
-    Table(path, 0).append(10, {"loss": 1.0})
-    table = Table(path, 5)
-    assert read_table(path) == []  # At once, and not with the next row.
-    table.append(10, {"other": 2.0})
-    assert read_table(path) == [{"update": 10.0, "other": 2.0}]
 
 
 def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(path):
@@ -111,7 +101,7 @@ def points(path):
 
 
 def test_a_log_writes_both_tables_and_tensorboard(tmp_path):
-    log = RunLog(tmp_path, LAST, "", RECORD)
+    log = RunLog(tmp_path, {"metrics": 3, "evaluations": 2}, "", RECORD)
     log.write("metrics", 5, {"loss": 1.0})
     log.write("evaluations", 5, {"score": None, "return_mean": 2.0})
     log.close()
@@ -119,26 +109,9 @@ def test_a_log_writes_both_tables_and_tensorboard(tmp_path):
     assert len(read_table(tmp_path / "evaluations.csv")) == 1
     (events,) = (tmp_path / "tb").iterdir()
     assert points(events) == [(5, "metrics/loss", 1.0), (5, "evaluations/return_mean", 2.0)]
-
-
-def test_a_resumed_run_has_tensorboard_forget_what_comes_again(tmp_path):
-    TensorBoard(tmp_path / "tb", 20).close()
-    (path,) = (tmp_path / "tb").iterdir()
-    (start,) = (event for event in read_events(path) if event.HasField("session_log"))
-    assert (start.session_log.status, start.step) == (SessionLog.START, 21)
-
-
-def test_tensorboard_raises_where_it_cannot_write(tmp_path, monkeypatch):
-    board = TensorBoard(tmp_path / "tb", 0)
-
-    def full(event):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(board._writer, "write_event", full)
-        with pytest.raises(OSError, match="No space left"):
-            board.write(1, {"loss": 1.0})
-    board.close()
+    # TensorBoard forgets what a resumed run writes again.
+    (start,) = (event for event in read_events(events) if event.HasField("session_log"))
+    assert (start.session_log.status, start.step) == (SessionLog.START, 4)
 
 
 class FakeRun:

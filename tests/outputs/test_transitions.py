@@ -71,18 +71,14 @@ def test_pieces_that_are_joined_meanwhile_keep_their_order(tmp_path, monkeypatch
 
 
 def test_pending_transitions_are_neither_read_nor_written_twice(tmp_path):
+    assert_reads(write(tmp_path / "none", 0), 0)
+    assert not (tmp_path / "none").exists()
     log = write(tmp_path, 2)
     log.append(coded(2, 1))
     assert_reads(log, 2)
     assert log.save() == log.save() == 3
     assert_reads(log, 3)
     assert len(names(tmp_path)) == 2
-
-
-def test_nothing_pending_writes_nothing(tmp_path):
-    log = write(tmp_path / "log", 0)
-    assert list(log.read()) == []
-    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("saved", [0, 3, 4])

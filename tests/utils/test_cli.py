@@ -17,9 +17,6 @@ from iql_jax.utils.signals import Interrupted
 
 ROOT = Path(__file__).parents[2]
 
-OFFLINE = ["train_offline.py", "--config=configs/pointmaze.py"]
-SEEDS = [*OFFLINE, "--config.num_seeds=2"]
-
 CONFIGS = {
     "broken": "def get_config(: pass\n",
     "empty": "x = 1\n",
@@ -27,62 +24,30 @@ CONFIGS = {
     "attribute": "import os\ndef get_config():\n    return os.nothing\n",
 }
 
+OFFLINE = "train_offline.py --config=configs/pointmaze.py"
+NEW = f"{OFFLINE} --workdir={{tmp}}/new"
+SEEDS = f"{OFFLINE} --config.num_seeds=2"
+
 MISTAKES = {
-    "no config": (["train_offline.py"], ["no --config given", "configs/pointmaze.py"]),
-    "missing config": (["train_offline.py", "--config=configs/no.py"], ["configs/no.py"]),
-    "broken config": (
-        ["train_offline.py", "--config={tmp}/broken.py"],
-        ["config file fails", "SyntaxError", "broken.py"],
-    ),
-    "config without get_config": (
-        ["train_offline.py", "--config={tmp}/empty.py"],
-        ["config file fails", "get_config"],
-    ),
-    "config that raises": (
-        ["train_offline.py", "--config={tmp}/raises.py"],
-        ["config file fails", "RuntimeError", "my own mistake"],
-    ),
-    "config with a mistake of its own": (
-        ["train_offline.py", "--config={tmp}/attribute.py"],
-        ["config file fails", "AttributeError", "nothing"],
-    ),
-    "unknown flag": (["train_offline.py", "--confg=x"], ["confg", "config"]),
-    "flag without dashes": (
-        [*OFFLINE, "config.seed=3"],
-        ["unexpected argument 'config.seed=3'", "--name=value"],
-    ),
-    "unknown key": ([*OFFLINE, "--config.expectil=0.8"], ["unknown config key", "expectile"]),
-    "a key of fine-tuning": (
-        [*OFFLINE, "--config.num_envs=4"],
-        ["'num_envs'", "fine-tuning", "train_finetune.py"],
-    ),
-    "an offline config for fine-tuning": (
-        ["train_finetune.py", "--config=configs/pointmaze.py"],
-        ["a config of offline runs", "train_offline.py"],
-    ),
-    "unknown dataset": (
-        [*OFFLINE, "--config.dataset=iql/pointmaze/umazes-v0", "--workdir={tmp}/unknown"],
-        ["iql/pointmaze/umazes-v0", "iql/pointmaze/umaze-v0"],
-    ),
-    "folder inside a file": (
-        [*OFFLINE, "--workdir={tmp}/empty.py/run"],
-        ["Not a directory", "empty.py/run"],
-    ),
-    "no folder": (["-m", "iql_jax.evaluate"], ["no --workdir given"]),
-    "folder without a run": (
-        ["-m", "iql_jax.evaluate", "--workdir={tmp}/nothing"],
-        ["nothing", "no run"],
-    ),
-    "an engine for one run": ([*OFFLINE, "--engine=ray"], ["--engine", "--sweep"]),
-    "a coordinator alone": (
-        [*SEEDS, "--coordinator=localhost:1"],
-        ["--coordinator", "--process_id", "--distributed"],
-    ),
-    "cores of no task": ([*SEEDS, "--task_cpus=2"], ["--task_cpus", "--engine=ray"]),
-    "processes that do not find each other": (
-        [*SEEDS, "--distributed"],
-        ["--distributed does not start", "--coordinator"],
-    ),
+    "train_offline.py": "no --config given; for example --config=configs/pointmaze.py",
+    "train_offline.py --config=configs/no.py": "configs/no.py",
+    "train_offline.py --config={tmp}/broken.py": "config file fails with SyntaxError",
+    "train_offline.py --config={tmp}/empty.py": "no attribute 'get_config'",
+    "train_offline.py --config={tmp}/raises.py": "fails with RuntimeError: my own mistake",
+    "train_offline.py --config={tmp}/attribute.py": "config file fails with AttributeError",
+    "train_offline.py --confg=x": "Did you mean: config",
+    f"{OFFLINE} config.seed=3": "unexpected argument 'config.seed=3'; flags are --name=value",
+    f"{OFFLINE} --config.expectil=0.8": 'Did you mean "expectile"',
+    f"{OFFLINE} --config.num_envs=4": "'num_envs' is one of fine-tuning; use train_finetune.py",
+    f"{NEW} --config.dataset=iql/pointmaze/umazes-v0": "iql/pointmaze/umaze-v0",
+    f"{OFFLINE} --workdir={{tmp}}/empty.py/run": "Not a directory",
+    f"{OFFLINE} --engine=ray": "--sweep",
+    f"{SEEDS} --coordinator=localhost:1": "go together, with --distributed",
+    f"{SEEDS} --task_cpus=2": "are for --engine=ray",
+    f"{SEEDS} --distributed": "--distributed does not start",
+    "train_finetune.py --config=configs/pointmaze.py": "use train_offline.py",
+    "-m iql_jax.evaluate": "no --workdir given",
+    "-m iql_jax.evaluate --workdir={tmp}/nothing": "holds no run",
 }
 
 
@@ -92,9 +57,6 @@ def outcomes(tmp_path_factory):
     tmp, errors = (tmp_path_factory.mktemp(name) for name in ("commands", "errors"))
     for name, content in CONFIGS.items():
         (tmp / f"{name}.py").write_text(content)
-    commands = {
-        name: [part.format(tmp=tmp) for part in words] for name, (words, _) in MISTAKES.items()
-    }
     environment = {
         **os.environ,
         "MINARI_DATASETS_PATH": str(tmp / "datasets"),
@@ -105,24 +67,23 @@ def outcomes(tmp_path_factory):
         [sys.executable, "tests/warm_commands.py", str(errors)],
         cwd=ROOT,
         env=environment,
-        input=json.dumps(commands),
+        input=json.dumps([command.format(tmp=tmp).split() for command in MISTAKES]),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         timeout=600,
     )
     statuses = json.loads(forks.stdout)
-    return tmp, {name: (statuses[name], (errors / name).read_text()) for name in statuses}
+    said = [(errors / str(i)).read_text() for i in range(len(statuses))]
+    return tmp, dict(zip(MISTAKES, zip(statuses, said, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_clear_line(outcomes, name):
-    status, errors = outcomes[1][name]
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_one_clear_line(outcomes, command):
+    status, errors = outcomes[1][command]
     assert status not in (0, None)
-    lines = [line for line in errors.splitlines() if line.strip()]
-    assert len(lines) == 1, errors
-    for part in MISTAKES[name][1]:
-        assert part in lines[0]
+    (line,) = [line for line in errors.splitlines() if line.strip()]
+    assert MISTAKES[command] in line
 
 
 def test_nothing_is_left_half_written(outcomes):

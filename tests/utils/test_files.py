@@ -1,32 +1,27 @@
 """Files appear whole or not at all."""
 
+import contextlib
+
 import pytest
 
 from iql_jax.utils.files import atomic_path, partial_path
 
 
-def test_it_appears_at_the_end(tmp_path):
+@pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
+def test_a_file_takes_its_place_at_the_end_of_the_block(tmp_path, error):
     path = tmp_path / "table.csv"
-    with atomic_path(path) as partial:
-        assert partial == partial_path(path)
-        assert partial.parent == tmp_path  # On the same disk: a rename is enough.
-        partial.write_text("a,b\n")
-        assert not path.exists()
-    assert path.read_text() == "a,b\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    path.write_text("before")
 
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_failure_leaves_what_was_there(tmp_path, error):
-    path = tmp_path / "table.csv"
-    path.write_text("before\n")
-
-    def fail():
+    def write():
         with atomic_path(path) as partial:
-            partial.write_text("half")
-            raise error
+            assert partial == partial_path(path)
+            assert partial.parent == tmp_path  # On the same disk: a rename is enough.
+            partial.write_text("after")
+            assert path.read_text() == "before"
+            if error is not None:
+                raise error
 
-    with pytest.raises(error):
-        fail()
-    assert path.read_text() == "before\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
+        write()
+    assert path.read_text() == ("after" if error is None else "before")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]

@@ -5,8 +5,6 @@ import pkgutil
 import subprocess
 import sys
 
-import pytest
-
 import iql_jax
 
 
@@ -17,7 +15,6 @@ def brought_in(modules):
     return set(done.stdout.split())
 
 
-@pytest.mark.xfail(reason="data still makes Transitions", strict=False)
 def test_what_worker_processes_import_leaves_jax_out():
     names = []
     for package in ("data", "envs", "generation"):
