@@ -18,11 +18,11 @@ from iql_jax.outputs.checkpoints import (
 )
 from iql_jax.utils.errors import UserError
 
-TEMPLATE = {"x": jnp.zeros(3), "n": jnp.zeros((), jnp.int32)}
+TEMPLATE = {"x": np.zeros(3), "n": np.zeros((), np.int32)}
 
 
 def state_of(step):
-    return {"x": jnp.arange(3.0) + step / 3, "n": jnp.asarray(step, jnp.int32)}
+    return {"x": np.arange(3.0) + step / 3, "n": np.asarray(step, np.int32)}
 
 
 def save(folder, *steps):
@@ -93,7 +93,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(folder, cap
     ("ruin", "template"),
     [
         (lambda folder: damage(folder, lambda _: 0), TEMPLATE),
-        (lambda folder: None, {**TEMPLATE, "x": jnp.zeros(4)}),  # A run of another shape.
+        (lambda folder: None, {**TEMPLATE, "x": np.zeros(4)}),  # A run of another shape.
     ],
 )
 def test_where_none_can_be_read_all_are_left_alone(folder, ruin, template):
