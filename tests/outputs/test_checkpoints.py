@@ -93,7 +93,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(folder, cap
     ("ruin", "template"),
     [
         (lambda folder: damage(folder, lambda _: 0), TEMPLATE),
-        (lambda folder: None, {**TEMPLATE, "x": np.zeros(4)}),  # A run of another shape.
+        (lambda folder: None, {**TEMPLATE, "x": jnp.zeros(4)}),  # A run of another shape.
     ],
 )
 def test_where_none_can_be_read_all_are_left_alone(folder, ruin, template):
