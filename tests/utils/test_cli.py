@@ -60,7 +60,6 @@ def outcomes(tmp_path_factory):
     environment = {
         **os.environ,
         "MINARI_DATASETS_PATH": str(tmp / "datasets"),
-        "IQL_JAX_CACHE": str(tmp / "cache"),
         "JAX_PLATFORMS": "cpu",
     }
     forks = subprocess.run(
