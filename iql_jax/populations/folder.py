@@ -48,26 +48,6 @@ class Population:
             for folder in self.folders
         )
 
-    def check(self, limit: int) -> None:
-        """Refuse what cannot be resumed.
-
-        Raises:
-            UserError: If there are more members than the limit, for checkpoints hold all of them;
-                or if there are checkpoints, and folders of members are gone.
-        """
-        if 0 < limit < len(self.members) and not self.is_settled():
-            raise UserError(
-                f"--workdir {self.workdir} trains {len(self.members)} members together, and "
-                f"--config.population_size={limit} needs a new folder"
-            )
-        gone = [folder for folder in self.folders if not (folder / RunFolder.RECORD).exists()]
-        if gone and (self.folder / "checkpoints").exists():
-            raise UserError(
-                f"{self.folder} holds checkpoints of {gone[0].name}, whose folder is gone; to "
-                "train anew, delete it and the folders of all that train together: "
-                f"{', '.join(folder.name for folder in self.folders)}"
-            )
-
 
 class PopulationFolder(LockedFolder):
     """The folder of a population, locked for this process while the context is open."""
@@ -104,7 +84,7 @@ class PopulationFolder(LockedFolder):
                 f"({', '.join(lost)}); name another folder, or keep them in the sweep"
             )
         for population in self.read_plan(members, {}):
-            population.check(limit)
+            _check_resumable(population, limit)
         if new := [member for member in members if member.name not in known]:
             planned += [[m.name for m in group] for group in populations(new, limit, layout)]
             write_json(self.path / self.RECORD, {"populations": planned})
@@ -130,3 +110,19 @@ class PopulationFolder(LockedFolder):
             raise UserError(
                 f"{path} is not the record of a population; name another folder"
             ) from error
+
+
+def _check_resumable(population: Population, limit: int) -> None:
+    """Refuse to divide a population, and to resume it where folders of members are gone."""
+    if 0 < limit < len(population.members) and not population.is_settled():
+        raise UserError(
+            f"--workdir {population.workdir} trains {len(population.members)} members together; "
+            f"--config.population_size={limit} needs a new folder"
+        )
+    gone = [folder for folder in population.folders if not (folder / RunFolder.RECORD).exists()]
+    if gone and (population.folder / "checkpoints").exists():
+        raise UserError(
+            f"{population.folder} holds checkpoints of {gone[0].name}, whose folder is gone; to "
+            "train anew, delete it and the folders of all that train together: "
+            f"{', '.join(folder.name for folder in population.folders)}"
+        )

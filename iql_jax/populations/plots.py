@@ -17,12 +17,9 @@ from iql_jax.populations.scores import Setting
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
     """Draw the mean over seeds of each setting's evaluations, with its interval."""
     several = len(settings) > 1
-    figure = Figure(figsize=(8.8 if several else 6.4, 3.8), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    colors: Any = [ACCENT]
-    if several:
-        colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
-    for setting, color in zip(settings, colors, strict=True):
+    figure, axes = _figure(title, width=8.8 if several else 6.4)
+    colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
+    for setting, color in zip(settings, colors if several else [ACCENT], strict=True):
         low, high = setting.interval()
         axes.fill_between(setting.steps, low, high, color=color, alpha=0.18, linewidth=0)
         axes.plot(
@@ -33,7 +30,6 @@ def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> N
     axes.set_xlabel("updates", color=INK)
     axes.set_ylabel(_with_interval(label, settings), color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
     axes.set_xlim(left=0)
     tidy(axes)
     if several:
@@ -52,14 +48,19 @@ def sweep(path: Path, settings: Sequence[Setting], label: str, title: str) -> No
     keys = [key for key in settings[0].values if len(_values(settings, key)) > 1]
     if len(keys) not in (1, 2):
         return
-    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(f"{title}: last evaluation", loc="left", color=INK, fontsize=11, pad=10)
+    figure, axes = _figure(f"{title}: last evaluation")
     if len(keys) == 1:
         _line(axes, settings, keys[0], label)
     else:
-        _grid(figure, axes, settings, keys, label)
+        _grid(axes, settings, keys, label)
     save(figure, path)
+
+
+def _figure(title: str, width: float = 6.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 3.8), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
+    return figure, axes
 
 
 def _values(settings: Sequence[Setting], key: str) -> list[str]:
@@ -83,15 +84,13 @@ def _line(axes: Axes, settings: Sequence[Setting], key: str, label: str) -> None
     tidy(axes)
 
 
-def _grid(
-    figure: Figure, axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: str
-) -> None:
+def _grid(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: str) -> None:
     rows, columns = (_values(settings, key) for key in keys)
     means = np.full((len(rows), len(columns)), np.nan)
     for setting in settings:
         row, column = (str(setting.values[key]) for key in keys)
         means[rows.index(row), columns.index(column)] = setting.scores[:, -1].mean()
-    image = axes.imshow(np.ma.masked_invalid(means), cmap="viridis", aspect="auto", origin="lower")
+    axes.imshow(np.ma.masked_invalid(means), cmap="viridis", aspect="auto", origin="lower")
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for (i, j), mean in np.ndenumerate(means):
         if np.isfinite(mean):
@@ -100,10 +99,9 @@ def _grid(
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_ylabel(keys[0], color=INK)
-    axes.set_xlabel(keys[1], color=INK)
+    axes.set_xlabel(f"{keys[1]} ({label}, mean over seeds)", color=INK)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label=f"{label}, mean over seeds")
 
 
 def _with_interval(label: str, settings: Sequence[Setting]) -> str:

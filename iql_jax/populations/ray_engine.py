@@ -47,14 +47,11 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
-        waiting = {}
-        for population in populations:
-            # Workers have working directories of their own.
-            absolute = dataclasses.replace(population, workdir=population.workdir.absolute())
-            waiting[task.remote(absolute)] = population
-        logger.info(
-            f"{len(waiting)} populations given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each"
-        )
+        workdir = populations[
+            0
+        ].workdir.absolute()  # Workers have working directories of their own.
+        waiting = {task.remote(dataclasses.replace(p, workdir=workdir)): p for p in populations}
+        logger.info(f"{len(waiting)} tasks given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
         with StopRequest(resumable=True) as stop:
             while waiting:
                 stop.check()  # The tasks end with this process, after their newest checkpoints.

@@ -92,11 +92,7 @@ def _prepare(
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:
-    """Refuse a table of ``members.csv`` in which any member is not finished.
-
-    Raises:
-        UserError: It names these members.
-    """
+    """Raise a UserError that names the members of ``members.csv`` that are not finished, if any."""
     if lost := [str(row["member"]) for row in table if row["status"] != "finished"]:
         raise UserError(
             f"{len(lost)} of {len(table)} members have failed ({', '.join(lost)}); "

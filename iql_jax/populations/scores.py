@@ -1,19 +1,16 @@
 """Scores of a population by setting: those of members that differ in their seeds alone."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
-from iql_jax.outputs.logs import Row, read_table
+from iql_jax.outputs.logs import read_table
 from iql_jax.populations.sweep import Member, Overrides
 from iql_jax.utils.arrays import Float64, Int64
-
-UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,13 +21,11 @@ class Setting:
         values: The swept values that they share.
         steps: [U], the updates at which all were evaluated.
         scores: [K, U], of each seed.
-        bounds: The lowest and the highest possible score.
     """
 
     values: Overrides
     steps: Int64
     scores: Float64
-    bounds: tuple[float, float] = UNBOUNDED
 
     @property
     def label(self) -> str:
@@ -38,7 +33,7 @@ class Setting:
         return ", ".join(f"{key} {value}" for key, value in self.values.items())
 
     def interval(self) -> tuple[Float64, Float64]:
-        """The ends [U] of the 95 % interval of the mean by Student's t, cut to the bounds.
+        """The ends [U] of the 95 % interval of the mean by Student's t.
 
         Two seeds give their range instead, for their interval is 13 times as wide; one its value.
         """
@@ -46,7 +41,7 @@ class Setting:
         if num_seeds < 3:
             return self.scores.min(axis=0), self.scores.max(axis=0)
         half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
-        return np.clip(mean - half, *self.bounds), np.clip(mean + half, *self.bounds)
+        return mean - half, mean + half
 
 
 def swept_keys(members: Sequence[Member]) -> list[str]:
@@ -57,27 +52,16 @@ def swept_keys(members: Sequence[Member]) -> list[str]:
 def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting]:
     """The finished members' evaluations of ``key``, an entry for each setting that has any."""
     swept = swept_keys(members)
-    tables: dict[str, list[list[Row]]] = {}
+    curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
     for member in members:
         evaluations = read_table(workdir / member.name / "evaluations.csv")
         if evaluations and (workdir / member.name / "summary.json").exists():
-            values = {name: getattr(member.config, name) for name in swept}
-            tables.setdefault(json.dumps(values), []).append(evaluations)
-    found = [_setting(json.loads(values), seeds, key) for values, seeds in tables.items()]
-    return [setting for setting in found if setting.steps.size]
-
-
-def _setting(values: Overrides, seeds: Sequence[Sequence[Row]], key: str) -> Setting:
-    """One setting, given the evaluations of each of its seeds."""
-    curves = [
-        {int(row["update"]): row[key] for row in rows if row[key] is not None} for rows in seeds
-    ]
-    steps = sorted(set.intersection(*map(set, curves)))
-    scores = np.array([[curve[step] for step in steps] for curve in curves])
-    is_rate = key == "score" and all(_is_success_rate(row) for rows in seeds for row in rows)
-    return Setting(values, np.array(steps), scores, (0.0, 100.0) if is_rate else UNBOUNDED)
-
-
-def _is_success_rate(row: Row) -> bool:
-    score, success = row["score"], row["success_rate"]
-    return None not in (score, success) and math.isclose(score, 100 * success)
+            values = tuple(getattr(member.config, name) for name in swept)
+            curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
+            curves.setdefault(values, []).append(curve)
+    found = []
+    for values, seeds in curves.items():
+        if steps := sorted(set.intersection(*map(set, seeds))):
+            scores = np.array([[curve[step] for step in steps] for curve in seeds])
+            found.append(Setting(dict(zip(swept, values, strict=True)), np.array(steps), scores))
+    return found

@@ -104,6 +104,7 @@ class PopulationSession(Session[IQLState]):
             self._save_member(i, packed, progress)
             with hosts.all_or_none():
                 if hosts.is_writer():
+                    (run.folder / FAILURE).unlink(missing_ok=True)  # One that did not come again.
                     state = self._placement.member(packed, i)
                     report.finish(run, state, progress, None, policy_paths=paths.get(i))
         updates = progress.updates * len(self._runs)

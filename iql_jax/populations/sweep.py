@@ -45,17 +45,12 @@ class Member:
     Attributes:
         name: Of its folder, below the population's.
         config: Its settings, those of a run on its own.
-        overrides: What sets it apart: the swept keys in their order, and the seed.
+        setting: The swept values, without the seed.
     """
 
     name: str
     config: Config
-    overrides: Overrides
-
-    @property
-    def setting(self) -> Overrides:
-        """What it shares with the members that differ from it in their seeds alone."""
-        return {key: value for key, value in self.overrides.items() if key != "seed"}
+    setting: Overrides
 
 
 def read_sweep(path: Path) -> list[Overrides]:
@@ -98,30 +93,31 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
         raise UserError("the sweep has no members: get_sweep() returned nothing")
     _check_count(len(sweep) * config.num_seeds)
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
-    members: dict[str, Member] = {}
-    names: dict[Config, str] = {}
+    members: dict[Config, Member] = {}
+    folders: set[str] = set()
     for overrides in sweep:
         if refused := [key for key in overrides if key in _NOT_SWEPT]:
             raise UserError(f"config.{refused[0]} is of the whole command and cannot be swept")
         first: Config = from_mapping({**base, **overrides})
+        setting = {key: getattr(first, key) for key in overrides if key != "seed"}
         for seed in range(first.seed, first.seed + config.num_seeds):
-            own: Config = from_mapping({**base, **overrides, "seed": seed})
-            different = {key: getattr(own, key) for key in overrides if key != "seed"}
-            different["seed"] = seed
-            member = Member(_name(different), own, different)
-            if own in names:  # They would count as two seeds.
-                both = " and ".join(dict.fromkeys((names[own], member.name)))
-                raise UserError(f"two members of the sweep are the same: {both}")
-            if member.name in members:
+            member = Member(
+                name=_name({**setting, "seed": seed}),
+                config=from_mapping({**base, **overrides, "seed": seed}),
+                setting=setting,
+            )
+            if same := members.get(member.config):  # They would count as two seeds.
+                names = f"{same.name} and {member.name}"
+                raise UserError(f"two members of the sweep are the same: {names}")
+            if member.name in folders:
                 raise UserError(f"two members of the sweep would have one folder, {member.name}")
-            members[member.name], names[own] = member, member.name
+            members[member.config] = member
+            folders.add(member.name)
     return list(members.values())
 
 
 def populations(
-    members: Sequence[Member],
-    limit: int,
-    layout: Callable[[Config], Hashable] | None = None,
+    members: Sequence[Member], limit: int, layout: Callable[[Config], Hashable] | None = None
 ) -> list[list[Member]]:
     """Divide members into those that one program can train together.
 

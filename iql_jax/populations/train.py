@@ -15,8 +15,8 @@ from iql_jax.outputs.logs import require_wandb
 from iql_jax.populations.folder import Population
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.populations.session import PopulationSession, own_members
+from iql_jax.populations.sweep import Member
 from iql_jax.training.compilation import compile_program
-from iql_jax.training.config import complete
 from iql_jax.training.evaluation import may_do_without_environment, open_evaluator
 from iql_jax.training.offline import Update, train_on_dataset
 from iql_jax.training.run import Run, dataset_record, initial_state, load_data
@@ -66,30 +66,30 @@ def open_runs(population: Population) -> Iterator[list[Run]]:
     Raises:
         UserError: On anything that the user can fix.
     """
-    started = time.perf_counter()
-    configs = [member.config for member in population.members]
-    require_wandb(configs[0].wandb_project)
+    started, startup = time.perf_counter(), dict[str, float]()  # Shared by all summaries.
+    members = list(zip(population.members, population.folders, strict=True))
+    require_wandb(members[0][0].config.wandb_project)
+    data: dict[tuple[Any, ...], Dataset] = {}
     with contextlib.ExitStack() as context:
         with hosts.all_or_none():
-            folders = population.folders if hosts.is_writer() else []
-            locked = [context.enter_context(RunFolder(folder)) for folder in folders]
-            for folder, config in zip(locked, configs, strict=False):
-                folder.check_settings(config.to_dict(), complete)
-            loaded: dict[tuple[Any, ...], Dataset] = {}
-            datasets = []
-            for config in configs:
-                wanted = tuple(getattr(config, key) for key in DATA_KEYS)
-                if wanted not in loaded:
-                    loaded[wanted] = load_data(config, population.sources[config.dataset])
-                datasets.append(loaded[wanted])
-            startup = {"load_seconds": time.perf_counter() - started}  # Shared by all summaries.
-            for folder, config, dataset in zip(locked, configs, datasets, strict=False):
-                record = dataset_record(dataset, population.sources[config.dataset])
-                folder.claim(config.to_dict(), record)
+            for member, folder in members:
+                source, wanted = population.sources[member.config.dataset], _data(member)
+                if wanted not in data:
+                    data[wanted] = load_data(member.config, source)
+                if hosts.is_writer():
+                    record = dataset_record(data[wanted], source)
+                    locked = context.enter_context(RunFolder(folder))
+                    locked.claim(member.config.to_dict(), record)
+            startup["load_seconds"] = time.perf_counter() - started
         yield [
-            Run(config, folder, read_record(folder), dataset, started, startup)
-            for config, folder, dataset in zip(configs, population.folders, datasets, strict=True)
+            Run(m.config, folder, read_record(folder), data[_data(m)], started, startup)
+            for m, folder in members
         ]
+
+
+def _data(member: Member) -> tuple[Any, ...]:
+    """The same for members that learn from the same data."""
+    return tuple(getattr(member.config, key) for key in DATA_KEYS)
 
 
 def _compile_update(runs: Sequence[Run], placement: Placement, members: IQLState) -> Update:

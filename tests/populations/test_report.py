@@ -14,22 +14,21 @@ from iql_jax.training.config import from_mapping
 CONFIG = from_mapping({"dataset": "toy/toy-v0", "seed": 5})
 
 
-def setting(scores, expectile=0.5, **more):
-    return Setting({"expectile": expectile}, np.array([10, 20]), np.array(scores), **more)
+def setting(scores):
+    return Setting({"expectile": 0.5}, np.array([10, 20]), np.array(scores))
 
 
 # Of three seeds: mean 2, standard error 1 / sqrt(3), and 4.3027 from the table of Student's t.
 @pytest.mark.parametrize(
-    ("scores", "more", "low", "high"),
+    ("scores", "low", "high"),
     [
-        ([[1.0, 4.0]], {}, [1, 4], [1, 4]),
-        ([[1.0, 4.0], [3.0, 2.0]], {}, [1, 2], [3, 4]),  # Their range.
-        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {}, [-0.4841, 4], [4.4841, 4]),
-        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], {"bounds": (0.0, 4.2)}, [0, 4], [4.2, 4]),
+        ([[1.0, 4.0]], [1, 4], [1, 4]),
+        ([[1.0, 4.0], [3.0, 2.0]], [1, 2], [3, 4]),  # Their range.
+        ([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], [-0.4841, 4], [4.4841, 4]),
     ],
 )
-def test_the_interval_of_a_setting(scores, more, low, high):
-    np.testing.assert_allclose(setting(scores, **more).interval(), [low, high], atol=1e-4)
+def test_the_interval_of_a_setting(scores, low, high):
+    np.testing.assert_allclose(setting(scores).interval(), [low, high], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -63,26 +62,23 @@ def test_two_swept_keys_make_a_grid_and_three_no_picture(monkeypatch):
     assert len(figures) == 1
 
 
-def write_run(workdir, member, score, success_rate=None):
+def write_run(workdir, member, score):
     folder = workdir / member.name
     folder.mkdir(parents=True)
-    cells = ["" if cell is None else str(cell) for cell in (score, success_rate)]
+    cell = "" if score is None else score
     (folder / "evaluations.csv").write_text(
-        "update,score,success_rate,return_mean\n"
-        f"10,{','.join(cells)},5.0\n20,{','.join(cells)},3.0\n"
+        f"update,score,return_mean\n10,{cell},5.0\n20,{cell},3.0\n"
     )
     (folder / "summary.json").write_text("{}")
 
 
-def test_settings_are_of_finished_members_and_know_success_rates(tmp_path):
-    sweep = [{"dataset": f"toy/{name}-v0"} for name in ("maze", "hopper", "plain")]
-    members = members_of(dataclasses.replace(CONFIG, num_seeds=2), sweep)
-    for member, score in zip(members[:-1], (10.0, 30.0, 120.0, 90.0, None), strict=True):
-        write_run(tmp_path, member, score, score / 100 if score and score < 50 else None)
-    maze, hopper = settings(tmp_path, members, "score")
-    assert maze.values == {"dataset": "toy/maze-v0"}
-    assert maze.scores.tolist() == [[10.0, 10.0], [30.0, 30.0]]
-    assert (maze.bounds, hopper.bounds) == ((0.0, 100.0), (-np.inf, np.inf))
+def test_a_setting_is_of_finished_members_with_scores(tmp_path):
+    members = members_of(dataclasses.replace(CONFIG, num_seeds=2), [{"tau": 0.1}, {"tau": 0.2}])
+    for member, score in zip(members[:3], (10.0, 30.0, None), strict=True):
+        write_run(tmp_path, member, score)
+    (found,) = settings(tmp_path, members, "score")
+    assert found.values == {"tau": 0.1}
+    assert (found.steps.tolist(), found.scores.tolist()) == ([10, 20], [[10, 10], [30, 30]])
 
 
 def test_the_report_has_a_table_and_two_pictures(tmp_path):

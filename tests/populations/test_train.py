@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -117,21 +116,6 @@ def test_members_that_come_later_leave_the_others_alone(
     assert [row["status"] for row in rows] == ["finished"] * 4
     assert trained == [["seed_3", "seed_4"]]
     assert_same_run(folder / NAMES[0], finished[0] / NAMES[0])
-
-
-def test_a_stop_while_the_policies_are_shown_can_be_resumed(no_pictures, tmp_path, monkeypatch):
-    shown = training_report.shown_paths
-
-    def stopped(*args):
-        monkeypatch.setattr(training_report, "shown_paths", shown)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return shown(*args)
-
-    monkeypatch.setattr(training_report, "shown_paths", stopped)
-    with pytest.raises(Interrupted, match="SIGTERM") as caught:
-        train_sweep(members(), tmp_path)
-    assert caught.value.resumable
-    assert [row["status"] for row in train_sweep(members(), tmp_path)] == ["finished"] * 2
 
 
 def test_a_member_without_a_result_has_failed_and_gets_no_score(
