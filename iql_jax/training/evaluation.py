@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm import IQLState, TrainState
+from iql_jax.data.find import is_file
 from iql_jax.data.load import Dataset
 from iql_jax.envs.episodes import EpisodeTask, EvaluationResult, Evaluator
 from iql_jax.envs.policy import NumpyPolicy
@@ -74,8 +75,11 @@ class Evaluation:
 
 @contextlib.contextmanager
 def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | None]:
-    """Open what evaluates a run; None where the settings ask for no episodes."""
-    if config.eval_episodes == 0:
+    """Open what evaluates a run; None where the settings ask for no episodes.
+
+    A file of an unknown task, too, is trained on without evaluation; loading it logs so.
+    """
+    if config.eval_episodes == 0 or (dataset.environment is None and is_file(config.dataset)):
         yield None
         return
     with open_evaluator(config, [dataset]) as evaluator:

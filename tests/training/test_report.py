@@ -5,7 +5,7 @@ import types
 import jax
 import numpy as np
 
-from iql_jax.algorithm import AgentConfig, Transitions, create_state
+from iql_jax.algorithm import AgentConfig, create_state
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.training import report
 
@@ -13,20 +13,13 @@ MEAN, STD = np.array([1.0, -2.0, 5.0], np.float32), np.array([0.5, 4.0, 9.0], np
 
 
 def maze_dataset(observations, next_observations, *, normalized):
-    n = len(observations)
     return types.SimpleNamespace(
-        transitions=Transitions(
-            observations=np.asarray(observations, np.float32),
-            actions=np.zeros((n, 1), np.float32),
-            rewards=np.zeros(n, np.float32),
-            masks=np.ones(n, np.float32),
-            next_observations=np.asarray(next_observations, np.float32),
-        ),
-        recipe=EnvironmentDescription(
+        transitions={
+            "observations": np.asarray(observations, np.float32),
+            "next_observations": np.asarray(next_observations, np.float32),
+        },
+        environment=EnvironmentDescription(
             spec="",
-            kwargs={},
-            observation_keys=(),
-            maze=None,
             observation_mean=MEAN if normalized else None,
             observation_std=STD if normalized else None,
         ),
