@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     generating = commands.add_parser("generate", help="generate one of the package's datasets")
     generating.set_defaults(run=_generate)
     generating.add_argument("id", help="such as iql/pointmaze/umaze-v0")
-    generating.add_argument("--steps", type=int, help="transitions (the dataset's usual number)")
+    generating.add_argument(
+        "--steps", type=int, default=catalog.FULL_STEPS, help="transitions (%(default)s)"
+    )
     generating.add_argument("--seed", type=int, default=0, help="what the content depends on (0)")
     generating.add_argument("--force", action="store_true", help="replace it where it exists")
 

@@ -1,5 +1,6 @@
 """Small Minari datasets whose every number says where it belongs."""
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -133,6 +134,17 @@ def maze_spec(maze_map, entry_point=POINT_MAZE, **kwargs):
 def write_box():
     """BOX: three episodes of 3, 1 and 5 transitions; the one in the middle terminates."""
     return write_dataset(BOX, coded_episodes(), box(4), env_spec=spec_json())
+
+
+def write_cart_pole(dataset_id="test/cart-v0"):
+    """Three episodes of 3, 1 and 5 transitions with CartPole's discrete actions: 0, 1, 0, 1, ..."""
+    episodes = [
+        dataclasses.replace(episode, actions=np.arange(len(episode)) % 2)
+        for episode in coded_episodes(terminated=(0, 1, 2))
+    ]
+    spec = spec_json("gymnasium.envs.classic_control.cartpole:CartPoleEnv", "CartPole-v1", 500)
+    write_dataset(dataset_id, episodes, box(4), gym.spaces.Discrete(2), env_spec=spec)
+    return dataset_id
 
 
 def load(dataset=BOX, next_actions=False, trusted=False, **choices):

@@ -26,12 +26,7 @@ def common_steps(runs: Sequence[Run]) -> tuple[list[int], list[list[float]]]:
 
 
 def draw(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Run]]]) -> None:
-    """Draws a panel for each task with a line for each method.
-
-    Args:
-        path: the PNG.
-        tasks: finished runs by task and method.
-    """
+    """Draws a panel for each task with a line for each method, of finished runs."""
     columns = min(COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.6 * rows + 0.5), dpi=110, layout="constrained")

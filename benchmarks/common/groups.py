@@ -39,14 +39,7 @@ class Entry:
         return root / group / self.name / f"seed_{seed}"
 
     def run(self, root: Path, group: str, seed: int, files: Path) -> Run:
-        """Returns the run of a seed.
-
-        Args:
-            root: the folder of all groups.
-            group: its group's name.
-            seed: the run's.
-            files: the folder of datasets that are files.
-        """
+        """Returns the run of a seed below ``root``; ``files`` has the datasets that are files."""
         settings = {**self.settings, "seed": seed}
         if str(settings["dataset"]).endswith(".hdf5"):
             settings["dataset"] = str((files / settings["dataset"]).absolute())
@@ -81,6 +74,7 @@ AS_STORED = {
     "maze_drop": "nothing",
     "max_steps": 300_000,
 }
+DDPGBC = {"actor_loss": "ddpgbc"}
 SIXTEEN = {"eval_interval": 50_000, "num_envs": 16, "opt_decay_schedule": "cosine"}
 
 
@@ -134,13 +128,9 @@ GROUPS: dict[str, list[Entry]] = {
     "actor_losses": [
         pointmaze("large", "AWR, beta 3", max_steps=60_000, temperature=3.0),
         pointmaze("large", "AWR, beta 10", max_steps=60_000, temperature=10.0),
-        pointmaze(
-            "large", "DDPG+BC, alpha 0.003", max_steps=60_000, actor_loss="ddpgbc", alpha=0.003
-        ),
+        pointmaze("large", "DDPG+BC, alpha 0.003", max_steps=60_000, **DDPGBC, alpha=0.003),
         antmaze("medium-play", "AWR, beta 10", max_steps=100_000),
-        antmaze(
-            "medium-play", "DDPG+BC, alpha 0.3", max_steps=100_000, actor_loss="ddpgbc", alpha=0.3
-        ),
+        antmaze("medium-play", "DDPG+BC, alpha 0.3", max_steps=100_000, **DDPGBC, alpha=0.3),
     ],
     "relatives": [
         pointmaze("medium", objective, objective=objective)

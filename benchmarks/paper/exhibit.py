@@ -1,7 +1,6 @@
 """Flags, a picture and its table, for the scripts of this folder."""
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, ACCENT = "#2b2d42", "#8d99ae", "#1f6f8b"
+INK = "#2b2d42"
 
 
 def parser(doc: str | None, updates: int) -> argparse.ArgumentParser:
-    """Returns a parser with --out and --updates.
-
-    Args:
-        doc: the script's docstring.
-        updates: the default of ``--updates``.
-    """
+    """Returns a parser with --out and --updates, of a script with this docstring."""
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,19 +31,13 @@ def style(axes: Axes, title: str) -> None:
 
 def publish(out: Path, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints the table, and writes NAME.png and NAME.csv to a folder."""
-    shown = [{key: cell(value) for key, value in row.items()} for row in rows]
-    print("\n".join("  ".join(row.values()) for row in shown))
+    lines = [",".join(rows[0]), *(",".join(map(cell, row.values())) for row in rows)]
+    print(*lines, sep="\n")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(shown)
+    (out / f"{name}.csv").write_text("\n".join([*lines, ""]))
     figure.savefig(out / f"{name}.png")
-    print(f"{out / name}.png, {out / name}.csv")
 
 
 def cell(value: Any) -> str:
     """Returns a value of the table as text, numbers to four digits."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{0.0 if abs(value) < 5e-5 else value:.4f}"  # No -0.0000.
+    return f"{value:z.4f}" if isinstance(value, float) else str(value)

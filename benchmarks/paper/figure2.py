@@ -2,11 +2,10 @@
 
     python benchmarks/paper/figure2.py --out DIR
 
-One-step evaluation (IQL with expectile 0.5), SARSA, expectile SARSA and IQL (0.95) learn from the
-dataset iql/discrete-umaze-v0 with the package's own learner. Their V is compared with the optimal
-values, found by dynamic programming, in the states that the data visit; errors are shares of the
-range of optimal values there. ``success`` is the exact probability that the policy, taken greedily,
-reaches the goal from the start within the time limit.
+One-step evaluation (IQL with expectile 0.5), SARSA, expectile SARSA and IQL (0.95) learn with the
+package's own learner. Their V is compared with the optimal values in the states that the data
+visit; errors are shares of the range of optimal values there. ``success`` is the exact probability
+that the policy, taken greedily, reaches the goal from the start within the time limit.
 """
 
 import sys
@@ -17,31 +16,16 @@ import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 import exhibit
+import umaze
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, eval_actions, update_n
-from iql_jax.data.config import DataConfig
-from iql_jax.data.load import load_dataset
-from iql_jax.envs.discrete_umaze import (
-    CELLS,
-    GOAL,
-    GOAL_REWARD,
-    MOVES,
-    START,
-    STATES,
-    TIME_LIMIT,
-    model,
-    observe,
-)
-from iql_jax.envs.finite_mdp import greedy
-from iql_jax.generation.provide import provide
-from iql_jax.utils.arrays import Bool, Float64
+from iql_jax.utils.arrays import Float64
 
-DATASET = "iql/discrete-umaze-v0"
 UPDATES, DISCOUNT = 6_000, 0.9
-COLORS = PowerNorm(0.5, 0, GOAL_REWARD)  # Spreads the low values, of which there are most.
+COLORS = PowerNorm(0.5, 0, umaze.GOAL_REWARD)  # Spreads the low values, of which there are most.
 
 METHODS: dict[str, dict[str, Any]] = {
     "one-step evaluation": {"objective": "iql", "expectile": 0.5},
@@ -58,17 +42,10 @@ class Solution(NamedTuple):
     policy: Float64
 
 
-def dataset() -> Transitions:
-    """Loads the transitions with the actions that follow."""
-    source = provide(DATASET, progress=False).source
-    found = load_dataset(DataConfig(dataset=DATASET), source, next_actions=True, progress=False)
-    return Transitions(**found.transitions)
-
-
 def exact() -> Solution:
     """Returns the optimal values and policy."""
-    q_values = model().optimal_q(DISCOUNT)
-    return Solution(np.where(model().terminal, 0.0, q_values.max(axis=1)), greedy(q_values))
+    q_values = umaze.optimal_q(DISCOUNT)
+    return Solution(q_values.max(axis=1), umaze.greedy(q_values))
 
 
 def learn(method: str, transitions: Transitions, updates: int) -> Solution:
@@ -77,80 +54,70 @@ def learn(method: str, transitions: Transitions, updates: int) -> Solution:
         hidden_dims=(64, 64), discount=DISCOUNT, actor_lr=1e-3, value_lr=1e-3, critic_lr=1e-3,
         tau=0.03, temperature=10.0, max_steps=updates, **METHODS[method],
     )  # fmt: skip
-    key = jax.random.key(0)
-    state = create_state(key, len(STATES), len(MOVES), config, discrete_actions=True)
+    sizes = transitions.observations.shape[1], transitions.actions.shape[1]
+    state = create_state(jax.random.key(0), *sizes, config, discrete_actions=True)
     state, _ = update_n(state, jax.device_put(transitions), updates, batch_size=256)
-    every = observe(np.arange(len(STATES)))
-    values = np.asarray(state.v(every), np.float64)
-    return Solution(values, np.asarray(eval_actions(state.actor, every)))
+    values = np.asarray(state.v(umaze.OBSERVATIONS), np.float64)
+    return Solution(values, np.asarray(eval_actions(state.actor, umaze.OBSERVATIONS)))
 
 
-def row(name: str, solution: Solution, best: Solution, visited: Bool) -> dict[str, Any]:
-    """Returns a line of the table; values are compared in the ``visited`` [S] states."""
-    error = np.abs(solution.values - best.values)[visited]
-    span = np.ptp(best.values[visited])
+def row(name: str, solution: Solution, best: Solution, visits: Float64) -> dict[str, Any]:
+    """Returns a line of the table; values are compared in the states with ``visits`` [S]."""
+    error = np.abs(solution.values - best.values)[visits > 0]
+    percent = 100 * error / np.ptp(best.values[visits > 0])
     return {
         "method": name,
-        "value_at_start": float(solution.values[START]),
-        "mean_error_percent": float(100 * error.mean() / span),
-        "max_error_percent": float(100 * error.max() / span),
-        "success": model().success_probability(solution.policy, START, TIME_LIMIT),
+        "value_at_start": float(solution.values[umaze.START]),
+        "mean_error_percent": float(percent.mean()),
+        "max_error_percent": float(percent.max()),
+        "success": umaze.success_probability(solution.policy),
     }
 
 
 def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits: Float64) -> Figure:
-    """Draws the data, and a map of V for each solution; cells without data stay blank."""
+    """Draws the data, and a map of V with the policy's arrows for each solution."""
     figure = Figure(figsize=(10.5, 5.6), dpi=100, layout="constrained")
     grid = figure.subplots(2, 3).ravel()
-    paint(grid[0], np.maximum(visits, 1), visits > 0, "Greys", LogNorm(1, 3e4))
-    grid[0].set_title("the data", loc="left", fontweight="bold")
-    fewest = visits[visits > 0].min()
-    grid[0].set_xlabel(f"visits (log scale), {visits[START]:,.0f} to {fewest:.0f}")
+    paint(grid[0], "the data", "visits (log scale)", visits, visits, cmap="Greys", norm="log")
+    columns, rows_of_states = np.array(umaze.STATES)[visits > 0].T[::-1]
     for axes, (name, solution), line in zip(grid[1:], solutions.items(), rows, strict=True):
-        paint(axes, solution.values, visits > 0, "viridis", COLORS, solution.policy)
-        axes.set_title(name, loc="left", fontweight="bold")
-        error, success = line["mean_error_percent"], 100 * line["success"]
-        axes.set_xlabel(f"mean error {error:.0f} %, success {success:.0f} %")
-    bar = figure.colorbar(ScalarMappable(COLORS, "viridis"), ax=grid.tolist(), shrink=0.6)
-    bar.set_label("V(s)")
+        label = f"mean error {line['mean_error_percent']:.0f} %, success {line['success']:.0%}"
+        paint(axes, name, label, solution.values, visits, cmap="viridis", norm=COLORS)
+        down, right = (solution.policy[visits > 0] @ np.array(umaze.MOVES)).T
+        axes.quiver(
+            columns, rows_of_states, right, -down, color="white", pivot="mid", scale=18, width=0.007
+        )
+    bar = ScalarMappable(COLORS, "viridis")
+    figure.colorbar(bar, ax=grid.tolist(), shrink=0.6, label="V(s)")
     return figure
 
 
 def paint(
-    axes: Axes,
-    values: Float64,
-    visited: Bool,
-    colors: str,
-    norm: Normalize,
-    policy: Float64 | None = None,
+    axes: Axes, title: str, label: str, values: Float64, visits: Float64, **colors: Any
 ) -> None:
-    """Draws the maze, its cells colored by ``values`` [S], with a policy's arrows."""
-    picture = np.full((len(CELLS), len(CELLS[0])), np.nan)
-    rows, columns = np.array(STATES)[visited].T
-    picture[rows, columns] = values[visited]
-    walls = np.array([[1.0 if cell == "#" else np.nan for cell in row] for row in CELLS])
-    axes.imshow(picture, cmap=colors, norm=norm)
+    """Draws the maze, its cells colored by ``values`` [S]; cells without data stay blank."""
+    walls = np.array([[1.0 if cell == "#" else np.nan for cell in row] for row in umaze.CELLS])
+    picture = np.full(walls.shape, np.nan)
+    picture[tuple(np.array(umaze.STATES).T)] = np.where(visits > 0, values, np.nan)
+    axes.imshow(picture, **colors)
     axes.imshow(walls, cmap="Greys", vmin=0, vmax=1.25)
-    if policy is not None:
-        down, right = (policy[visited] @ np.array(MOVES)).T
-        axes.quiver(columns, rows, right, -down, color="white", pivot="mid", scale=18, width=0.007)
-    for state, letter in ((START, "S"), (GOAL, "G")):
-        r, c = STATES[state]
+    for state, letter in ((umaze.START, "S"), (umaze.GOAL, "G")):
+        r, c = umaze.STATES[state]
         axes.text(c, r, letter, ha="center", va="center", color="red", backgroundcolor="white")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set(xlabel=label, xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Learns, compares and draws."""
     options = exhibit.parser(__doc__, UPDATES).parse_args(arguments)
-    transitions = dataset()
+    transitions = Transitions(**umaze.dataset())
     visits = np.asarray(transitions.observations, np.float64).sum(axis=0)
     best = exact()
     learned = {method: learn(method, transitions, options.updates) for method in METHODS}
     solutions = {"optimal": best, **learned}
-    rows = [row(name, solution, best, visits > 0) for name, solution in solutions.items()]
+    rows = [row(name, solution, best, visits) for name, solution in solutions.items()]
     exhibit.publish(options.out, "figure2", draw(solutions, rows, visits), rows)
     return 0
 

@@ -5,12 +5,9 @@
         --config.eval_interval=50000 --config.eval_episodes=50 --workdir=runs/figure3
 
 draws ``sweep.png``; ``members.csv`` is its table. The paper shows that returns on AntMaze rise with
-the expectile tau: near 0.5, V is that of the data's policy, and only towards 1 does it put parts of
-different trajectories together. PointMaze large takes AntMaze's place, for it asks the same in a
-thirtieth of the updates: its data go between random cells, and cloning them reaches the
-evaluation's goal in 3 % of the episodes. The temperature is 3, for with the paper's 10 PointMaze
-large takes more updates. The paper's own task, for an accelerator: --config=configs/antmaze.py
---config.dataset=iql/antmaze/medium-play-v0.
+the expectile: near 0.5, V is that of the data's policy, and only towards 1 does it put parts of
+different trajectories together. PointMaze large asks the same in a thirtieth of the updates. The
+temperature is 3, for with the paper's 10 PointMaze large takes more updates.
 """
 
 from typing import Any

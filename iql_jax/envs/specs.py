@@ -23,7 +23,6 @@ KNOWN_NAMESPACES = (
     "gymnasium.envs.classic_control",
     "gymnasium.envs.mujoco",
     "gymnasium_robotics.envs",
-    "iql_jax.envs.discrete_umaze",
 )
 """Packages whose environment classes may be imported for any dataset.
 

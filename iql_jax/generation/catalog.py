@@ -6,7 +6,7 @@ from typing import Literal
 from iql_jax.generation.procedure import Procedure
 
 FULL_STEPS = 1_000_000
-"""The usual size of a generated dataset, as of those that it replaces."""
+"""The usual size of a generated dataset, as of those that are replaced."""
 
 _UNTIL_THE_TIME_LIMIT = 1_000  # The longest of AntMaze's.
 
@@ -20,14 +20,12 @@ class GeneratedDataset:
         task: the procedure's name of the task.
         description: what it is, in one line.
         replaces: the Minari dataset that it replaces where that cannot be downloaded, if any.
-        steps: its usual number of transitions; None where it is fixed.
     """
 
-    kind: Literal["pointmaze", "antmaze", "antmaze-waiting", "discrete-umaze"]
+    kind: Literal["pointmaze", "antmaze", "antmaze-waiting"]
     task: str
     description: str
     replaces: str | None = None
-    steps: int | None = FULL_STEPS
 
 
 _POINTMAZE_TASKS = ("umaze", "medium", "large")
@@ -64,12 +62,6 @@ GENERATED: dict[str, GeneratedDataset] = {
         )
         for task, ways in _ANTMAZE_TASKS.items()
     },
-    "iql/discrete-umaze-v0": GeneratedDataset(
-        "discrete-umaze",
-        "",
-        "1 optimal and 99 random trajectories in the discrete u-maze of the IQL paper",
-        steps=None,
-    ),
 }
 
 
@@ -79,13 +71,9 @@ def counterpart(minari_id: str) -> str | None:
     return next(names, None)
 
 
-def procedure(dataset_id: str, steps: int | None, seed: int) -> Procedure:
+def procedure(dataset_id: str, steps: int, seed: int) -> Procedure:
     """Returns how a dataset of this size and seed is generated; imports the physics it needs."""
     dataset = GENERATED[dataset_id]
-    if steps is None:
-        from iql_jax.generation import discrete_umaze
-
-        return discrete_umaze.procedure(seed)
     if dataset.kind == "pointmaze":
         from iql_jax.generation import pointmaze
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from iql_jax.data.download import DownloadFailed, download
 from iql_jax.data.find import datasets_root, is_file, is_local, local_ids
 from iql_jax.data.metadata import read_metadata
-from iql_jax.generation.catalog import GENERATED, counterpart
+from iql_jax.generation.catalog import FULL_STEPS, GENERATED, counterpart
 from iql_jax.generation.generate import generate
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
@@ -106,10 +106,10 @@ def _differences(dataset: str, metadata: dict[str, Any]) -> list[str]:
     """Returns how data under a generated dataset's id differ from what the id usually means."""
     from iql_jax.generation.ant_controller import packaged_controller_digest
 
-    steps, usual = metadata.get("total_steps"), GENERATED[dataset].steps
+    steps = metadata.get("total_steps")
     notes = []
-    if usual not in (None, steps):
-        notes.append(f"generated with {steps:,} transitions instead of {usual:,}")
+    if steps != FULL_STEPS:
+        notes.append(f"generated with {steps:,} transitions instead of {FULL_STEPS:,}")
     collection = metadata.get("collection") or {}
     if collection.get("seed", 0) != 0:
         notes.append(f"generated with the seed {collection['seed']} instead of 0")

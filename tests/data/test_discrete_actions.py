@@ -2,28 +2,25 @@
 
 import numpy as np
 import pytest
+from minari_datasets import load, write_cart_pole
 
 from iql_jax.data.actions import one_hot
 from iql_jax.data.metadata import DiscreteActions
-from iql_jax.generation.generate import generate
-from iql_jax.training.config import Config
-from iql_jax.training.run import load_source
 from iql_jax.utils.errors import UserError
 
 
 def test_a_dataset_loads_as_one_hot_actions(data_folders):
-    generate("iql/discrete-umaze-v0", progress=False)
-    config = Config(dataset="iql/discrete-umaze-v0", objective="sarsa", progress=False)
-    dataset = load_source(config)
-    actions, following = dataset.transitions["actions"], dataset.transitions["next_actions"]
+    dataset = load(write_cart_pole(), next_actions=True)
     assert dataset.discrete_actions
     assert dataset.environment.discrete_start == 0
-    assert dataset.record["choices"]["discrete"] == {"n": 4, "start": 0}
-    assert actions.shape[1] == 4
-    np.testing.assert_array_equal(actions.sum(axis=1), 1)
+    assert dataset.record["choices"]["discrete"] == {"n": 2, "start": 0}
+    left, right = [1, 0], [0, 1]
+    expected = [left, right, left, left, left, right, left, right, left]
+    np.testing.assert_array_equal(dataset.transitions["actions"], expected)
     masks = dataset.transitions["next_action_masks"]
-    np.testing.assert_array_equal(following[:-1][masks[:-1] == 1], actions[1:][masks[:-1] == 1])
-    assert (masks == 0).sum() == 100
+    np.testing.assert_array_equal(masks, [1, 1, 0, 0, 1, 1, 1, 1, 0])
+    following = dataset.transitions["next_actions"][masks == 1]
+    np.testing.assert_array_equal(following, np.array(expected)[[1, 2, 5, 6, 7, 8]])
 
 
 def test_an_action_outside_its_space():

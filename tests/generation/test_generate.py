@@ -56,7 +56,6 @@ def episodes_of(dataset_id):
     [
         (ID, 300, [16, 29, 62], -63.977556, -141.740987),
         ("iql/antmaze/medium-diverse-v0", 60, [60], 11151.695187, 937.851405),
-        ("iql/discrete-umaze-v0", None, [18, 100, 100], 497042, 729480),
     ],
 )
 def test_content_is_what_it_was(dataset_id, steps, lengths, observations, actions):
@@ -95,16 +94,14 @@ def test_a_dataset_stays_unless_it_is_forced(root):
 
 
 def test_minari_reads_them():
-    for dataset_id, steps in ((ID, 200), ("iql/discrete-umaze-v0", None)):
-        generate_quietly(dataset_id, steps, seed=3)
-        dataset = minari.load_dataset(dataset_id)
-        assert "infos" in str(dataset[0])
-        metadata = dataset.storage.metadata
-        assert (metadata["author"], metadata["collection"]["seed"]) == ({"iql_jax"}, 3)
-        assert f"generate {dataset_id} --seed 3" in metadata["description"]
-        assert metadata["ref_min_score"] < metadata["ref_max_score"]
-    listed = minari.list_local_datasets(compatible_minari_version=True)
-    assert list(listed) == ["iql/discrete-umaze-v0", ID]
+    generate_quietly(ID, 200, seed=3)
+    dataset = minari.load_dataset(ID)
+    assert "infos" in str(dataset[0])
+    metadata = dataset.storage.metadata
+    assert (metadata["author"], metadata["collection"]["seed"]) == ({"iql_jax"}, 3)
+    assert f"generate {ID} --seed 3" in metadata["description"]
+    assert metadata["ref_min_score"] < metadata["ref_max_score"]
+    assert list(minari.list_local_datasets(compatible_minari_version=True)) == [ID]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +110,6 @@ def test_minari_reads_them():
         (("iql/pointmaze/larg-v0",), "there are: iql/pointmaze/large-v0"),
         ((ID, 0), "steps must be at least 1"),
         ((ID, 5, -1), "the seed at least 0"),
-        (("iql/discrete-umaze-v0", 100), "leave out the number of steps"),
     ],
 )
 def test_mistakes(arguments, message):
