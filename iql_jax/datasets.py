@@ -131,7 +131,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     if options.dataset in catalog.GENERATED and options.dataset not in local_ids(datasets_root()):
-        print(f"{options.dataset}: {catalog.GENERATED[options.dataset].description}, not generated")
+        print(f"{options.dataset} is one of the package's datasets, and not generated yet.")
         print(f"To generate it: python -m iql_jax.datasets generate {options.dataset}")
         return 0
     source, path = _local(options.dataset)

@@ -135,14 +135,20 @@ class AntDirectionEnv(gymnasium.Env[Array, Array]):
 
     def _alignment(self) -> float:
         """1 where the body's heading is along an axis of the world, -1 halfway between two."""
+        return float(np.cos(4.0 * self._heading()))
+
+    def _heading(self) -> float:
         rotation = self._ant.data.body("torso").xmat.reshape(1, 3, 3)
-        return float(ant_controller.heading_phases(rotation)[0, 1])
+        return float(ant_controller.headings(rotation)[0])
 
     def _observe(self) -> Array:
         observation = np.concatenate([self._ant.data.qpos[2:], self._ant.data.qvel])
         features, self._turns = ant_controller.canonical_features(
             observation[None], self._direction[None]
         )
+        # In training all four axes are as good as x.
+        phase = 4.0 * self._heading()
+        features[0, -2:] = np.sin(phase), np.cos(phase)
         return features[0]
 
     def _turn(self) -> None:

@@ -13,7 +13,7 @@ the error beyond the action noise is half of the teacher's.
 import argparse
 import functools
 import pathlib
-from typing import Any
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,6 @@ from iql_jax.generation.ant_controller import (
 )
 from iql_jax.generation.antmaze import ACTION_NOISE, TASKS
 from iql_jax.generation.ants import Ants
-from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 WIDTH = 64
 MAZES = ("medium-play", "large-play")
@@ -50,7 +49,7 @@ class Walkers:
     """Ants in one maze that begin anew when they have stood at their goals, or walked for long."""
 
     def __init__(self, task: str, seed: int) -> None:
-        self.ants = Ants(build_environment(TASKS[task]), build_planner(TASKS[task]), ANTS)
+        self.ants = Ants(TASKS[task], ANTS)
         self._generator = np.random.default_rng(seed)
         self._ages = np.zeros(ANTS, np.int64)
         for i in range(ANTS):
@@ -138,9 +137,9 @@ def distil(teacher: AntController, seed: int) -> AntController:
             for maze in mazes:
                 rows = slice(count, count + ANTS)
                 features[rows], turns = canonical_features(
-                    maze.ants.states[:, 2:], maze.ants.directions(), one_heading=True
+                    maze.ants.states[:, 2:], maze.ants.directions()
                 )
-                wanted[rows] = teacher.canonical_actions(features[rows])
+                wanted[rows] = teacher(features[rows])
                 by_teacher = generator.random((ANTS, 1)) < teachers_share
                 actions = np.where(by_teacher, wanted[rows], act(layers, features[rows]))
                 speed, fallen = maze.step(ant_actions(actions, turns))
@@ -161,8 +160,15 @@ def distil(teacher: AntController, seed: int) -> AntController:
             f"{np.mean(lying):.1%} of the steps on the back",
             flush=True,
         )
-    weights, biases = zip(*layers, strict=True)
-    return AntController([np.asarray(w) for w in weights], [np.asarray(b) for b in biases])
+    return AntController(layers)
+
+
+def write_controller(controller: AntController, file: IO[bytes]) -> None:
+    """Write what ``AntController.load`` loads, in half precision."""
+    arrays: dict[str, Any] = {}
+    for i, (weights, biases) in enumerate(controller.layers):
+        arrays |= {f"weight_{i}": np.float16(weights), f"bias_{i}": np.float16(biases)}
+    np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def main() -> None:
@@ -174,7 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     teacher = AntController.load(options.teacher)
     with options.out.open("wb") as file:  # Fails before the work.
-        distil(teacher, options.seed).write(file)
+        write_controller(distil(teacher, options.seed), file)
 
 
 if __name__ == "__main__":

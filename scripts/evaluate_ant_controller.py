@@ -10,10 +10,15 @@ import pathlib
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.generation.ant_controller import ACTION_DIM, PACKAGED_CONTROLLER, AntController
+from iql_jax.generation.ant_controller import (
+    ACTION_DIM,
+    PACKAGED_CONTROLLER,
+    AntController,
+    headings,
+    rotation_matrices,
+)
 from iql_jax.generation.antmaze import ACTION_NOISE, TASKS
 from iql_jax.generation.ants import Ants, steer
-from iql_jax.generation.maze_tasks import build_environment, build_planner
 
 ROUTES = ("umaze", "medium-play", "large-play")
 """Tasks whose evaluation routes are measured; those of the others are the same."""
@@ -48,8 +53,8 @@ class RouteResult:
 
 def run_route(controller: AntController, task: str, *, episodes: int, seed: int) -> RouteResult:
     """Walk all episodes of a task's evaluation route side by side, each until it arrives."""
-    maze, planner, limit = TASKS[task], build_planner(TASKS[task]), TASKS[task].time_limit
-    ants = Ants(build_environment(maze, evaluation=True), planner, episodes)
+    maze, planner, limit = TASKS[task], TASKS[task].planner(), TASKS[task].time_limit
+    ants = Ants(maze, episodes, evaluation=True)
     for i in range(episodes):
         ants.reset(i, seed + i)
     generator = np.random.default_rng(seed)
@@ -64,15 +69,15 @@ def run_route(controller: AntController, task: str, *, episodes: int, seed: int)
         before, lying = lying, ants.upright() < 0.0
         falls += int((lying & ~before & walking).sum())
         fallen.append(lying[walking])
-        ahead.append(np.abs(ants.headings()[walking]) < np.pi / 6)
+        ahead.append(np.abs(headings(rotation_matrices(ants.states[walking, 3:7]))) < np.pi / 6)
         arrivals[walking & ants.at_goal()] = step
         if (arrivals <= limit).all():
             break
     lay = np.concatenate(fallen)
+    assert maze.start_cell is not None
+    cells = planner.distances[maze.goal_cell + maze.start_cell]
     return RouteResult(
-        path_length=float(
-            planner.distances(maze.goal_cell)[maze.start_cell] * planner.maze.scaling
-        ),
+        path_length=float(cells * planner.maze.scaling),
         limit=limit,
         arrivals=arrivals,
         fallen_share=float(np.mean(lay)),

@@ -9,9 +9,9 @@ steps spent there.
 import numpy as np
 
 from iql_jax.generation import antmaze, pointmaze
-from iql_jax.generation.ant_controller import ACTION_DIM
-from iql_jax.generation.ants import Ants, load_controller, steer
-from iql_jax.generation.maze_tasks import build_environment, build_planner
+from iql_jax.generation.ant_controller import ACTION_DIM, AntController
+from iql_jax.generation.ants import Ants, steer
+from iql_jax.generation.maze_tasks import build_environment
 
 EPISODES = 100
 
@@ -26,7 +26,7 @@ def point_return(task: str, episode: int, planned: bool) -> float:
     """Returns the sum of an episode's rewards: of the controller, or of random actions."""
     maze = pointmaze.TASKS[task]
     env, limit = build_environment(maze, evaluation=True), maze.time_limit
-    controller = pointmaze.PointController(build_planner(maze))
+    controller = pointmaze.PointController(maze.planner())
     reset_seed, generator = randomness(episode)
     actions = generator.uniform(-1.0, 1.0, size=(limit, 2)).astype(np.float32)
     observation, _ = env.reset(seed=reset_seed)
@@ -43,8 +43,8 @@ def point_return(task: str, episode: int, planned: bool) -> float:
 def ant_returns(task: str, planned: bool) -> np.ndarray:
     """Returns the sums of the rewards of all episodes, whose ants walk side by side."""
     maze = antmaze.TASKS[task]
-    ants = Ants(build_environment(maze, evaluation=True), build_planner(maze), EPISODES)
-    generators = []
+    ants = Ants(maze, EPISODES, evaluation=True)
+    controller, generators = AntController.load(), []
     for i in range(EPISODES):
         reset_seed, generator = randomness(i)
         ants.reset(i, reset_seed)
@@ -53,7 +53,7 @@ def ant_returns(task: str, planned: bool) -> np.ndarray:
     for _ in range(maze.time_limit):
         drawn = [generator.uniform(-1.0, 1.0, ACTION_DIM) for generator in generators]
         random_actions = np.stack(drawn).astype(np.float32)
-        ants.step(steer(load_controller(), ants) if planned else random_actions)
+        ants.step(steer(controller, ants) if planned else random_actions)
         returns += ants.at_goal()
     return returns
 

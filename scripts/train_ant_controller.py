@@ -26,6 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from ant_direction_env import AntDirectionConfig, AntDirectionEnv
+from distill_ant_controller import write_controller
 from iql_jax.generation.ant_controller import AntController
 from iql_jax.utils.files import atomic_path
 
@@ -100,10 +101,7 @@ def extract_controller(model: SAC) -> AntController:
     params = jax.device_get(model.policy.actor_state.params["params"])
     # Dense_3 is the standard deviation, which a deterministic controller has no use for.
     layers = [params[f"Dense_{i}"] for i in range(3)]
-    return AntController(
-        [np.asarray(layer["kernel"]) for layer in layers],
-        [np.asarray(layer["bias"]) for layer in layers],
-    )
+    return AntController([(layer["kernel"], layer["bias"]) for layer in layers])
 
 
 def run_controller(
@@ -126,7 +124,7 @@ def run_controller(
     uprights = np.zeros((steps, NUM_ENVS))
     alignments = np.zeros((steps, NUM_ENVS))
     for step in range(steps):
-        actions = controller.canonical_actions(features)
+        actions = controller(features)
         for i, env in enumerate(envs):
             features[i], _, _, _, info = env.step(actions[i])
             speeds[step, i], uprights[step, i] = info["speed"], info["upright"]
@@ -242,16 +240,17 @@ class Recorder(BaseCallback):
     def _evaluate(self) -> None:
         self._evaluated = self.num_timesteps
         controller = extract_controller(self.model)
+        write = functools.partial(write_controller, controller)
         result = evaluate(
             controller,
             env_steps=self.num_timesteps,
             hours=self._hours_before + (time.time() - self._start_time) / 3600,
             seed=self._seed,
         )
-        save_atomically(self._workdir / "latest.npz", controller.write)
+        save_atomically(self._workdir / "latest.npz", write)
         if result.score > self._best_score:
             self._best_score = result.score
-            save_atomically(self._workdir / "best.npz", controller.write)
+            save_atomically(self._workdir / "best.npz", write)
         row = {name: round(value, 4) for name, value in dataclasses.asdict(result).items()}
         path = self._workdir / "evaluations.csv"
         is_new = not path.exists()

@@ -81,7 +81,8 @@ def draw(solutions: dict[str, Solution], rows: Sequence[dict[str, Any]], visits:
     paint(grid[0], "the data", "visits (log scale)", visits, visits, cmap="Greys", norm="log")
     columns, rows_of_states = np.array(umaze.STATES)[visits > 0].T[::-1]
     for axes, (name, solution), line in zip(grid[1:], solutions.items(), rows, strict=True):
-        label = f"mean error {line['mean_error_percent']:.0f} %, success {line['success']:.0%}"
+        error, success = line["mean_error_percent"], 100 * line["success"]
+        label = f"mean error {error:.0f} %, success {success:.0f} %"
         paint(axes, name, label, solution.values, visits, cmap="viridis", norm=COLORS)
         down, right = (solution.policy[visits > 0] @ np.array(umaze.MOVES)).T
         axes.quiver(

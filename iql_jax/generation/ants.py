@@ -1,8 +1,6 @@
 """Ants that walk through a maze side by side, and what steers them."""
 
-import functools
 from collections.abc import Iterable
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -14,25 +12,24 @@ from iql_jax.generation.ant_controller import (
     canonical_features,
     rotation_matrices,
 )
-from iql_jax.generation.planner import MazePlanner
+from iql_jax.generation.maze_tasks import MazeTask, build_environment
 from iql_jax.utils.arrays import Bool, Float32, Float64
 
-STATE_DIM = 29
-
 DAMPING = 0.05
-"""Taken off the torques, as a share of the greatest, per rad/s of their joints' speed."""
+"""Share of the greatest torque that is taken off, per rad/s of a joint's speed."""
 
 UNREST = 0.4
 """Added to the torques of joints that hardly move, as a share of the greatest, per rad/s: it leaves
 no pose in which an ant could rest, except with joints at the ends of their ranges."""
 
-CENTRING = 1.0
+CENTERING = 1.0
 """Added to the torques of joints that hardly move, as a share of the greatest: this much at the
 ends of their ranges, less towards the middle, and always towards it."""
 
 _REST_SPEED = 1.5  # Joints hardly move below it: root mean square, rad/s. In walking it is 3.
 _STANDING = 0.8  # Height of the torso's up vector from which an ant stands.
 _LANE = 0.4  # Half the width (m) of the lane through the middle of a cell.
+_MOTORS_AFTER_JOINTS = 2  # Motors are listed from the fourth leg on, joints from the first.
 _ROWS_AT_ONCE = 4
 
 
@@ -43,36 +40,23 @@ class Ants:
     forces, no rewards. The environment draws the starts and the cells of the goals; goals lie in
     the middle of their cells, as the evaluation's does.
 
-    Args:
-        env: an AntMaze environment without wrappers. Its own state changes at resets.
-        planner: the planner of its maze.
-        count: B.
-        through: row and column of a cell through whose middle ants walk, where their way leads
-            through it; elsewhere they cut corners. None: no cell.
-
     Attributes:
-        states: [B, 29] float64: x, y, and the ant's observation. Overwritten at each step.
-        goals: [B, 2] float64, in metres.
+        states: [B, 29]: x, y, and the ant's observation. Overwritten at each step.
+        goals: [B, 2] meters.
+        through: row and column of a cell through whose middle ants walk, where their way leads
+            through it: the evaluation's goal. Elsewhere they cut corners.
     """
 
-    def __init__(
-        self,
-        env: Any,
-        planner: MazePlanner,
-        count: int,
-        through: tuple[int, int] | None = None,
-    ) -> None:
-        self._env = env
-        self._planner = planner
-        self._through = through
-        self._data = [mujoco.MjData(env.model) for _ in range(count)]
-        # Views: MuJoCo keeps the buffers of its state in place.
-        self._buffers = [(data.ctrl, data.qpos, data.qvel) for data in self._data]
-        self._waypoints = np.zeros((count, *planner.maze.shape, 2))
-        self.states = np.zeros((count, STATE_DIM))
+    def __init__(self, task: MazeTask, count: int, *, evaluation: bool = False) -> None:
+        self._env = build_environment(task, evaluation)
+        self._planner = task.planner()
+        self._data = [mujoco.MjData(self._env.model) for _ in range(count)]
+        self._waypoints = np.zeros((count, *self._planner.maze.shape, 2))
+        self.states = np.zeros((count, 29))
         self.goals = np.zeros((count, 2))
-        ranges = env.model.jnt_range[1:]  # The first joint is the torso's, which is free.
-        self._centres, self._reaches = ranges.mean(axis=-1), np.ptp(ranges, axis=-1) / 2
+        self.through = task.goal_cell
+        ranges = self._env.model.jnt_range[1:]  # The first joint is the torso's, which is free.
+        self._centers, self._reaches = ranges.mean(axis=-1), np.ptp(ranges, axis=-1) / 2
 
     def reset(self, index: int, seed: int) -> None:
         """Starts a new episode of one ant."""
@@ -84,15 +68,10 @@ class Ants:
         self._read(index)
 
     def step(self, actions: Float32, which: Iterable[int] | None = None) -> None:
-        """Applies actions in [-1, 1], [B, 8], for one environment step (0.05 s).
-
-        Args:
-            actions: of all ants.
-            which: indices of those that make the step; None for all.
-        """
+        """Applies actions in [-1, 1], [B, 8], to some or all ants, for a step (0.05 s)."""
         model, frames = self._env.model, self._env.ant_env.frame_skip
         for i in range(len(self._data)) if which is None else which:
-            self._buffers[i][0][:] = actions[i]
+            self._data[i].ctrl[:] = actions[i]
             mujoco.mj_step(model, self._data[i], nstep=frames)
             self._read(i)
 
@@ -101,13 +80,12 @@ class Ants:
         positions = self.states[:, :2]
         cells = self._planner.maze.xy_to_cell(positions)
         waypoints = self._waypoints[np.arange(len(cells)), cells[:, 0], cells[:, 1]]
-        if self._through is not None:
-            middle = self._planner.maze.cell_to_xy(self._through)
-            # A way leaves its cell along x or along y.
-            ahead, offset = np.abs(waypoints - middle), np.abs(positions - middle)
-            beside = np.where(ahead[:, 0] < ahead[:, 1], offset[:, 0], offset[:, 1])
-            passing = (cells == self._through).all(axis=-1) & (ahead.max(axis=-1) > 0.0)
-            waypoints[passing & (beside > _LANE)] = middle
+        middle = self._planner.maze.cell_to_xy(self.through)
+        # A way leaves its cell along x or along y.
+        ahead, offset = np.abs(waypoints - middle), np.abs(positions - middle)
+        beside = np.where(ahead[:, 0] < ahead[:, 1], offset[:, 0], offset[:, 1])
+        passing = (cells == self.through).all(axis=-1) & (ahead.max(axis=-1) > 0.0)
+        waypoints[passing & (beside > _LANE)] = middle
         offsets = waypoints - positions
         return offsets / (np.linalg.norm(offsets, axis=-1, keepdims=True) + 1e-8)
 
@@ -115,38 +93,22 @@ class Ants:
         """Returns the heights of the torsos' up vectors, [B]: 1 upright, -1 on the back."""
         return rotation_matrices(self.states[:, 3:7])[:, 2, 2]
 
-    def headings(self) -> Float32:
-        """Returns the angles (rad) of the bodies' x axes to the world's, [B]."""
-        rotations = rotation_matrices(self.states[:, 3:7])
-        return np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
-
     def at_goal(self) -> Bool:
         """Returns which ants are within the goal's radius, [B]."""
         return at_goal(self.states[:, :2], self.goals)
 
     def joint_positions(self) -> Float64:
         """Returns where the joints are in their ranges, -1 to 1; in the motors' order, [B, 8]."""
-        return _of_motors((self.states[:, 7:15] - self._centres) / self._reaches)
+        joints = (self.states[:, 7:15] - self._centers) / self._reaches
+        return np.roll(joints, _MOTORS_AFTER_JOINTS, axis=-1)
 
     def joint_velocities(self) -> Float64:
         """Returns the velocities (rad/s) of the joints in the motors' order, [B, 8]."""
-        return _of_motors(self.states[:, 21:])
+        return np.roll(self.states[:, 21:], _MOTORS_AFTER_JOINTS, axis=-1)
 
     def _read(self, index: int) -> None:
-        _, positions, velocities = self._buffers[index]
-        self.states[index, :15] = positions
-        self.states[index, 15:] = velocities
-
-
-def _of_motors(joints: Float64) -> Float64:
-    # Motors are listed from the fourth leg on, joints from the first.
-    return np.roll(joints, 2, axis=-1)
-
-
-@functools.lru_cache(maxsize=1)
-def load_controller() -> AntController:
-    """Loads the packaged controller, once a process."""
-    return AntController.load()
+        self.states[index, :15] = self._data[index].qpos
+        self.states[index, 15:] = self._data[index].qvel
 
 
 def steer(controller: AntController, ants: Ants) -> Float32:
@@ -157,10 +119,10 @@ def steer(controller: AntController, ants: Ants) -> Float32:
     undamped swings. Where the joints of one that stands hardly move, their damping is turned into
     drive, and they are drawn to the middle of their ranges, except at the goal.
     """
-    features, turns = canonical_features(ants.states[:, 2:], ants.directions(), one_heading=True)
+    features, turns = canonical_features(ants.states[:, 2:], ants.directions())
     # Larger products are spread over threads, and their last bits would depend on the cores.
     parts = range(0, len(features), _ROWS_AT_ONCE)
-    drives = [controller.canonical_actions(features[i : i + _ROWS_AT_ONCE]) for i in parts]
+    drives = [controller(features[i : i + _ROWS_AT_ONCE]) for i in parts]
     actions = ant_actions(np.concatenate(drives), turns)
     there = ants.at_goal()
     actions[there] = 0.0
@@ -169,7 +131,7 @@ def steer(controller: AntController, ants: Ants) -> Float32:
     stands = (heights > _STANDING) & ~there
     rest = np.exp(-np.mean(velocities**2, axis=-1) / _REST_SPEED**2)
     rest = np.where(stands, rest, 0.0)[:, None]
-    added = (UNREST * rest - DAMPING) * velocities - CENTRING * rest * ants.joint_positions()
+    added = (UNREST * rest - DAMPING) * velocities - CENTERING * rest * ants.joint_positions()
     upright = heights > 0.0
     actions[upright] += added[upright]
     return np.clip(actions, -1.0, 1.0)

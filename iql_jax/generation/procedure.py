@@ -1,17 +1,17 @@
-"""What a generator says of its dataset: where the data come from and how they are collected."""
+"""What the generators have in common."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 
-_COLLECTING = (
-    0  # Spawn keys (1, episode) are those of the episodes of scripts/reference_returns.py.
-)
+from iql_jax.envs.mazes import at_goal
+from iql_jax.generation.maze_tasks import MazeTask
+from iql_jax.utils.arrays import Float32, Float64
+
+_COLLECTING = 0  # scripts/reference_returns.py has spawn keys (1, episode).
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,31 +19,43 @@ class Procedure:
     """How one dataset is generated.
 
     Attributes:
-        env_spec: the environment that the data come from.
-        observation_space: the space of the observations.
-        action_space: the space of the actions.
+        task: the maze.
         shards: what worker processes collect, in the order of the dataset.
-        collect: collects the episodes of a shard; a function that can be imported by name. Now and
+        collect: returns the episodes of a shard; a function that can be imported by name. Now and
             then it calls its second argument, which may raise.
         metadata: entries of Minari's metadata.
-        choices: numbers on which the content depends, for the metadata.
+        choices: what the content depends on besides the version of the package.
     """
 
-    env_spec: EnvSpec
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
+    task: MazeTask
     shards: Sequence[Any]
     collect: Callable[[Any, Callable[[], None]], list[EpisodeBuffer]]
-    metadata: dict[str, Any]
-    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: dict[str, str]
+    choices: dict[str, Any]
 
 
 def randomness(seed: int, index: int) -> tuple[int, np.random.Generator]:
-    """Returns the seed of a reset, and a generator, that no other index shares.
-
-    Args:
-        seed: the dataset's.
-        index: the number of the shard, ant or episode.
-    """
+    """Returns the first reset's seed, and a generator, for one ball or ant of a dataset."""
     sequence = np.random.SeedSequence(seed, spawn_key=(_COLLECTING, index))
     return int(sequence.generate_state(1)[0]), np.random.default_rng(sequence)
+
+
+def maze_episode(
+    observations: Float64, qpos: Float64, qvel: Float64, actions: Float32, goal: Float64
+) -> EpisodeBuffer:
+    """Returns T steps to one goal ([2] meters), which ends nothing, in the form of Minari's mazes.
+
+    Observations, MuJoCo's positions (x and y first) and its velocities are [T + 1, ...]; actions
+    are [T, action_dim].
+    """
+    positions, goals = qpos[:, :2], np.tile(goal, (len(qpos), 1))
+    successes = at_goal(positions, goals)
+    seen = {"observation": observations, "achieved_goal": positions, "desired_goal": goals}
+    return EpisodeBuffer(
+        observations=seen,
+        actions=actions,
+        rewards=successes[1:].astype(np.float64),
+        terminations=np.zeros(len(actions), dtype=np.bool_),
+        truncations=np.arange(len(actions)) == len(actions) - 1,
+        infos={"success": successes, "qpos": qpos, "qvel": qvel, "goal": goals},
+    )

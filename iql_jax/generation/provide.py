@@ -1,8 +1,7 @@
 """Providing a dataset: from its name to data on this disk, and a word on where they come from.
 
-Datasets ``iql/...`` are generated where they are missing. Others are local, or else downloaded, or
-else replaced by their generated counterpart. A counterpart holds other data than those asked for,
-so the decision is logged and returned, and a run that has started with one dataset resumes with it.
+A counterpart holds other data than those asked for, so the decision is logged and returned, and a
+run that has started with one dataset resumes with it.
 """
 
 import contextlib
@@ -10,11 +9,12 @@ import dataclasses
 import difflib
 import pathlib
 import re
-from typing import Any, Literal
+from typing import Literal
 
 from iql_jax.data.download import DownloadFailed, download
 from iql_jax.data.find import datasets_root, is_file, is_local, local_ids
 from iql_jax.data.metadata import read_metadata
+from iql_jax.generation.ant_controller import packaged_controller_digest
 from iql_jax.generation.catalog import FULL_STEPS, GENERATED, counterpart
 from iql_jax.generation.generate import generate
 from iql_jax.utils.console import logger
@@ -43,6 +43,9 @@ class Provided:
 def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> Provided:
     """Finds a dataset, and downloads or generates it where it is missing.
 
+    Datasets ``iql/...`` are generated. Others are local, or else downloaded, or else replaced by
+    their generated counterpart.
+
     Args:
         dataset: a Minari id with its version, such as 'D4RL/antmaze/umaze-v1', or a file's path.
         progress: whether to show progress bars.
@@ -68,7 +71,10 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
     if is_local(dataset):
         return Provided(dataset, dataset, "local")
     try:
-        _download(dataset, root)
+        if dataset.startswith("iql/") or "/" not in dataset:
+            raise DownloadFailed("no server has it")
+        logger.info(f"{dataset} is not in {root}; trying to download it")
+        download(dataset, root)
     except DownloadFailed as failure:
         replacement = None if started_with == dataset else counterpart(dataset)
         if replacement is None:
@@ -83,43 +89,22 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
     return Provided(dataset, dataset, "downloaded")
 
 
-def _download(dataset: str, root: pathlib.Path) -> None:
-    if dataset.startswith("iql/") or "/" not in dataset:
-        raise DownloadFailed("no server has it")
-    logger.info(f"{dataset} is not in {root}; trying to download it")
-    download(dataset, root)
-
-
 def _generated(dataset: str, requested: str, progress: bool) -> Provided:
     if not is_local(dataset):
         logger.info(f"generating {dataset}, once, in {datasets_root()}")
         generate(dataset, progress=progress)
-    notes = _differences(dataset, read_metadata(datasets_root() / dataset))
+    notes = []
     if dataset != requested:
-        notes.insert(0, f"it replaces {requested}: like it in kind, other data")
+        notes.append(f"it replaces {requested}: like it in kind, other data")
+    metadata = read_metadata(datasets_root() / dataset)
+    choices = {**(metadata.get("collection") or {}), "transitions": metadata.get("total_steps")}
+    usual = {"transitions": FULL_STEPS, "seed": 0, "controller": packaged_controller_digest()}
+    for name, value in usual.items():
+        if choices.get(name, value) != value:
+            notes.append(f"generated with {name} {choices[name]} instead of {value}")
     for note in notes:
         logger.info(f"{dataset}: {note}")
     return Provided(dataset, requested, "generated", tuple(notes))
-
-
-def _differences(dataset: str, metadata: dict[str, Any]) -> list[str]:
-    """Returns how data under a generated dataset's id differ from what the id usually means."""
-    from iql_jax.generation.ant_controller import packaged_controller_digest
-
-    steps = metadata.get("total_steps")
-    notes = []
-    if steps != FULL_STEPS:
-        notes.append(f"generated with {steps:,} transitions instead of {FULL_STEPS:,}")
-    collection = metadata.get("collection") or {}
-    if collection.get("seed", 0) != 0:
-        notes.append(f"generated with the seed {collection['seed']} instead of 0")
-    controller = packaged_controller_digest()
-    if collection.get("controller", controller) != controller:
-        notes.append(
-            f"generated with the ant controller {collection['controller']}; the packaged one is "
-            f"now {controller}"
-        )
-    return notes
 
 
 def _suggestions(dataset: str, root: pathlib.Path) -> str:

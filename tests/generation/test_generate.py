@@ -32,10 +32,6 @@ def root(data_folders):
     return data_folders
 
 
-def go_on():
-    pass
-
-
 def collect_and_die(shard, check):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -99,7 +95,7 @@ def test_minari_reads_them():
     assert "infos" in str(dataset[0])
     metadata = dataset.storage.metadata
     assert (metadata["author"], metadata["collection"]["seed"]) == ({"iql_jax"}, 3)
-    assert f"generate {ID} --seed 3" in metadata["description"]
+    assert f"generate {ID} --steps 200 --seed 3" in metadata["description"]
     assert metadata["ref_min_score"] < metadata["ref_max_score"]
     assert list(minari.list_local_datasets(compatible_minari_version=True)) == [ID]
 
@@ -189,7 +185,7 @@ def test_what_a_killed_process_left_goes_with_the_next_generation(root):
 
 def test_a_second_process_waits_and_takes_what_the_first_made(monkeypatch, capsys):
     with contextlib.ExitStack() as first:
-        first.enter_context(hold_place(ID, go_on))
+        first.enter_context(hold_place(ID, lambda: None))
 
         def finish():
             if not first.close():

@@ -5,10 +5,9 @@ from minari_datasets import UMAZE
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.generation import pointmaze
-from iql_jax.generation.maze_tasks import build_planner
-from iql_jax.generation.planner import UNREACHABLE as X
 from iql_jax.generation.planner import MazePlanner
 
+X = np.inf
 SPLIT = [[0, 0, 1, 0], [0, 0, 1, 0]]
 
 
@@ -18,17 +17,17 @@ def planner_of(cells=UMAZE, scaling=1.0):
 
 def test_distances():
     np.testing.assert_array_equal(
-        planner_of().distances((1, 1)),
+        planner_of().distances[1, 1],
         [[X, X, X, X, X], [X, 0, 1, 2, X], [X, X, X, 3, X], [X, 6, 5, 4, X], [X, X, X, X, X]],
     )
-    np.testing.assert_array_equal(planner_of(SPLIT).distances((0, 0)), [[0, 1, X, X], [1, 2, X, X]])
+    np.testing.assert_array_equal(planner_of(SPLIT).distances[0, 0], [[0, 1, X, X], [1, 2, X, X]])
 
 
 def test_following_the_next_cells_arrives_in_the_distance():
-    planner = build_planner(pointmaze.TASKS["large"])
+    planner = pointmaze.TASKS["large"].planner()
     cells = planner.maze.free_cells()
     for goal in map(tuple, cells[::7]):
-        distances, following = planner.distances(goal), planner.next_cells(goal)
+        distances, following = planner.distances[goal], planner.next_cells[goal]
         for cell in map(tuple, cells):
             at, moves = cell, 0
             while at != goal:
@@ -38,7 +37,7 @@ def test_following_the_next_cells_arrives_in_the_distance():
 
 
 def test_unreachable_cells_lead_to_themselves_and_walls_out():
-    following = planner_of(SPLIT).next_cells((0, 0))
+    following = planner_of(SPLIT).next_cells[0, 0]
     assert following[0, 3].tolist() == [0, 3]
     # The wall's nearest free cell (first of two at distance 1) is (0, 1), which leads left.
     assert following[0, 2].tolist() == [0, 0]
