@@ -76,8 +76,7 @@ def _line(axes: Axes, settings: Sequence[Setting], key: str, label: str) -> None
         places, means, np.abs(ends - means), color=ACCENT, marker="o", linewidth=2, capsize=4
     )
     for place, setting in zip(places, settings, strict=True):
-        scores = setting.scores[:, -1]
-        axes.plot(np.full(len(scores), place), scores, ".", color=MUTED, zorder=1)
+        axes.plot([place] * len(setting.scores), setting.scores[:, -1], ".", color=MUTED, zorder=1)
     axes.set_xticks(places, [str(setting.values[key]) for setting in settings])
     axes.set_xlabel(key, color=INK)
     axes.set_ylabel(_with_interval(label, settings), color=INK)

@@ -41,7 +41,7 @@ def own_members(num_members: int) -> range:
 
 
 class PopulationSession(Session[IQLState]):
-    """The session of a population; its state is that of all members, on all devices.
+    """The session of members' runs.
 
     Args:
         runs: The members' runs.
@@ -79,17 +79,15 @@ class PopulationSession(Session[IQLState]):
             Diverged: If no member's actions are finite.
             UserError: If an environment fails.
         """
-        rows = self._play(
-            self._config.eval_episodes, lambda run, result: describe(result, run.dataset)
-        )
-        for i in range(len(self._runs)):
-            if i not in rows and i not in self._failed:
+        found = self._play(self._config.eval_episodes, lambda run, r: describe(r, run.dataset))
+        rows = [found.get(i) for i in range(len(self._runs))]
+        for i, row in enumerate(rows):
+            if row is None and i not in self._failed:
                 self._fail(i, step, f"actions not finite at update {step:,}")
-        if not rows:
+        if not found:
             raise Diverged(f"no member's actions are finite at update {step:,}")
-        indices = range(len(self._runs))
-        names = next(iter(rows.values()))
-        return {name: [rows[i][name] if i in rows else None for i in indices] for name in names}
+        names = next(iter(found.values()))
+        return {name: [None if row is None else row[name] for row in rows] for name in names}
 
     def finish(self) -> None:
         """Write what the members' runs leave."""
@@ -127,11 +125,10 @@ class PopulationSession(Session[IQLState]):
             record: How many episodes keep their observations.
 
         Returns:
-            What ``read`` returned, by member, without those that failed or whose actions are not
-            finite.
+            What ``read`` returned, by member; without those whose actions are not finite.
 
         Raises:
-            UserError: On all processes, if an environment fails on one: the others would wait.
+            UserError: On all processes, if an environment fails on one.
         """
         actors = self._placement.gather(self.state.actor)
         own = [i for i in own_members(len(self._runs)) if i not in self._failed]
