@@ -127,14 +127,10 @@ class FinetuneConfig(Config):
 Settings = TypeVar("Settings", bound=Config)
 
 
-def defaults(kind: type[Config] = Config) -> dict[str, Any]:
-    """Return the default of every key as plain JSON types."""
-    return _plain({field.name: field.default for field in dataclasses.fields(kind)})
-
-
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run record, with today's defaults of the keys that they lack."""
-    return {**defaults(kind_of(settings)), **settings}
+    fields = dataclasses.fields(kind_of(settings))
+    return {**_plain({field.name: field.default for field in fields}), **settings}
 
 
 def is_of_fine_tuning(key: str) -> bool:
@@ -173,9 +169,8 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
     """Check keys, types and ranges; the result is frozen.
 
     Args:
-        settings: Any subset of the keys of ``kind``. Integers are taken for floats, lists for
-            tuples, and None for an empty string, 0, 0.0 or 'none' where the official configs write
-            it.
+        settings: Any subset of the keys of ``kind``. Integers are taken for floats, and lists for
+            tuples.
         kind: ``Config`` or ``FinetuneConfig``.
 
     Raises:
@@ -204,8 +199,6 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _coerce(key: str, setting: Any, hint: Any) -> Any:
     """Return ``setting`` as the declared type, or raise a UserError."""
-    if setting is None and key in _MEANING_OF_NONE:
-        return _MEANING_OF_NONE[key]
     # The abstract kinds have NumPy's numbers too, as a sweep may well be made of.
     if hint is float and _is_number(setting, numbers.Real):
         return float(setting)
@@ -227,14 +220,6 @@ def _coerce(key: str, setting: Any, hint: Any) -> Any:
 
 def _is_number(setting: Any, kind: type) -> bool:
     return isinstance(setting, kind) and not isinstance(setting, bool)
-
-
-# The official configs write None for "no decay", "no dropout" and "all of the dataset".
-_MEANING_OF_NONE: dict[str, Any] = {
-    "opt_decay_schedule": "none",
-    "dropout_rate": 0.0,
-    "init_dataset_size": 0,
-}
 
 
 def _did_you_mean(word: str, candidates: Iterable[str]) -> str:

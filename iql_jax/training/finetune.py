@@ -152,11 +152,7 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
 
 
 def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
-    """Refuse a folder that is no finished offline run of an agent like this run's.
-
-    Raises:
-        UserError: If it is of another kind, has other settings, or did not come to its end.
-    """
+    """Refuse a folder that is no finished offline run of an agent like this run's."""
     theirs = complete(read_record(folder)["config"])
     if kind_of(theirs) is FinetuneConfig:
         raise UserError(
@@ -195,11 +191,7 @@ def _first_state(
 def _offline_agent(
     run: Run, config: FinetuneConfig, folder: Path, template: IQLState
 ) -> tuple[IQLState, int]:
-    """Return a finished offline run's agent under this run's hyperparameters, and its last step.
-
-    Raises:
-        UserError: If that run was on other data, or its last state cannot be read.
-    """
+    """Return a finished offline run's agent under this run's hyperparameters, and its last step."""
     record = read_record(folder)
     check_same_data(folder, record, run.record["dataset"])
     theirs = from_record(record["config"])

@@ -49,8 +49,7 @@ class Online:
         folder: Where the environments' transitions are kept.
 
     Raises:
-        UserError: If the dataset names no environment, or one that cannot be built; if the
-            settings do not fit its size.
+        UserError: If there is no environment, or the buffer does not hold the dataset.
     """
 
     def __init__(self, config: FinetuneConfig, dataset: Dataset, folder: Path) -> None:
@@ -235,17 +234,10 @@ def learn(
     batch_size: int,
     num_offline: int | None,
 ) -> tuple[IQLState, ReplayBuffer, Metrics]:
-    """Store transitions, then update on batches drawn from the buffer, in one program.
+    """Store the first ``count`` transitions, then update on batches of the buffer, in one program.
 
-    Args:
-        state: The learner's state; donated, as are the next and the sums.
-        buffer: The buffer.
-        transitions: [n, ...].
-        count: How many of them to store, the first ones, int32.
-        sums: Sums of the metrics so far, see ``no_sums``.
-        num_updates: How many updates, int32; may be 0.
-        batch_size: Transitions in a batch.
-        num_offline: How many of them are the dataset's; None draws uniformly.
+    The state, the buffer and the sums of the metrics so far are donated. ``num_offline`` of a batch
+    are the dataset's; None draws uniformly.
     """
     buffer = replay_buffer.add(buffer, transitions, count)
 

@@ -95,11 +95,7 @@ class Session(Generic[State]):
         return self.progress.step
 
     def __enter__(self) -> Self:
-        """Restore the newest checkpoint and open the logs.
-
-        Raises:
-            UserError: If there are checkpoints and none can be read, or a log cannot be opened.
-        """
+        """Restore the newest checkpoint and open the logs."""
         with contextlib.ExitStack() as stack:
             self._checkpoints = stack.enter_context(Checkpoints(self.folder / "checkpoints"))
             restored = self._checkpoints.restore_newest(self._pack(self.state))
@@ -190,12 +186,8 @@ class Session(Generic[State]):
             self.diverge(f"{', '.join(broken)} not finite {between}")
         self._bar.update(steps)
 
-    def log_if_due(self, **columns: float | None) -> None:
-        """Write a row of metrics.csv where its interval ends.
-
-        Args:
-            columns: What the row has besides the means and the rates.
-        """
+    def log_if_due(self) -> None:
+        """Write a row of metrics.csv where its interval ends."""
         progress = self.progress
         if not self._is_due(self._config.log_interval, progress.logged):
             return
@@ -207,16 +199,12 @@ class Session(Generic[State]):
             row["updates_per_second"] = num_updates / seconds
             if self._rate:
                 row[self._rate] = (self.step - progress.logged) / seconds
-            self.write("metrics", {**row, **columns, **self._clock()})
+            self.write("metrics", {**row, **self._clock()})
         progress.logged, progress.metric_sums, progress.summed_updates = self.step, {}, 0
         progress.training_seconds_logged = progress.training_seconds
 
     def evaluate_if_due(self, evaluate: Evaluate | None) -> None:
-        """Write a row of evaluations.csv where its interval ends; None never evaluates.
-
-        Raises:
-            UserError: If an environment fails; the state is saved.
-        """
+        """Write a row of evaluations.csv where its interval ends; None never evaluates."""
         due = self._is_due(self._config.eval_interval, self.progress.evaluated)
         if evaluate is None or not due:
             return

@@ -61,22 +61,6 @@ def test_wrong_settings_are_one_clear_line(settings, parts):
         assert part in message
 
 
-def test_what_the_official_configs_write_is_understood():
-    config = from_mapping(
-        {
-            "dataset": "a/b-v0",
-            "opt_decay_schedule": None,
-            "dropout_rate": None,
-            "temperature": 3,
-            "hidden_dims": [64, 32],
-        }
-    )
-    assert config.opt_decay_schedule == "none"
-    assert config.dropout_rate == 0.0
-    assert isinstance(config.temperature, float)
-    assert config.hidden_dims == (64, 32)
-
-
 def test_zero_is_a_value_not_a_missing_one():
     config = from_mapping({"dataset": "a/b-v0", "temperature": 0.0, "discount": 0})
     assert (config.temperature, config.discount) == (0.0, 0.0)
@@ -181,12 +165,6 @@ def test_an_offline_run_has_no_keys_of_fine_tuning():
         UserError, match=r"'num_envs' belongs to fine-tuning; use train_finetune\.py"
     ):
         from_mapping({"dataset": "a/b-v0", "num_envs": 1})
-
-
-def test_what_the_official_fine_tuning_configs_write_is_understood():
-    settings = {"dataset": "a/b-v0", "init_dataset_size": None, "opt_decay_schedule": None}
-    config = from_mapping(settings, FinetuneConfig)
-    assert (config.init_dataset_size, config.opt_decay_schedule) == (0, "none")
 
 
 @pytest.mark.parametrize("kind", [Config, FinetuneConfig])
