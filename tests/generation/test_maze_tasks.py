@@ -5,9 +5,9 @@ import pytest
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.generation import antmaze, pointmaze
+from iql_jax.generation.catalog import procedure
 
-LIMITS = {"AntMaze_UMaze-v4": 700, "PointMaze_UMaze-v3": 300, "PointMaze_Medium-v3": 600}
-LIMITS["PointMaze_Large-v3"] = 800
+LIMITS = {"AntMaze_UMaze-v4": 700, "PointMaze_Medium-v3": 600, "PointMaze_Large-v3": 800}
 
 
 def map_of(spec):
@@ -20,8 +20,8 @@ def test_the_evaluation_has_the_datas_walls_and_one_goal(task):
     np.testing.assert_array_equal(evaluation.walls, collecting.walls)
     assert evaluation.marked("g").tolist() == [list(task.goal_cell)]
     assert evaluation.marked("r").tolist() == ([list(task.start_cell)] if task.start_cell else [])
-    spec = task.evaluation_spec()
-    assert spec.max_episode_steps == task.time_limit == LIMITS.get(task.env_id, 1_000)
+    spec, limit = task.evaluation_spec(), 300 if task.draws_goals else 1_000
+    assert spec.max_episode_steps == task.time_limit == LIMITS.get(task.env_id, limit)
     assert (spec.kwargs["continuing_task"], spec.kwargs["reset_target"]) == (True, False)
 
 
@@ -46,7 +46,8 @@ def test_shards_cover_the_steps(steps):
     balls = pointmaze.procedure("umaze", steps, 0).shards
     assert sum(shard.steps for shard in balls) == steps
     assert [shard.index for shard in balls] == list(range(len(balls)))
-    ants = antmaze.procedure("umaze", steps, 0).shards
+    ants = procedure("iql/antmaze-waiting/umaze-v0", steps, 0).shards
     assert sum(shard.ants * shard.steps for shard in ants) == steps
+    assert {shard.stay for shard in ants} == {1_000}
     numbers = [shard.first_ant + i for shard in ants for i in range(shard.ants)]
     assert numbers == list(range(len(numbers)))
