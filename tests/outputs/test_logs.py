@@ -3,6 +3,7 @@
 import importlib.util
 import struct
 import sys
+from unittest import mock
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -114,50 +115,29 @@ def test_a_log_writes_both_tables_and_tensorboard(tmp_path):
     assert (start.session_log.status, start.step) == (SessionLog.START, 4)
 
 
-class FakeRun:
-    def __init__(self):
-        self.rows = []
-
-    def define_metric(self, names, step_metric):
-        self.rows.append((names, step_metric))
-
-    def log(self, row):
-        self.rows.append(row)
-
-    def finish(self):
-        self.rows.append("finished")
-
-
 @pytest.fixture
 def wandb(monkeypatch):
-    """A module in the place of W&B's: what it was started with, its run, and how it fails."""
-
-    class FakeWandb:
-        given, run, error = None, FakeRun(), None
-
-        @classmethod
-        def init(cls, **given):
-            cls.given = given
-            if cls.error is not None:
-                raise cls.error
-            return cls.run
-
-    monkeypatch.setitem(sys.modules, "wandb", FakeWandb)
-    return FakeWandb
+    """A module in the place of W&B's."""
+    module = mock.MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
 
 
 def test_wandb_gets_the_same_rows(tmp_path, wandb):
     log = RunLog(tmp_path, LAST, "project", RECORD)
     log.write("metrics", 5, {"loss": 1.0, "none": None})
     log.close()
-    assert wandb.run.rows == [("*", "update"), {"update": 5, "metrics/loss": 1.0}, "finished"]
-    expected = {"project": "project", "id": "abc", "name": tmp_path.name, "config": {"seed": 1}}
-    assert expected.items() <= wandb.given.items()
-    assert wandb.given["resume"] == "allow"
+    assert wandb.init.return_value.mock_calls == [
+        mock.call.define_metric("*", step_metric="update"),
+        mock.call.log({"update": 5, "metrics/loss": 1.0}),
+        mock.call.finish(),
+    ]
+    expected = {"project": "project", "id": "abc", "name": tmp_path.name, "resume": "allow"}
+    assert {**expected, "config": {"seed": 1}}.items() <= wandb.init.call_args.kwargs.items()
 
 
 def test_wandb_that_does_not_start_is_one_clear_line(tmp_path, wandb):
-    wandb.error = RuntimeError("no API key")
+    wandb.init.side_effect = RuntimeError("no API key")
     with pytest.raises(UserError, match="does not start: no API key"):
         RunLog(tmp_path, LAST, "project", RECORD)
     assert list(tmp_path.iterdir()) == []
