@@ -73,7 +73,7 @@ def test_the_newest_three_are_kept_and_the_newest_is_restored(folder):
 
 @pytest.mark.parametrize(
     ("part", "keep"),
-    [("state", lambda size: size // 2), ("state", lambda _: 0), ("progress", lambda _: 1)],
+    [("state", lambda size: size // 2), (".", lambda _: 0), ("progress", lambda _: 1)],
 )
 def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(folder, capsys, part, keep):
     for _ in range(2):  # The same step may be damaged twice.
