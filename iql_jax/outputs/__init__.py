@@ -1,1 +1,1 @@
-"""What a run writes: its folder, its logs, its checkpoints and its pictures."""
+"""The files that a run writes: its folder, logs, checkpoints and plots."""

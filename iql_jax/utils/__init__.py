@@ -1,1 +1,1 @@
-"""What every layer may use."""
+"""Helpers that every layer may use."""

@@ -48,7 +48,9 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_is_read_in_its_order(tmp_path):
+@pytest.mark.parametrize("block", [1, 2, 5, 1_000])
+def test_what_was_saved_is_read_in_its_order(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)  # Pieces are joined meanwhile.
     folder = tmp_path / "log"
     assert_reads(write(folder, 3, 1, 12), 16)
     files = ["000000000-000000003.npz", "000000003-000000004.npz", "000000004-000000016.npz"]
@@ -56,18 +58,6 @@ def test_what_was_saved_is_read_in_its_order(tmp_path):
     again = TransitionLog(folder)
     again.restore(16)
     assert_reads(again, 16)
-
-
-@pytest.mark.parametrize("block", [1, 2, 5, 7])
-def test_pieces_that_are_joined_meanwhile_keep_their_order(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(module, "_BLOCK", block)
-    log = TransitionLog(tmp_path)
-    sizes = [1, 4, 2, 1, 1, 3, 2]
-    for first, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True):
-        log.append(coded(int(first), size))
-    assert log.save() == 14
-    assert_reads(log, 14)
-    assert len(names(tmp_path)) == 1
 
 
 def test_pending_transitions_are_neither_read_nor_written_twice(tmp_path):
