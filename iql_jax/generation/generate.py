@@ -68,6 +68,8 @@ def generate(
     path = datasets_root() / dataset_id
     if is_local(dataset_id) and not force:
         return path
+    if path.is_dir() and not (path / "data").exists() and any(path.iterdir()):
+        raise UserError(f"{path} holds other files than a dataset's; move them away")
     # Signals are noted, and checked for: an exception might get lost in a library's callback.
     with _stop_request() as stop, hold_place(dataset_id, stop.check) as folder:
         if force or not is_local(dataset_id):  # Another process may have just finished it.
