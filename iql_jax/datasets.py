@@ -5,12 +5,10 @@ something failed or a check found a defect, or 2 where the command line is wrong
 """
 
 import argparse
-import difflib
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,11 +26,7 @@ from iql_jax.utils.errors import UntrustedEnvironment, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
-
-    Args:
-        arguments: the words of the command line; None takes the program's own.
-    """
+    """Runs one command and returns its exit status."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -89,34 +83,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(options: argparse.Namespace) -> int:
     root = datasets_root()
-    rows: list[tuple[str, ...]] = [("id", "origin", "steps", "episodes", "size")]
     here = local_ids(root)
     for dataset_id in sorted({*here, *catalog.GENERATED}):
-        origin = "generated" if dataset_id in catalog.GENERATED else "local"
-        if dataset_id not in here:
-            rows.append((dataset_id, origin, "-", "-", "not yet"))
-            continue
-        try:
-            metadata = read_metadata(root / dataset_id)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            rows.append((dataset_id, origin, "?", "?", "broken"))
-            continue
-        counts = [_count(metadata.get(key)) for key in ("total_steps", "total_episodes")]
-        rows.append((dataset_id, origin, *counts, _megabytes(root / dataset_id)))
-    for name, *cells in rows:
-        print(f"{name:40} {cells[0]:9}" + "".join(f"{cell:>14}" for cell in cells[1:]))
+        size = "not generated"
+        if dataset_id in here:
+            try:
+                size = f"{_steps(root / dataset_id)} steps, {_megabytes(root / dataset_id)}"
+            except UserError as error:
+                size = str(error)
+        print(f"{dataset_id:40} {size}")
     print(f"in {root}; to generate one: python -m iql_jax.datasets generate ID", file=sys.stderr)
     return 0
 
 
 def _generate(options: argparse.Namespace) -> int:
-    root = datasets_root()  # Before all else: it says what to do where there is none.
+    root = datasets_root()
     if options.id in local_ids(root) and options.id in catalog.GENERATED and not options.force:
-        steps = _count(read_metadata(root / options.id).get("total_steps"))
-        print(
-            f"{options.id} exists in {root} ({steps} steps); --force replaces it", file=sys.stderr
-        )
+        steps = _steps(root / options.id)
+        print(f"{options.id} exists ({steps} steps); --force replaces it", file=sys.stderr)
         return 0
     path = generate(
         options.id,
@@ -130,16 +114,8 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    if options.dataset in catalog.GENERATED and options.dataset not in local_ids(datasets_root()):
-        print(f"{options.dataset} is one of the package's datasets, and not generated yet.")
-        print(f"To generate it: python -m iql_jax.datasets generate {options.dataset}")
-        return 0
     source, path = _local(options.dataset)
     print(f"{source}, {_megabytes(path)} in {path}")
-    metadata = {} if is_file(source) else read_metadata(path)
-    for key in ("description", "algorithm_name", "author", "code_permalink"):
-        if metadata.get(key):
-            _print(key.partition("_")[0], str(metadata[key]))
     _report(_load(options, source))
     return 0
 
@@ -177,31 +153,26 @@ def _load(options: argparse.Namespace, source: str) -> Dataset:
 
 def _report(dataset: Dataset) -> None:
     """Prints what a dataset holds, a topic a line, and the notes that loading took."""
-    record, rewards = dataset.record, dataset.transitions["rewards"]
+    rewards = dataset.transitions["rewards"]
     lengths = np.diff(np.flatnonzero(dataset.transitions["next_action_masks"] == 0), prepend=-1)
     returns = episode_returns(rewards, lengths)
-    values, counts = np.unique(rewards, return_counts=True)
-    shown = f"{values[0]:.4g} to {values[-1]:.4g}, mean {rewards.mean():.4g}"
-    if len(values) <= 8:
-        shown = ", ".join(f"{v:g}: {n:,}" for v, n in zip(values, counts, strict=True))
-    environment, rule = dataset.environment, dataset.score_rule
     ends = int((dataset.transitions["masks"] == 0).sum())
+    environment = f"none: {dataset.no_environment}"
+    if dataset.environment is not None:
+        environment = dataset.environment.describe()
     for topic, text in {
         "transitions": f"{dataset.size:,} in {len(lengths):,} episodes of {lengths.min():,} to "
-        f"{lengths.max():,} (mean {lengths.mean():,.1f}); {ends:,} end the bootstrap",
+        f"{lengths.max():,}; {ends:,} end the bootstrap",
         "observations": f"{dataset.observation_dim} numbers",
         "actions": f"{dataset.action_dim} {'choices' if dataset.discrete_actions else 'numbers'}",
-        "rewards": shown,
+        "rewards": f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}",
         "returns": f"{returns.min():,.4g} to {returns.max():,.4g}, mean {returns.mean():,.4g}",
-        "environment": f"none: {dataset.no_environment}"
-        if environment is None
-        else environment.describe(),
-        "score": rule.kind
-        + (f", {rule.ref_min:g} to {rule.ref_max:g}" if rule.kind == "normalized" else ""),
-        "fingerprint": record["fingerprint"],
+        "environment": environment,
+        "score": dataset.score_rule.kind,
+        "fingerprint": dataset.record["fingerprint"],
     }.items():
         _print(topic, text)
-    for note in record["notes"]:
+    for note in dataset.record["notes"]:
         _print("note", note)
 
 
@@ -211,24 +182,18 @@ def _print(topic: str, text: str) -> None:
 
 
 def _local(dataset: str) -> tuple[str, pathlib.Path]:
-    """Returns a dataset, and its folder or file.
-
-    Raises:
-        UserError: if a dataset is not here; names ids like it.
-    """
+    """Returns a dataset that is here, and its folder or file."""
     root = datasets_root()
     if is_file(dataset) or is_local(dataset):
         return dataset, pathlib.Path(dataset) if is_file(dataset) else root / dataset
-    message = f"dataset {dataset!r} is not in {root}"
-    if dataset in catalog.GENERATED:
-        message += f"; python -m iql_jax.datasets generate {dataset} generates it"
-    elif close := difflib.get_close_matches(dataset, [*local_ids(root), *catalog.GENERATED], n=3):
-        message += f"; did you mean {' or '.join(close)}?"
-    raise UserError(f"{message} (`minari download ID` downloads, `list` shows what is here)")
+    raise UserError(
+        f"dataset {dataset!r} is not in {root}; python -m iql_jax.datasets list names those that "
+        "are, and those that can be generated"
+    )
 
 
-def _count(number: Any) -> str:
-    return f"{number:,}" if isinstance(number, int) else "?"
+def _steps(folder: pathlib.Path) -> str:
+    return str(read_metadata(folder).get("total_steps", "?"))
 
 
 def _megabytes(path: pathlib.Path) -> str:

@@ -17,22 +17,15 @@ Bounds = tuple[Float32, Float32]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LearnableActions:
-    """A dataset's actions as the policy makes them.
+    """A dataset's actions as the policy makes them."""
 
-    Attributes:
-        values: [N, action_dim] float32.
-        notes: what was changed.
-        discrete: the space they are of, where it is discrete.
-        bounds: the environment's range, where it is neither discrete nor [-1, 1].
-    """
-
-    values: Float32
+    values: Float32  # [N, action_dim]
     notes: list[str]
-    discrete: DiscreteActions | None = None
-    bounds: Bounds | None = None
+    discrete: DiscreteActions | None = None  # Their space, where it is discrete.
+    bounds: Bounds | None = None  # The environment's range, where it has to be rescaled.
 
     def choices(self) -> dict[str, Any]:
-        """Returns what goes on record."""
+        """Returns the entries of the run record."""
         bounds = None if self.bounds is None else [bound.tolist() for bound in self.bounds]
         discrete = {} if self.discrete is None else {"discrete": dataclasses.asdict(self.discrete)}
         return {"action_range": bounds, **discrete}
@@ -43,10 +36,7 @@ def learnable_actions(
 ) -> LearnableActions:
     """Encodes a dataset's actions [N, width], as stored, for the policy.
 
-    Args:
-        actions: as stored.
-        space: what they are of; None takes [-1, 1].
-        name: of the dataset, for errors.
+    ``space`` None means [-1, 1]; ``name`` is the dataset's.
 
     Raises:
         UserError: if they do not fit their space, or it has no bounds.
@@ -70,11 +60,7 @@ def learnable_actions(
 
 
 def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
-    """Turns integers [N, 1] into [N, n].
-
-    Raises:
-        UserError: if one lies outside the space.
-    """
+    """Turns integers [N, 1] into [N, n]; raises ``UserError`` if one lies outside the space."""
     choices = actions[:, 0].astype(np.int64) - space.start
     outside = (choices < 0) | (choices >= space.n)
     if outside.any():
@@ -93,24 +79,12 @@ def _rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
     if (low == -1).all() and (high == 1).all():
         return None
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise UserError(
-            f"{name} has actions between {low} and {high}; every component needs finite bounds, "
-            "for the policy acts in [-1, 1]"
-        )
+        raise UserError(f"{name} has actions between {low} and {high}; bounds must be finite")
     return low, high
 
 
 def next_action_fields(actions: Float32, lengths: Int64) -> dict[str, Float32]:
-    """Finds the action that follows each transition in its episode.
-
-    Args:
-        actions: [n, action_dim], episode after episode.
-        lengths: [E], each at least 1; their sum is n.
-
-    Returns:
-        ``next_actions`` [n, action_dim] and ``next_action_masks`` [n] of ``Transitions``: 0, and
-        zeros for an action, at the last transition of each episode.
-    """
+    """Returns ``next_actions`` and ``next_action_masks``: 0 at the last step of each episode."""
     last = np.cumsum(lengths) - 1
     following = np.roll(actions, -1, axis=0)
     following[last] = 0.0

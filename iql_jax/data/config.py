@@ -22,7 +22,7 @@ class DataConfig:
     maze_goal: Literal["eval", "episode", "stored"] = "eval"  # See iql_jax/data/maze_steps.py.
     maze_terminate_at_success: bool = True
     # What follows an arrival and is left out; see iql_jax/data/maze_steps.py.
-    maze_drop: Literal["nothing", "waiting_elsewhere", "waiting", "after_success"] = "nothing"
+    maze_drop: Literal["nothing", "waiting", "after_success"] = "nothing"
     maze_walls: Literal["data", "evaluation"] = "data"  # See iql_jax/data/maze_task.py.
 
 

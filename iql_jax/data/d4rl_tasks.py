@@ -1,8 +1,6 @@
-"""D4RL's tasks: one table of dimensions, time limits, and the environments that are nearest today.
+"""D4RL's tasks: dimensions, time limits, and the environments that are nearest today.
 
-Sources in github.com/Farama-Foundation/D4RL: the registrations in ``d4rl/*/__init__.py`` (time
-limits, mazes), ``d4rl/infos.py`` (file names; references, see ``iql_jax.data.scores``), and the
-environments that the notes compare with.
+From github.com/Farama-Foundation/D4RL, ``d4rl/*/__init__.py`` and ``d4rl/infos.py``.
 """
 
 import dataclasses
@@ -17,25 +15,15 @@ from iql_jax.data.scores import named_entry
 
 @dataclasses.dataclass(frozen=True)
 class D4RLTask:
-    """One of D4RL's tasks.
-
-    Attributes:
-        observation_dim: numbers in an observation.
-        action_dim: numbers in an action.
-        time_limit: D4RL's steps an episode.
-        env_ids: the environments that may stand in for D4RL's, the best first.
-        note: in what the evaluation differs from D4RL's, or why there is none.
-        kwargs: arguments of the environment.
-        maze: makes the maze, for AntMaze and Maze2D.
-    """
+    """One of D4RL's tasks."""
 
     observation_dim: int
     action_dim: int
-    time_limit: int
-    env_ids: tuple[str, ...]
-    note: str
-    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    maze: Callable[[], MazeFrame] | None = None
+    time_limit: int  # D4RL's steps an episode.
+    env_ids: tuple[str, ...]  # The environments that may stand in for D4RL's, the best first.
+    note: str  # In what the evaluation differs from D4RL's, or why there is none.
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Of the environment.
+    maze: Callable[[], MazeFrame] | None = None  # Makes the maze, for AntMaze and Maze2D.
 
     @property
     def is_ant_maze(self) -> bool:
@@ -78,23 +66,20 @@ def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit:
 
 
 def _maze2d() -> dict[str, D4RLTask]:
-    mazes = {
-        "open": ("Open", OPEN, (2, 3)),
-        "umaze": ("UMaze", UMAZE, (1, 1)),
-        "medium": ("Medium", MEDIUM, (6, 6)),
-        "large": ("Large", LARGE, (7, 9)),
+    sizes = {  # Environment, walls, goal, and the time limits of version 0 and of later ones.
+        "open": ("Open", OPEN, (2, 3), 150, 150),
+        "umaze": ("UMaze", UMAZE, (1, 1), 150, 300),
+        "medium": ("Medium", MEDIUM, (6, 6), 250, 600),
+        "large": ("Large", LARGE, (7, 9), 600, 800),
     }
-    limits = {"open-v0": 150, "umaze-v0": 150, "medium-v0": 250, "large-v0": 600}
-    limits |= {"umaze": 300, "medium": 600, "large": 800}
     tasks = {}
-    for key, limit in limits.items():
-        size, _, version = key.partition("-")
-        name, drawing, goal = mazes[size]
+    for size, (name, drawing, goal, first, later) in sizes.items():
         maze = functools.partial(point_maze, drawing, goal=goal)
         for middle, suffix in (("", ""), ("-dense", "Dense")):
-            beginning = f"maze2d-{size}{middle}" + (f"-{version}" if version else "")
             env_ids = (f"PointMaze_{name}{suffix}-v3",)
-            tasks[beginning] = D4RLTask(4, 2, limit, env_ids, _POINT_MAZE, maze=maze)
+            for version, limit in (("-v0", first), ("", later)):
+                task = D4RLTask(4, 2, limit, env_ids, _POINT_MAZE, maze=maze)
+                tasks[f"maze2d-{size}{middle}{version}"] = task
     return tasks
 
 
@@ -113,13 +98,7 @@ TASKS: dict[str, D4RLTask] = {
     "antmaze-large": _ant_maze("Large", LARGE, (7, 9), 1000),
     **_maze2d(),
 }
-"""By the beginning of D4RL's names: 'antmaze-medium' is also the task of 'antmaze-medium-play-v2'.
-
-An entry with a version is for that version; it goes before one without.
-"""
-
-KITCHEN_ROWS = {"kitchen-complete": 3_680, "kitchen-partial": 136_950, "kitchen-mixed": 136_950}
-"""Rows of D4RL's kitchen files, which have the same sizes and are easily taken for each other."""
+"""By the beginning of D4RL's names (``named_entry``)."""
 
 _FILE_NAMES = {
     r"ant_maze_u-maze_.*multistart_false_": "antmaze-umaze",
@@ -136,20 +115,14 @@ _FILE_NAMES = {
 
 
 def find_task(name: str) -> tuple[str, D4RLTask] | None:
-    """Finds D4RL's task by the name of a task or of a file without its suffix.
+    """Finds D4RL's name of a task, as 'hopper-medium-v2', and the task; None for other names.
 
-    Args:
-        name: such as 'hopper-medium-v2', 'hopper_medium-v2' or 'd4rl/hopper/medium-v2'.
-
-    Returns:
-        The name as D4RL writes it, such as 'hopper-medium-v2', and its task; None if it begins with
-        no task of D4RL's.
+    ``name`` is a task's or a file's without its suffix, as 'hopper_medium-v2'.
     """
     name = name.lower()
     for pattern, task_name in _FILE_NAMES.items():
         if re.match(pattern, name):
             name = task_name
-            break
     words = "-".join(part for part in re.split(r"[^a-z0-9]+", name) if part)
     words = words.removeprefix("d4rl-")
     task = named_entry(TASKS, words)

@@ -9,21 +9,13 @@ import urllib.error
 import urllib.request
 from unittest import mock
 
-_REACH_SECONDS = 6.0
-
 
 class DownloadFailed(Exception):
     """Says why, in one line."""
 
 
 def download(dataset_id: str, root: pathlib.Path) -> None:
-    """Downloads a dataset into Minari's folder.
-
-    The files go to a hidden folder in ``root`` and are moved to their place at the end.
-
-    Args:
-        dataset_id: its Minari id.
-        root: the folder of all datasets.
+    """Downloads a dataset to a hidden folder in ``root``, Minari's, and moves it to its place.
 
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
@@ -54,7 +46,7 @@ def _check_hugging_face() -> None:
         raise DownloadFailed("HF_HUB_OFFLINE is set")
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        urllib.request.urlopen(url, timeout=_REACH_SECONDS).close()
+        urllib.request.urlopen(url, timeout=6).close()
     except urllib.error.HTTPError:
         pass  # An answer, if an unfriendly one.
     except (OSError, ValueError) as error:

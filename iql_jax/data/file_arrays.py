@@ -18,15 +18,14 @@ _FLAGS = ("terminals", "timeouts")
 
 
 def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[str]) -> Arrays:
-    """Reads these arrays of a file, an .npz file or else an HDF5 one, and no others.
+    """Reads these arrays of an .npz file, or else of an HDF5 one.
 
     Returns:
         Of N rows: vectors as [N, d], float32 or float64 as stored; flags as [N], bool; other
         numbers as [N], float32 or float64. (Some files store numbers as [N, 1].)
 
     Raises:
-        UserError: if the file is missing, of another format or damaged, lacks a key, or its arrays
-            do not fit together; names the key.
+        UserError: if the file is missing, of another format or damaged, or its arrays do not fit.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -42,17 +41,24 @@ def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[
         ) from error
     if missing := [key for key in required if key not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}: it is not in the format of its suffix")
-    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    rows = len(np.atleast_1d(arrays["observations"]))
     if not rows:
         raise UserError(f"{path} holds no rows")
     arrays = {key: _checked(key, array, rows, path) for key, array in arrays.items()}
-    following = arrays.get("next_observations")
-    if following is not None and following.shape != arrays["observations"].shape:
-        raise UserError(
-            f"'next_observations' in {path} have shape {list(following.shape)}, but 'observations' "
-            f"{list(arrays['observations'].shape)}"
-        )
+    following = arrays.get("next_observations", arrays["observations"])
+    if following.shape != arrays["observations"].shape:
+        raise UserError(f"'next_observations' in {path} have the shape {list(following.shape)}")
     return arrays
+
+
+def check_widths(arrays: Arrays, expected: tuple[int, int], task: str, path: pathlib.Path) -> None:
+    """Refuses observations and actions that are not as wide as a task's."""
+    for key, width in zip(("observations", "actions"), expected, strict=True):
+        if (found := arrays[key].shape[1]) != width:
+            raise UserError(
+                f"{key} in {path} have {found} numbers, but those of {task} have {width}: it is "
+                "another task's file; config.task names the task ('none': none)"
+            )
 
 
 def _read_hdf5(path: pathlib.Path, keys: Sequence[str]) -> Arrays:
@@ -70,16 +76,13 @@ def _checked(key: str, array: npt.NDArray[Any], rows: int, path: pathlib.Path) -
     is_vector = key in _VECTORS
     if not is_vector and array.shape == (rows, 1):
         array = array[:, 0]
-    if array.dtype.kind not in "fiub" or array.ndim != 1 + is_vector or len(array) != rows:
-        expected = "a vector" if is_vector else "a number"
+    kinds = "f" if is_vector else "fiub"
+    if array.dtype.kind not in kinds or array.ndim != 1 + is_vector or len(array) != rows:
+        expected = "a vector of floating-point numbers" if is_vector else "a number"
         raise UserError(
             f"{key!r} in {path} have shape {list(array.shape)} and type {array.dtype}, not "
             f"{expected} for each of {rows} rows"
         )
     if key in _FLAGS:
         return array != 0
-    if array.dtype in (np.float32, np.float64):
-        return array
-    if is_vector and array.dtype.kind != "f":
-        raise UserError(f"{key!r} in {path} are {array.dtype}, not floating-point numbers")
-    return array.astype(np.float32)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

@@ -16,34 +16,22 @@ _GAP = 0.2
 """A stored next observation is another episode's if in half of the numbers it differs from the
 following row's observation by more than this share of their standard deviation.
 
-Files that repeat rows exactly show no difference but at resets, where half of the numbers differ by
-0.5 standard deviations and more. Others store what their environment returned before something
-changed it a little, or the other of two equal quaternions, which changes few numbers much.
+At resets half of the numbers differ by 0.5 and more. Elsewhere some files differ a little, or much
+in few numbers (the other of two equal quaternions).
 """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileRows:
-    """N steps one after another.
+    """N steps one after another, in float32 or float64."""
 
-    Attributes:
-        observations: [N, d] float32 or float64.
-        actions: [N, a] float32 or float64.
-        rewards: [N] float32 or float64.
-        terminals: [N] bool, where the mask is 0.
-        kept: [N] bool: which rows are transitions. The others lend their observation alone.
-        ends: [N] bool: the rows after which an episode ends, whatever follows.
-        following: [N, d], each row's next observation where the file stores it; None where it is
-            the next row's observation.
-    """
-
-    observations: npt.NDArray[Any]
-    actions: npt.NDArray[Any]
+    observations: npt.NDArray[Any]  # [N, d]
+    actions: npt.NDArray[Any]  # [N, a]
     rewards: npt.NDArray[Any]
-    terminals: Bool
-    kept: Bool
-    ends: Bool
-    following: npt.NDArray[Any] | None = None
+    terminals: Bool  # Where the mask is 0.
+    kept: Bool  # The rows that are transitions. The others lend their observation alone.
+    ends: Bool  # The rows after which an episode ends, whatever follows.
+    following: npt.NDArray[Any] | None = None  # Next observations, where the file stores them.
 
     def gaps(self) -> Bool:
         """Returns where a row's stored next observation is not the following row's, [N]."""
@@ -61,17 +49,12 @@ def file_episodes(rows: FileRows, name: str, maze: MazeFrame | None, goal: Any =
     """Cuts rows into episodes, and brings a maze's positions into gymnasium_robotics' frame.
 
     An episode is a run of transitions that ends where ``ends`` says so, before a row that is no
-    transition, and where the stored next observation is not the following row's.
-
-    Args:
-        rows: the rows of a file.
-        name: the file's, for errors.
-        maze: the maze, if they are of one: the first two numbers of an observation are a position.
-        goal: x and y of the goal, in that frame, which the rewards refer to.
+    transition, and where the stored next observation is not the following row's. In a maze, an
+    observation begins with a position, and ``goal`` is the one that rewards refer to.
 
     Raises:
         UserError: if there is no transition, a number is not finite, or the positions are not of
-            the maze.
+            the maze; ``name`` is the file's.
     """
     kept = np.flatnonzero(rows.kept)
     if not len(kept):
@@ -83,12 +66,10 @@ def file_episodes(rows: FileRows, name: str, maze: MazeFrame | None, goal: Any =
     if rows.following is not None:
         observations = np.concatenate([observations, rows.following])
         next_rows = kept + len(rows.observations)
-    if maze is not None:
-        entries = _maze_entries(observations, maze, goal, name)
-    else:
-        entries = {"observation": _as_float32(observations)}
     episodes = Episodes(
-        observations=entries,
+        observations={"observation": _as_float32(observations)}
+        if maze is None
+        else _maze_entries(observations, maze, goal, name),
         rows=kept,
         next_rows=next_rows,
         actions=_as_float32(rows.actions[kept]),

@@ -4,12 +4,10 @@ import pathlib
 
 from iql_jax.utils.errors import UserError
 
-FILE_SUFFIXES = (".hdf5", ".h5", ".npz")
-
 
 def is_file(dataset: str) -> bool:
     """Returns whether a dataset's name means a file, by its suffix; no Minari id ends so."""
-    return dataset.endswith(FILE_SUFFIXES)
+    return dataset.endswith((".hdf5", ".h5", ".npz"))
 
 
 def is_local(dataset_id: str) -> bool:
@@ -18,11 +16,7 @@ def is_local(dataset_id: str) -> bool:
 
 
 def datasets_root() -> pathlib.Path:
-    """Returns Minari's folder of datasets, which is made where it is missing.
-
-    Raises:
-        UserError: if it cannot be used.
-    """
+    """Returns Minari's folder of datasets, created if it is missing."""
     from minari.storage.datasets_root_dir import get_dataset_path
 
     try:

@@ -20,7 +20,7 @@ from iql_jax.data.read_d4rl import read_d4rl
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
-from iql_jax.data.scores import ScoreRule, score_caveats, score_rule
+from iql_jax.data.scores import ScoreRule, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
@@ -36,28 +36,16 @@ goal that never changes in the data, but by a metre in the environment, would be
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset ready for training.
+    """A dataset ready for training."""
 
-    Attributes:
-        transitions: NumPy arrays by the names of the fields of ``Transitions``, float32 and
-            C-contiguous.
-        record: what was loaded, and every choice made on the way; JSON-able.
-        environment: how to build the evaluation environment; None where there is none.
-        reward_transform: what the rewards went through; apply it to new rewards as well.
-        score_rule: how evaluation episodes are scored.
-        terminates: whether a termination in the environment ends the bootstrap, as in the data.
-        discrete_actions: whether the actions are choices, as one-hot vectors.
-        no_environment: why there is no evaluation environment; empty where there is one.
-    """
-
-    transitions: dict[str, Float32]
-    record: dict[str, Any]
-    environment: EnvironmentDescription | None
-    reward_transform: RewardTransform
+    transitions: dict[str, Float32]  # By the names of the fields of ``Transitions``, C-contiguous.
+    record: dict[str, Any]  # Its content, and every choice made on the way; JSON-able.
+    environment: EnvironmentDescription | None  # Of the evaluation.
+    reward_transform: RewardTransform  # Apply it to new rewards as well.
     score_rule: ScoreRule
-    terminates: bool
-    discrete_actions: bool = False
-    no_environment: str = ""
+    terminates: bool  # A termination in the environment ends the bootstrap, as in the data.
+    discrete_actions: bool = False  # Actions are one-hot vectors.
+    no_environment: str = ""  # Why there is no evaluation environment.
 
     @property
     def size(self) -> int:
@@ -95,17 +83,16 @@ def load_dataset(
     trusted: bool = False,
     progress: bool = True,
 ) -> Dataset:
-    """Loads a dataset that is on this disk as a config wants it.
+    """Loads a dataset that is on this disk, and logs notes on it.
 
-    Deterministic: the same files and the same config give the same bits. Notes on the data are
-    logged and recorded.
+    Deterministic: the same files and the same config give the same bits.
 
     Args:
         config: the choices; its ``dataset`` is not looked at.
         source: a Minari id or the path of a file.
         next_actions: whether to add the action that follows each transition (for SARSA).
         trusted: whether environments from namespaces not known to be safe may be built.
-        progress: whether to show progress bars.
+        progress: whether to show a progress bar.
 
     Raises:
         UserError: if the dataset cannot be read, or if a choice does not fit it.
@@ -116,29 +103,28 @@ def load_dataset(
     steps = keep_top(steps, config.top_episodes)
     actions = learnable_actions(steps.actions, found.action_space, found.name)
     transform, notes = reward_transform(config.reward_transform, steps.rewards, steps.lengths)
-    normalization = _normalization(steps.observations) if config.normalize_observations else None
+    mean, std = _moments(steps.observations) if config.normalize_observations else (None, None)
     rule = score_rule(found.references, is_maze)
     transitions = {
-        "observations": _normalized(steps.observations, normalization),
+        "observations": _normalized(steps.observations, mean, std),
         "actions": actions.values,
         "rewards": transform(steps.rewards),
         "masks": steps.masks,
-        "next_observations": _normalized(steps.next_observations, normalization),
+        "next_observations": _normalized(steps.next_observations, mean, std),
     }
     if next_actions:
         transitions |= next_action_fields(actions.values, steps.lengths)
     notes = [*found.notes, *steps.notes, *actions.notes, *notes]
     if found.evaluation is None:
         notes.insert(0, f"{found.no_environment}: nothing can be evaluated")
-    else:
-        notes += score_caveats(rule, found.evaluation)
     for note in notes:
         logger.info(f"{found.name}: {note}")
     choices = {
         "observation_keys": list(steps.observation_keys),
         "reward_transform": {"name": config.reward_transform, **dataclasses.asdict(transform)},
-        "normalization": normalization
-        and {name: array.tolist() for name, array in normalization.items()},
+        "normalization": None
+        if mean is None or std is None
+        else {"mean": mean.tolist(), "std": std.tolist()},
         **actions.choices(),
         "score": dataclasses.asdict(rule),
         **steps.choices,
@@ -157,7 +143,7 @@ def load_dataset(
     return Dataset(
         transitions=transitions,
         record=record,
-        environment=_environment(found, steps, actions, normalization, trusted),
+        environment=_environment(found, steps, actions, (mean, std), trusted),
         reward_transform=transform,
         score_rule=rule,
         # A maze's episodes end at success, and what that means is the config's choice, unless the
@@ -169,11 +155,7 @@ def load_dataset(
 
 
 def read_source(config: DataConfig, source: str, progress: bool = True) -> Source:
-    """Reads a Minari dataset that is on this disk, or a file.
-
-    Raises:
-        UserError: if it is not there, or cannot be read.
-    """
+    """Reads a Minari dataset that is on this disk, or a file."""
     if is_file(source):
         read = read_ogbench if source.lower().endswith(".npz") else read_d4rl
         return read(pathlib.Path(source).expanduser(), config)
@@ -184,30 +166,21 @@ def read_source(config: DataConfig, source: str, progress: bool = True) -> Sourc
 
 
 def layout(config: DataConfig, source: str) -> Hashable:
-    """Returns what the shapes of transitions follow from: equal layouts have equal shapes.
-
-    Looks at the dataset's metadata alone.
-
-    Raises:
-        UserError: if they cannot be read.
-    """
+    """Returns what the shapes of transitions follow from, by the dataset's metadata alone."""
+    sees_goal = config.maze_goal == "episode"
     if is_file(source):
-        return *_file_widths(source), config.maze_goal == "episode"
+        return _file_widths(source), sees_goal
     metadata = read_metadata(datasets_root() / source)
-    spaces = (metadata.get("observation_space"), metadata.get("action_space"))
     is_known = bool(metadata.get("eval_env_spec") or metadata.get("env_spec"))
-    return *spaces, is_known, config.maze_goal == "episode"
+    return metadata.get("observation_space"), metadata.get("action_space"), is_known, sees_goal
 
 
 def _file_widths(source: str) -> tuple[int, ...]:
     """Returns how many numbers a file's observations and actions have."""
-    with contextlib.suppress(OSError, KeyError, IndexError):  # Loading tells what is wrong.
-        if source.lower().endswith(".npz"):
-            with np.load(source) as archive:
-                return tuple(archive[key].shape[1] for key in ("observations", "actions"))
-        with h5py.File(source) as file:
-            return tuple(file[key].shape[1] for key in ("observations", "actions"))
-    return ()
+    open_file = np.load if source.lower().endswith(".npz") else h5py.File
+    with contextlib.suppress(OSError, KeyError, IndexError), open_file(source) as file:
+        return tuple(file[key].shape[1] for key in ("observations", "actions"))
+    return ()  # Loading reports what is wrong.
 
 
 def _plain_steps(source: Source) -> Steps:
@@ -233,37 +206,36 @@ def _plain_steps(source: Source) -> Steps:
     )
 
 
-def _normalization(observations: Float32) -> dict[str, Float32]:
-    """Finds mean and standard deviation over the observations of all transitions."""
+def _moments(observations: Float32) -> tuple[Float32, Float32]:
+    """Returns mean and standard deviation over the observations of all transitions."""
     mean = observations.mean(axis=0, dtype=np.float64)
     spread = observations.std(axis=0, dtype=np.float64)
     std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
-    return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
+    return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _normalized(observations: Float32, normalization: dict[str, Float32] | None) -> Float32:
-    if normalization is None:
-        return observations
-    return (observations - normalization["mean"]) / normalization["std"]
+def _normalized(observations: Float32, mean: Float32 | None, std: Float32 | None) -> Float32:
+    return observations if mean is None or std is None else (observations - mean) / std
 
 
 def _environment(
     source: Source,
     steps: Steps,
     actions: LearnableActions,
-    normalization: dict[str, Float32] | None,
+    moments: tuple[Float32 | None, Float32 | None],
     trusted: bool,
 ) -> EnvironmentDescription | None:
     """Describes the evaluation environment, where there is one."""
     if source.evaluation is None:
         return None
     low, high = actions.bounds or (None, None)
+    mean, std = moments
     return EnvironmentDescription(
         spec=source.evaluation.to_json(),
         kwargs=steps.kwargs,
         observation_keys=steps.observation_keys,
-        observation_mean=None if normalization is None else normalization["mean"],
-        observation_std=None if normalization is None else normalization["std"],
+        observation_mean=mean,
+        observation_std=std,
         maze=steps.maze,
         trusted=trusted,
         observation_dim=int(steps.observations.shape[1]),

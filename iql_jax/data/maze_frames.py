@@ -69,74 +69,42 @@ GIANT = (
 
 @dataclasses.dataclass(frozen=True)
 class MazeFrame:
-    """A maze, and how to get into its frame.
-
-    Attributes:
-        map: the maze as gymnasium_robotics takes it.
-        shift: metres to add to a position of the file, x and y.
-        goal: the middle of the goal's cell in gymnasium_robotics' frame.
-        rewarded: where the task has its goal, in that frame; None where the files do not tell.
-        radius: metres from it within which the task rewards.
-    """
+    """A maze in gymnasium_robotics' frame, and the way there."""
 
     map: MazeMap
-    shift: tuple[float, float]
-    goal: tuple[float, float]
-    rewarded: tuple[float, float] | None
-    radius: float
+    shift: tuple[float, float]  # Meters to add to a position of the file.
+    goal: tuple[float, float]  # The middle of the goal's cell.
+    rewarded: tuple[float, float] | None  # The task's goal; None where the files do not tell.
+    radius: float = 0.5  # Meters from it within which the task rewards.
 
 
 def ant_maze(drawing: tuple[str, ...], start: Cell, goal: Cell, origin: Cell) -> MazeFrame:
-    """A maze of D4RL's AntMaze or of OGBench's.
+    """Returns a maze of D4RL's AntMaze or of OGBench's.
 
-    Args:
-        drawing: rows of '#' and ' '.
-        start: row and column where evaluation episodes begin.
-        goal: row and column of the goal.
-        origin: row and column of the cell whose middle is the file's origin.
+    ``drawing`` has rows of '#' and ' '; the file's positions count from the middle of ``origin``.
     """
     cells = _cells(drawing)
     cells[start], cells[goal] = "r", "g"
     maze = MazeMap.from_lists(np.flipud(cells).tolist(), 4.0)
 
-    def middle(cell: Cell) -> Float64:
-        return maze.cell_to_xy((len(drawing) - 1 - cell[0], cell[1]))
+    def middle(cell: Cell) -> tuple[float, float]:
+        return _pair(maze.cell_to_xy((len(drawing) - 1 - cell[0], cell[1])))
 
-    return MazeFrame(
-        map=maze,
-        shift=_pair(middle(origin)),
-        goal=_pair(middle(goal)),
-        rewarded=None,
-        radius=0.5,
-    )
+    return MazeFrame(map=maze, shift=middle(origin), goal=middle(goal), rewarded=None)
 
 
 def point_maze(drawing: tuple[str, ...], goal: Cell) -> MazeFrame:
-    """A maze of D4RL's Maze2D, where episodes begin in any free cell.
-
-    Args:
-        drawing: rows of '#' and ' '.
-        goal: row and column of the goal.
-    """
+    """Returns a maze of D4RL's Maze2D, where episodes begin in any free cell."""
     cells = _cells(drawing)
     cells[goal] = "g"
     maze = MazeMap.from_lists(np.rot90(cells).tolist(), 1.0)
     middle = maze.cell_to_xy((len(drawing[0]) - 1 - goal[1], goal[0]))
     shift = middle - np.array([goal[0] - 0.2, goal[1] - 0.2])
-    return MazeFrame(
-        map=maze,
-        shift=_pair(shift),
-        goal=_pair(middle),
-        rewarded=_pair(middle + 0.2),
-        radius=0.5,
-    )
+    return MazeFrame(maze, _pair(shift), _pair(middle), rewarded=_pair(middle + 0.2))
 
 
 def maze_spec(spec: EnvSpec, maze: MazeFrame, max_episode_steps: int, **kwargs: Any) -> EnvSpec:
-    """Returns an environment of gymnasium_robotics with a maze of another package.
-
-    It is the episodic task: the goal stays, and reaching it ends the episode.
-    """
+    """Returns gymnasium_robotics' environment with this maze: reaching the goal ends an episode."""
     settings = {"continuing_task": False, "reset_target": False, **spec.kwargs, **kwargs}
     settings |= {"maze_map": [list(row) for row in maze.map.cells]}
     return dataclasses.replace(spec, max_episode_steps=max_episode_steps, kwargs=settings)

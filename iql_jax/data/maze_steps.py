@@ -1,8 +1,7 @@
-"""What the transitions of a maze dataset mean: goal, success, rewards, masks.
+"""The transitions of a maze dataset: goal, success, rewards, masks.
 
 Minari's maze data were collected as continuing tasks with goals of their own, and their rewards
-refer to those; D4RL's were relabelled to the one goal of the evaluation. What is done about it is
-the config's choice, and never a guess:
+refer to those; D4RL's were relabelled to the one goal of the evaluation. The config chooses:
 
 - ``maze_goal='eval'``, D4RL's semantics: rewards are recomputed for the evaluation goal at every
   step, wherever in an episode; the policy does not see a goal.
@@ -12,10 +11,7 @@ the config's choice, and never a guess:
 What follows an arrival may be left out, to the end of the episode:
 
 - ``maze_drop='nothing'``: all steps are kept, as D4RL does.
-- ``maze_drop='waiting_elsewhere'``: the rest goes once the agent waits at its own goal, unless that
-  is the goal which rewards refer to.
-- ``maze_drop='waiting'``: the rest goes once it waits at its own goal. What only passes the goal
-  that rewards refer to stays, and with it most of what holds the values around that goal.
+- ``maze_drop='waiting'``: the rest goes once the agent waits at its own goal.
 - ``maze_drop='after_success'``: the rest goes as well once it has come to the goal that rewards
   refer to.
 
@@ -29,7 +25,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Episodes, Source
-from iql_jax.data.maze_task import MazeKind, MazeSetup, maze_kind, set_up_maze
+from iql_jax.data.maze_task import MAZE_ENTRIES, MazeKind, MazeSetup, maze_kind, set_up_maze
 from iql_jax.data.steps import Steps
 from iql_jax.envs.mazes import at_goal
 from iql_jax.utils.arrays import Bool, Float32, Int64
@@ -41,9 +37,6 @@ _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
 }
 """The entries that make up an observation: the position comes first in both."""
 
-ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
-"""What an observation of the maze environments holds."""
-
 
 def maze_steps(source: Source, config: DataConfig) -> Steps:
     """Settles which maze a dataset is evaluated on, what its steps mean, and which are kept.
@@ -53,7 +46,7 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
     """
     episodes, evaluation = source.episodes, source.evaluation
     assert evaluation is not None
-    _check_entries(episodes, evaluation)
+    check_entries(episodes, evaluation)
     setup = set_up_maze(
         evaluation,
         source.collection or evaluation,
@@ -67,58 +60,44 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
     return maze_transitions(episodes, setup, config, own_goals=source.rewarded_goal is None)
 
 
-def _check_entries(episodes: Episodes, spec: EnvSpec) -> None:
+def check_entries(episodes: Episodes, spec: EnvSpec) -> None:
     """Refuses data that are not laid out as the maze environments' observations."""
-    missing = ENTRIES - set(episodes.observations)
-    if missing:
-        raise UserError(
-            f"observations of {spec.id} must have the entries {', '.join(sorted(ENTRIES))}; the "
-            f"dataset's lack {', '.join(sorted(missing))}"
-        )
+    if missing := MAZE_ENTRIES - set(episodes.observations):
+        raise UserError(f"observations of {spec.id} lack {', '.join(sorted(missing))}")
     observation, achieved = (episodes.observations[key] for key in ("observation", "achieved_goal"))
     if maze_kind(spec) == "point" and not np.array_equal(observation[:, :2], achieved):
-        raise UserError(
-            f"'observation' of {spec.id} must begin with the position (achieved_goal); the "
-            "dataset's does not"
-        )
+        raise UserError(f"'observation' of {spec.id} must begin with the position (achieved_goal)")
 
 
 def maze_transitions(
     episodes: Episodes, setup: MazeSetup, config: DataConfig, *, own_goals: bool = True
 ) -> Steps:
-    """Settles what the steps of a maze dataset mean, and which are kept.
+    """Settles what the steps mean and which are kept; see the module's docstring.
 
-    Args:
-        episodes: the data.
-        setup: the maze and the evaluation goal.
-        config: its maze keys say how to read them; see the module's docstring.
-        own_goals: whether the goals in the data are those that the agent went to.
+    ``own_goals``: the goals in the data are those that the agent went to.
     """
     step_goals = episodes.observations["desired_goal"][episodes.next_rows]
-    target: Float32 = step_goals
-    if config.maze_goal == "eval":
-        target = np.asarray(setup.task.goal, dtype=np.float32)
     achieved = episodes.observations["achieved_goal"][episodes.next_rows]
-    success = at_goal(achieved, target)
     rewards, ends, notes = episodes.rewards, episodes.terminations, list(setup.notes)
     if config.maze_goal == "eval":
+        target = np.asarray(setup.task.goal, dtype=np.float32)
+        success = at_goal(achieved, target)
         rewards = success.astype(np.float32)
         if setup.dense:
             rewards = np.exp(-np.linalg.norm(achieved - target, axis=-1))
         if ends.any():
             notes.append(f"{int(ends.sum()):,} terminations at other goals are not ends here")
         ends = np.zeros_like(ends)
+    else:
+        success = at_goal(achieved, step_goals)
     if config.maze_terminate_at_success:
         ends = ends | success
-    if config.maze_goal == "episode":
-        notes += _first_goal_note(episodes)
     notes.append(_arrivals_note(success, episodes, setup))
     waits = np.zeros_like(success)
     if own_goals:
-        waits = _starts_to_wait(episodes, achieved, step_goals)
-    elif config.maze_drop.startswith("waiting"):
-        drop = config.maze_drop
-        notes.append(f"it does not tell where agents wait: maze_drop={drop!r} leaves nothing out")
+        waits = _starts_to_wait(achieved, step_goals)
+    elif config.maze_drop == "waiting":
+        notes.append("it does not tell where agents wait: maze_drop='waiting' leaves nothing out")
     keep = _kept(config.maze_drop, success, waits, episodes)
     kept = np.flatnonzero(keep)
     keys = _LAYOUT[setup.kind]
@@ -156,45 +135,29 @@ def _arrivals_note(success: Bool, episodes: Episodes, setup: MazeSetup) -> str:
         return f"no transition of the data ends at the goal{nothing}"
     arrived = int(np.logical_or.reduceat(success, episodes.first_steps()).sum())
     return (
-        f"{int(success.sum()):,} steps, of {arrived:,} of {episodes.num_episodes:,} episodes, end "
+        f"{int(success.sum()):,} steps, of {arrived:,} of {len(episodes.lengths):,} episodes, end "
         "at the goal"
     )
 
 
 def _kept(drop: str, success: Bool, waits: Bool, episodes: Episodes) -> Bool:
     """Returns which steps ``drop`` leaves: those before which their episode has no last one."""
-    last = {
-        "nothing": np.zeros_like(success),
-        "waiting_elsewhere": waits & ~success,
-        "waiting": waits,
-        "after_success": waits | success,
-    }[drop]
+    if drop == "nothing":
+        return np.ones_like(success)
+    last = waits | success if drop == "after_success" else waits
     before: Int64 = np.cumsum(last) - last
     return before == np.repeat(before[episodes.first_steps()], episodes.lengths)
 
 
-def _starts_to_wait(episodes: Episodes, achieved: Float32, step_goals: Float32) -> Bool:
+def _starts_to_wait(achieved: Float32, step_goals: Float32) -> Bool:
     """Returns where a step ends at the episode's own goal and the goal stays where it is.
 
-    What follows is of no use for another goal either: it shows how to stand still. Minari's ants do
-    so for most of their steps, while the points of its PointMaze get a new goal at once.
+    What follows only shows how to stand still. Minari's ants do so for most of their steps, while
+    the points of its PointMaze get a new goal at once.
     """
-    stays = np.zeros(episodes.num_transitions, np.bool_)
+    stays = np.zeros(len(step_goals), np.bool_)
     stays[:-1] = (step_goals[1:] == step_goals[:-1]).all(axis=1)
-    return np.asarray(at_goal(achieved, step_goals) & stays)
-
-
-def _first_goal_note(episodes: Episodes) -> list[str]:
-    first = episodes.first_steps()
-    goals = episodes.observations["desired_goal"]
-    differ = goals[episodes.rows[first]] != goals[episodes.next_rows[first]]
-    changed = int(differ.any(axis=1).sum())
-    if not changed:
-        return []
-    return [
-        f"{changed} of {episodes.num_episodes} episodes store another goal with their first "
-        "observation than with the next; the latter is taken (Minari issue 265)"
-    ]
+    return at_goal(achieved, step_goals) & stays
 
 
 def _take(rows: Float32, index: Int64, goals: Float32 | None) -> Float32:

@@ -1,17 +1,15 @@
-"""Which maze, and which goal, a maze dataset is evaluated on.
+"""The maze and the goal that a maze dataset is evaluated on.
 
-The answer is in the dataset's metadata, with one trap: the walls of the evaluation maze need not
-be those of the maze in which the data were collected. (Minari's antmaze umaze is evaluated in the
-mirror image of its own maze, where no policy learned from it can succeed.) What is done about it is
-the config's choice:
+The metadata name them, but the walls of the evaluation maze need not be those of the maze in which
+the data were collected. (Minari's antmaze umaze is evaluated in the mirror image of its own maze,
+where no policy learned from it can succeed.) The config chooses:
 
-- ``maze_walls='data'``: the positions in the data are held against the evaluation maze's walls, and
-  where they lie in them the collecting maze takes the evaluation maze's place.
-- ``maze_walls='evaluation'``: the evaluation maze as the metadata have it, whatever the data say.
+- ``maze_walls='data'``: where positions in the data lie in the evaluation maze's walls, the
+  collecting maze takes its place.
+- ``maze_walls='evaluation'``: the evaluation maze as the metadata have it.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,31 +28,22 @@ _KINDS: dict[str, tuple[MazeKind, float]] = {
 }
 """gymnasium_robotics' environment classes, and the scaling that each fixes (metres a cell)."""
 
+MAZE_ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
+"""The entries of an observation of the maze environments."""
+
 _TOLERATED_IN_WALLS = 1e-3
 """Share of positions by which the evaluation maze may do worse than the collecting one."""
-
-_FLIPS = {"left and right": (1,), "top and bottom": (0,), "both ways": (0, 1)}
-"""Ways to mirror a map, by the axes that are flipped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MazeSetup:
-    """The evaluation of a maze dataset.
-
-    Attributes:
-        kind: 'point' or 'ant'.
-        task: the maze, and the fixed goal if it has one.
-        kwargs: what to build the evaluation environment with, over its specification.
-        dense: whether rewards are exp(-distance to the goal) instead of 1 within its radius.
-        in_walls: the share of the data's positions that lie in this maze's walls.
-        notes: what the user should know about the choice.
-    """
+    """The evaluation of a maze dataset."""
 
     kind: MazeKind
     task: MazeTask
-    kwargs: dict[str, Any]
-    dense: bool
-    in_walls: float
+    kwargs: dict[str, Any]  # Of the environment, over its specification.
+    dense: bool  # Rewards are exp(-distance to the goal) instead of 1 within its radius.
+    in_walls: float  # Share of the data's positions that lie in this maze's walls.
     notes: tuple[str, ...]
 
 
@@ -84,7 +73,7 @@ def set_up_maze(
     observation_dim: int,
     goal: str,
     walls: str = "data",
-    rewarded_goal: Sequence[float] | None = None,
+    rewarded_goal: tuple[float, float] | None = None,
 ) -> MazeSetup:
     """Decides on the maze and the goal of the evaluation.
 
@@ -94,12 +83,11 @@ def set_up_maze(
     Args:
         evaluation: the specification of the evaluation environment.
         collection: the specification of the environment that the data were collected in.
-        positions: [M, 2] metres, every position in the data.
+        positions: [M, 2] meters, every position in the data.
         observation_dim: numbers in the entry 'observation' of the data.
-        goal: the config's maze_goal: 'eval', 'episode' or 'stored'.
-        walls: the config's maze_walls: 'data' or 'evaluation'.
-        rewarded_goal: x and y in metres of the one goal that all stored rewards refer to, where it
-            is known.
+        goal: the config's maze_goal.
+        walls: the config's maze_walls.
+        rewarded_goal: the goal that all stored rewards refer to, where it is known.
 
     Raises:
         UserError: if the data lie in walls of both mazes (and ``walls`` is 'data'), or if ``goal``
@@ -124,7 +112,7 @@ def set_up_maze(
         )
     fixed = None
     if goal == "stored" and rewarded_goal is not None:
-        fixed = (float(rewarded_goal[0]), float(rewarded_goal[1]))
+        fixed = rewarded_goal
     elif len(goals) == 1:
         fixed = (float(goals[0, 0]), float(goals[0, 1]))
     kind = maze_kind(evaluation)
@@ -138,14 +126,8 @@ def set_up_maze(
         is_v5 = "ant_maze_v5" in str(evaluation.entry_point)
         key = "include_cfrc_ext_in_observation" if is_v5 else "use_contact_forces"
         kwargs[key] = observation_dim > 27
-    return MazeSetup(
-        kind=kind,
-        task=MazeTask(map=chosen, goal=fixed),
-        kwargs=kwargs,
-        dense=bool(evaluation.kwargs.get("reward_type", "sparse") == "dense"),
-        in_walls=in_walls,
-        notes=tuple(notes),
-    )
+    dense = evaluation.kwargs.get("reward_type", "sparse") == "dense"
+    return MazeSetup(kind, MazeTask(chosen, fixed), kwargs, dense, in_walls, tuple(notes))
 
 
 def _choose_map(
@@ -165,17 +147,16 @@ def _choose_map(
             "maze_map is not that of these data"
         )
     if in_evaluation <= in_collection + _TOLERATED_IN_WALLS:
-        share = f"{100 * in_evaluation:.2g} % of the data's positions lie in walls"
-        return evaluation, [share] if in_evaluation else []
+        return evaluation, []
     note = (
         f"{100 * in_evaluation:.1f} % of the data's positions lie in walls of the evaluation maze: "
         "evaluating on the maze they were collected in"
     )
     if len(collection.marked("g")) == 1:
         return collection, [f"{note}, with its own start and goal"]
-    for name, axes in _FLIPS.items():
+    for axes in (1, 0, (0, 1)):
         cells = np.flip(np.array(evaluation.cells, dtype=object), axes)
         mirrored = MazeMap.from_lists(cells.tolist(), evaluation.scaling)
         if np.array_equal(mirrored.walls, collection.walls):
-            return mirrored, [f"{note}, with the evaluation's start and goal mirrored ({name})"]
+            return mirrored, [f"{note}, with the evaluation's start and goal mirrored"]
     return collection, [f"{note}, where it draws starts and goals"]

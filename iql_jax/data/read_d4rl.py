@@ -7,16 +7,14 @@ trains on, decides so:
   irrelevant). The file's last row is therefore never a transition.
 - A row at a time limit is left out, whether it is a terminal as well or not: the following row
   belongs to another episode.
-- Files with ``timeouts`` mark time limits. Without, they are counted: the step is 0 at the file's
-  first row and after a time limit, and a row whose step is the limit minus 1 is one. After a
-  terminal, though, the count goes on at 1, so that an episode that follows a terminal is cut one
-  row early.
+- Files with ``timeouts`` mark time limits. Without, steps are counted: from 0 at the file's first
+  row and after a time limit, but from 1 after a terminal, so that an episode that follows a
+  terminal is cut one row early.
 - The option ``terminate_on_end`` is off, as in IQL.
 
-Here it differs in two things, which are logged and counted: a next observation that the file stores
-is taken instead of the following row's; and a transition that leads across a reset which nothing
-marks is left out: in a maze where the position jumps, and where D4RL counts time limits after a
-terminal, at the episode's true end.
+Two things differ, and are counted in a note: a next observation that the file stores is taken; and
+a transition across a reset that nothing marks is left out: in a maze where the position jumps, and
+where D4RL counts time limits after a terminal, at the episode's true end.
 
 Episodes end as IQL's official code cuts them: after terminals, and where an observation does not
 follow from the one before (see ``file_rows``). In mazes a terminal only ends the bootstrap, for the
@@ -31,9 +29,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
-from iql_jax.data.d4rl_tasks import KITCHEN_ROWS, TASKS, D4RLTask, find_task
+from iql_jax.data.d4rl_tasks import TASKS, D4RLTask, find_task
 from iql_jax.data.episodes import Episodes, Source
-from iql_jax.data.file_arrays import Arrays, read_arrays
+from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
@@ -47,11 +45,7 @@ _JUMP = 0.5  # Cells: farther than this no step of an ant or a ball goes.
 
 
 def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
-    """Reads an HDF5 file.
-
-    Args:
-        path: the file.
-        config: its ``task`` and ``terminals_are_time_limits`` are looked at.
+    """Reads an HDF5 file, as ``config.task`` and ``terminals_are_time_limits`` say.
 
     Raises:
         UserError: if the file is damaged, or not of the task that is named.
@@ -59,7 +53,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     name, task = _task(path, config.task)
     arrays = read_arrays(path, _REQUIRED, ("timeouts", "next_observations"))
     if task is not None:
-        _check_sizes(arrays, name, task, path)
+        check_widths(arrays, (task.observation_dim, task.action_dim), f"D4RL's {name}", path)
     maze = None if task is None or task.maze is None else task.maze()
     notes = []
     if config.terminals_are_time_limits:
@@ -73,9 +67,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     notes += [*more, *_endings(episodes, rows, limit), *goal_notes]
     about = {"file": path.name, "rows": len(rows.kept), "task": name or None}
     if task is None:
-        reason = (
-            f"{path.name} names no task of D4RL's, and config.task neither (as 'hopper-medium-v2')"
-        )
+        reason = f"{path.name} names no task of D4RL's; config.task can, as 'hopper-medium-v2'"
         return Source(str(path), episodes, None, reason, about=about, notes=tuple(notes))
     evaluation, note = _evaluation(task, maze, rows)
     return Source(
@@ -101,22 +93,6 @@ def _task(path: pathlib.Path, wanted: str) -> tuple[str, D4RLTask | None]:
             "without an environment"
         )
     return found or ("", None)
-
-
-def _check_sizes(arrays: Arrays, name: str, task: D4RLTask, path: pathlib.Path) -> None:
-    for key, expected in (("observations", task.observation_dim), ("actions", task.action_dim)):
-        found = arrays[key].shape[1]
-        if found != expected:
-            raise UserError(
-                f"{key} in {path} have {found} numbers, but those of D4RL's {name} have "
-                f"{expected}: it is another task's file; config.task names the task ('none': none)"
-            )
-    for beginning, expected in KITCHEN_ROWS.items():
-        if name.startswith(beginning) and len(arrays["rewards"]) != expected:
-            raise UserError(
-                f"{path} has {len(arrays['rewards']):,} rows, but D4RL's {beginning} has "
-                f"{expected:,}: it is another file; config.task=kitchen takes a part of one"
-            )
 
 
 def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[FileRows, list[str]]:
@@ -164,10 +140,7 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
 def count_timeouts(terminals: Bool, limit: int, after_terminal: int = 1) -> Bool:
     """Finds the rows at time limits by counting steps; see the module's docstring.
 
-    Args:
-        terminals: [N].
-        limit: steps an episode.
-        after_terminal: the step of the row after a terminal: 1 to D4RL, 0 in truth.
+    ``after_terminal`` is the step of the row after a terminal: 1 to D4RL, 0 in truth.
     """
     timeouts = np.zeros(len(terminals), dtype=np.bool_)
     step = 0
@@ -181,7 +154,7 @@ def count_timeouts(terminals: Bool, limit: int, after_terminal: int = 1) -> Bool
 
 
 def _endings(episodes: Episodes, rows: FileRows, limit: int | None) -> list[str]:
-    """Says where episodes end, and whether terminals look like time limits."""
+    """Counts where episodes end, and notes where terminals look like time limits."""
     lengths = episodes.lengths
     last = episodes.rows[np.cumsum(lengths) - 1]
     terminal = rows.ends[last]
@@ -221,12 +194,9 @@ def _rewarded_goal(rows: FileRows, maze: MazeFrame) -> tuple[tuple[float, float]
     if found is None:
         return maze.goal, [f"the file's rewards do not tell the goal they refer to; {how}"]
     goal, error = found
-    distance = float(np.hypot(goal[0] - maze.goal[0], goal[1] - maze.goal[1]))
-    rewarded = int((rows.rewards[kept] > 0).sum())
     return goal, [
-        f"{rewarded:,} rewards refer to a goal at ({goal[0]:.2f}, {goal[1]:.2f}), known to "
-        f"{error:.2f} m, {distance:.2f} m from the evaluation's at ({maze.goal[0]:g}, "
-        f"{maze.goal[1]:g}); {how}"
+        f"rewards refer to a goal at ({goal[0]:.2f}, {goal[1]:.2f}), known to {error:.2f} m; the "
+        f"evaluation's is at ({maze.goal[0]:g}, {maze.goal[1]:g}); {how}"
     ]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source
-from iql_jax.data.file_arrays import Arrays, read_arrays
+from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
 from iql_jax.envs.maze_environments import registered_spec
@@ -42,12 +42,9 @@ _TASK = re.compile(r"-task[-_]?(\w*?)(?:-v\d+)?$")
 
 
 def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
-    """Reads a file.
+    """Reads an .npz file, with the rewards of the task that ``config.task`` or its name says.
 
-    Args:
-        path: the .npz file.
-        config: its ``task`` is looked at: 'antmaze-medium-navigate-v0', or
-            '...-singletask-task2-v0' for the second of OGBench's five.
+    'antmaze-medium-navigate-v0' is OGBench's first task, '...-singletask-task2-v0' the second.
 
     Raises:
         UserError: if the file is damaged, or not of the task that is named.
@@ -58,18 +55,10 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
     about = {"file": path.name, "rows": len(arrays["terminals"]), "task": name or None}
     if found is None:
         rows, note = _rows(arrays, None)
-        reason = (
-            f"{path.name} and config.task name none of OGBench's state-based AntMazes (medium, "
-            "large, giant), the only ones whose environment is known here"
-        )
+        reason = f"{path.name} and config.task name none of OGBench's state-based AntMazes"
         episodes = file_episodes(rows, str(path), None)
         return Source(str(path), episodes, None, reason, about=about, notes=(note,))
-    for key, expected in (("observations", _ANT_DIM), ("actions", _ANT_ACTIONS)):
-        if (width := arrays[key].shape[1]) != expected:
-            raise UserError(
-                f"{key} in {path} have {width} numbers, but those of OGBench's antmaze have "
-                f"{expected}: it is another task's file; config.task names the task ('none': none)"
-            )
+    check_widths(arrays, (_ANT_DIM, _ANT_ACTIONS), "OGBench's antmaze", path)
     drawing, _, env_id = _MAZES[found[1]]
     tasks = maze_tasks(found[1])
     number = _task_number(name, len(tasks))
@@ -135,8 +124,8 @@ def _rows(arrays: Arrays, maze: MazeFrame | None) -> tuple[FileRows, str]:
     else:
         rewards = np.zeros(len(kept), np.float32)
         note = (
-            "the file has no rewards: they are 0, which is enough for cloning (temperature 0) "
-            "alone; to learn more, add an array 'rewards' (and 'masks', 0 where the task ends)"
+            "the file has no rewards: they are 0, which is enough for cloning (temperature 0); "
+            "to learn more, add an array 'rewards' (and 'masks', 0 where the task ends)"
         )
     # A mask of 0 ends the bootstrap, not the episode, which goes on behind the reached goal.
     ends = np.zeros_like(kept)

@@ -11,22 +11,16 @@ from scipy.spatial import ConvexHull, KDTree, QhullError
 from iql_jax.utils.arrays import Bool, Float64
 
 _SIDE = 201  # Candidates along each side of the box that has all possible goals.
-_TOLERANCE = 0.01  # Metres; positions may have been rounded after rewards were computed.
+_TOLERANCE = 0.01  # Meters; positions may have been rounded after rewards were computed.
 
 
 def rewarded_goal(
     positions: Float64, rewarded: Bool, radius: float
 ) -> tuple[tuple[float, float], float] | None:
-    """Finds the goal within ``radius`` of all rewarded positions and of no other.
-
-    Args:
-        positions: [N, 2] metres, where steps end.
-        rewarded: [N], which of them are rewarded.
-        radius: how near to the goal a position is rewarded.
+    """Finds the goal within ``radius`` (m) of all rewarded positions [N, 2] and of no other.
 
     Returns:
-        The middle of the points that may be it, and how far from that the goal may lie; None where
-        nothing is rewarded, or not around one goal.
+        The goal, and how far from it the true one may lie; None where there is no such point.
     """
     inside = positions[rewarded]
     if not len(inside):

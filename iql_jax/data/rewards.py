@@ -12,8 +12,7 @@ import numpy.typing as npt
 from iql_jax.utils.arrays import Float32, Float64, Int64
 from iql_jax.utils.errors import UserError
 
-SMALL_RANGE = 0.1
-"""Share of the size of returns below which their range is too small to divide by in silence."""
+_SMALL_RANGE = 0.1  # Of the size of returns: dividing by less makes rewards large.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +29,7 @@ class RewardTransform:
 
 
 def episode_returns(rewards: Float32, lengths: Int64) -> Float64:
-    """Returns the undiscounted return of each episode.
-
-    Args:
-        rewards: [n], episode after episode.
-        lengths: [E], each at least 1; their sum is n.
-
-    Returns:
-        [E].
-    """
+    """Returns the undiscounted return [E] of each episode, from rewards [n] laid end to end."""
     starts = np.cumsum(lengths) - lengths
     return np.add.reduceat(rewards.astype(np.float64), starts)
 
@@ -46,17 +37,11 @@ def episode_returns(rewards: Float32, lengths: Int64) -> Float64:
 def reward_transform(
     name: str, rewards: Float32, lengths: Int64
 ) -> tuple[RewardTransform, list[str]]:
-    """Finds a dataset's reward transform, and what the user should know about it.
+    """Finds a dataset's reward transform, and notes on it, from rewards [N] and lengths [E].
 
     'none' leaves rewards as they are; 'minus_one', for AntMaze, makes 0 of a reward at the goal and
     -1 of others; 'return_range', for locomotion, divides by the range of the episodes' returns and
-    multiplies by 1,000. An episode is one of the dataset's; the official implementation cuts them
-    at the same places.
-
-    Args:
-        name: the config's ``reward_transform``.
-        rewards: [N].
-        lengths: [E].
+    multiplies by 1,000.
 
     Raises:
         UserError: if all episodes return the same, and it is 'return_range'.
@@ -74,7 +59,7 @@ def reward_transform(
         )
     scale = 1000.0 / (high - low)
     notes = [f"rewards are multiplied by {scale:.4g}: returns go from {low:,.6g} to {high:,.6g}"]
-    if high - low < SMALL_RANGE * max(abs(low), abs(high)):
+    if high - low < _SMALL_RANGE * max(abs(low), abs(high)):
         notes.append(
             f"the {len(lengths):,} episodes return almost the same, so that rewards become large "
             f"(up to {scale * float(np.abs(rewards).max()):,.0f}) and the critics may diverge: "

@@ -54,14 +54,11 @@ class TestList:
         (data_folders / "broken-v0" / "data" / "metadata.json").write_text("{")
         assert main(["list"]) == 0
         output = capsys.readouterr()
-        header, *lines = output.out.splitlines()
-        assert header.split() == ["id", "origin", "steps", "episodes", "size"]
-        rows = {line.split()[0]: line.split()[1:] for line in lines}
+        rows = dict(line.split(None, 1) for line in output.out.splitlines())
         assert set(rows) == {BOX, "broken-v0", *catalog.GENERATED}
-        assert rows[BOX][:3] == ["local", "9", "3"]
-        assert rows[ID] == ["generated", "-", "-", "not", "yet"]
-        assert rows["broken-v0"] == ["local", "?", "?", "broken"]
-        assert "metadata.json cannot be read" in output.err
+        assert rows[BOX].startswith("9 steps")
+        assert rows[ID] == "not generated"
+        assert "metadata.json cannot be read" in rows["broken-v0"]
 
 
 class TestGenerate:
@@ -97,13 +94,11 @@ class TestGenerate:
 
 class TestInfo:
     def test_a_dataset(self, capsys, generated):
-        assert main(["info", ID]) == 0
-        assert f"generate {ID}" in capsys.readouterr().out
         main(["generate", ID])
         assert main(["info", ID, "--no-progress"]) == 0
         lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
         assert lines["transitions"].startswith("5 in 1 episodes of 5 to 5")
-        assert lines["rewards"] == "0: 3, 1: 2"
+        assert lines["rewards"] == "0 to 1, mean 0.4"
         assert lines["environment"].startswith("Maze-v3, 300 steps at most")
         assert lines["score"] == "success"
 
@@ -148,8 +143,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("dataset_id", "message"),
         [
-            (ID, f"python -m iql_jax.datasets generate {ID} generates it"),
-            ("iql/pointmaze/umaz-v0", f"did you mean {ID}"),
+            (ID, "those that can be generated"),
             ("../..", "is not in"),
             ("none.hdf5", "there is no file none.hdf5"),
         ],

@@ -160,7 +160,7 @@ def test_another_range_is_mapped_to_the_unit_box():
 
 def test_actions_without_bounds_are_refused():
     write_dataset(BOX, coded_episodes(), box(4), box(2))
-    with pytest.raises(UserError, match=r"test/box-v0 has actions between.*finite bounds"):
+    with pytest.raises(UserError, match="bounds must be finite"):
         load()
 
 
@@ -249,13 +249,6 @@ def test_an_environment_from_a_stranger_is_not_built(folder):
     assert load(trusted=True).require_environment().trusted
 
 
-def test_requirements_are_noted(folder):
-    requirements = ["numpy<1.0", "numpy>=1.0", "no-such-package-here==1", "=broken="]
-    change_metadata(folder, requirements=requirements)
-    found = load()
-    assert [note.split(",")[0] for note in found.record["notes"]] == [
-        "numpy<1.0 is asked for",
-        "no-such-package-here==1 is asked for",
-        "the requirement '=broken=' cannot be read",
-    ]
-    assert found.environment.requirements == tuple(requirements)
+def test_requirements_reach_the_environment(folder):
+    change_metadata(folder, requirements=["no-such-package-here==1"])
+    assert load().environment.requirements == ("no-such-package-here==1",)

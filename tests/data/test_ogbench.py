@@ -123,7 +123,7 @@ def test_rewards_are_the_files_or_zero(load_arrays):
             lambda a: a.update(observations=np.zeros((84, 8, 8, 3), np.uint8)),
             "not a vector",
         ),
-        (lambda a: a.update(observations=np.zeros((84, 29), np.uint8)), "not floating-point"),
+        (lambda a: a.update(observations=np.zeros((84, 29), np.uint8)), "floating-point"),
         (lambda a: a.update(observations=np.array([[{}]] * 84)), "cannot be read"),
         (lambda a: a["actions"].__setitem__((3, 1), np.inf), "actions in or after row 3"),
         (lambda a: a.update(observations=a["observations"] * 2), "another maze's"),
