@@ -15,8 +15,8 @@ import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
-from iql_jax.envs.maze_environments import bare_environment, registered_spec
 from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
+from iql_jax.envs.specs import build, registered_spec
 from iql_jax.generation import ant_controller
 from iql_jax.generation.planner import MazePlanner
 
@@ -201,7 +201,7 @@ def _make_ant(maze_id: str | None) -> tuple[MujocoEnv, MazePlanner | None]:
     """Build the ant's simulation, with the walls of a maze and its planner where one is given."""
     if maze_id is None:
         return AntEnv(include_cfrc_ext_in_observation=False), None
-    environment = bare_environment(registered_spec(maze_id))
+    environment = build(registered_spec(maze_id)).unwrapped
     maze = environment.maze
     return environment.ant_env, MazePlanner(
         MazeMap.from_lists(maze.maze_map, maze.maze_size_scaling)

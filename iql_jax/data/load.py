@@ -24,7 +24,7 @@ from iql_jax.data.scores import ScoreRule, score_rule
 from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
-from iql_jax.envs.specs import check_namespace, parse_spec
+from iql_jax.envs.specs import check_spec, parse_spec
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
@@ -70,8 +70,7 @@ class Dataset:
         """
         if self.environment is None:
             raise NoEnvironment(f"{self.record['id']}: {self.no_environment}")
-        if not self.environment.trusted:
-            check_namespace(parse_spec(self.environment.spec))
+        check_spec(parse_spec(self.environment.spec), self.environment.trusted)
         return self.environment
 
 

@@ -24,6 +24,7 @@ agent walks on.
 import dataclasses
 import pathlib
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
@@ -36,7 +37,7 @@ from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.data.scores import d4rl_reference
-from iql_jax.envs.maze_environments import first_registered
+from iql_jax.envs.specs import register_robotics, registered_spec
 from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
 
@@ -204,9 +205,11 @@ def _evaluation(
     task: D4RLTask, maze: MazeFrame | None, rows: FileRows
 ) -> tuple[EnvSpec | None, str]:
     """Returns the nearest environment of today, and in what it differs; or why there is none."""
-    spec = first_registered(task.env_ids)
-    if spec is None:
+    register_robotics()
+    installed = [env_id for env_id in task.env_ids if env_id in gym.registry]
+    if not installed:
         return None, task.note
+    spec = registered_spec(installed[0])
     note = f"to be evaluated in {spec.id}: {task.note}"
     if maze is not None:
         return maze_spec(spec, maze, task.time_limit, **task.kwargs), note

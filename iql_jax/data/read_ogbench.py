@@ -21,8 +21,8 @@ from iql_jax.data.episodes import Source
 from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
-from iql_jax.envs.maze_environments import registered_spec
 from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
+from iql_jax.envs.specs import registered_spec
 from iql_jax.utils.errors import UserError
 
 _ANT_DIM, _ANT_ACTIONS, _TIME_LIMIT = 29, 8, 1000

@@ -10,33 +10,27 @@ from iql_jax.utils.arrays import Float32
 
 @dataclasses.dataclass(frozen=True)
 class MazeTask:
-    """A maze and the goal of its evaluation.
-
-    Attributes:
-        map: The maze.
-        goal: The fixed evaluation goal, x and y in meters; None where the environment draws the
-            goal of each episode.
-    """
+    """A maze and the fixed goal of its evaluation, in meters; None: each episode's is drawn."""
 
     map: MazeMap
     goal: tuple[float, float] | None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class EnvironmentDescription:
     """Everything that a process needs to build an environment; picklable, without live objects.
 
     Attributes:
         spec: Gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
         kwargs: Arguments of the environment's constructor that replace those in ``spec``.
+        observation_dim: Numbers in an observation of the dataset.
+        action_dim: Numbers in an action of the dataset.
         observation_keys: The entries of a Dict observation to concatenate, in order ('a/b' for an
             entry of a nested Dict); empty for a Box.
         observation_mean: [observation_dim], subtracted from observations, or None.
         observation_std: [observation_dim], by which they are then divided, or None.
         maze: The maze task, or None for other environments.
         trusted: Whether environments from unknown namespaces may be imported.
-        observation_dim: Numbers in an observation of the dataset; None leaves it unchecked.
-        action_dim: Numbers in an action of the dataset; None leaves it unchecked.
         action_low: [action_dim], the environment's action that the policy's -1 stands for; None
             where the dataset's actions lie in [-1, 1] already.
         action_high: [action_dim], likewise for 1.
@@ -49,13 +43,13 @@ class EnvironmentDescription:
 
     spec: str
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    observation_dim: int
+    action_dim: int
     observation_keys: tuple[str, ...] = ()
     observation_mean: Float32 | None = None
     observation_std: Float32 | None = None
     maze: MazeTask | None = None
     trusted: bool = False
-    observation_dim: int | None = None
-    action_dim: int | None = None
     action_low: Float32 | None = None
     action_high: Float32 | None = None
     requirements: tuple[str, ...] = ()

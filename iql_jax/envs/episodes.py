@@ -5,16 +5,11 @@ in NumPy in the process that steps the environment, and results come back in ord
 depend on nothing else, to the bit: not on the number of processes, nor on what ran before.
 """
 
-import contextlib
 import dataclasses
-import functools
 import math
 import pickle
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Self
 
 import gymnasium as gym
@@ -27,10 +22,6 @@ from iql_jax.utils.arrays import Bool, Float32, Float64, Int64
 from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.processes import Workers, available_cores
 
-Policy = Callable[[Float32, np.random.Generator | None], Float32]
-"""Acts on an observation, by drawing where there is a generator; see ``NumpyPolicy``."""
-
-_CHECK_SECONDS = 0.1
 _ACTION_STREAM = 1  # Of drawn actions, apart from that of the reset.
 
 
@@ -100,32 +91,22 @@ class Evaluator:
 
     def __init__(self, processes: int = 0) -> None:
         self._processes = processes or available_cores()
-        self._workers: Workers | None = None
+        self._workers = Workers(self._processes, "; try fewer of them (eval_processes)")
         self._built: list[Future[None]] = []
 
     def prepare(self, environments: Sequence[EnvironmentDescription]) -> None:
-        """Starts to build environments ahead of the first evaluation, see ``wait_until_built``.
-
-        Raises:
-            UserError: If an environment does not build in this process.
-        """
+        """Starts to build environments ahead of the first evaluation, see ``wait_until_built``."""
         if self._processes == 1:
             for description in environments:
-                _environment(description)
+                _build(description)
         else:
-            workers = self._started()
-            self._built = [workers.submit(_build, description) for description in environments]
+            self._built = [self._workers.submit(_build, each) for each in environments]
 
     def wait_until_built(self) -> None:
-        """Waits for the environments of ``prepare``.
-
-        Raises:
-            UserError: If one does not build.
-        """
+        """Waits for the environments of ``prepare``; raises UserError if one does not build."""
         built, self._built = self._built, []
-        with self._ended_by_failures():
-            for future in built:
-                future.result()
+        for _ in self._workers.results(built):
+            pass
 
     def run(
         self,
@@ -138,15 +119,12 @@ class Evaluator:
     ) -> list[EvaluationResult | Diverged]:
         """Runs episodes 0, 1, ... of each task.
 
-        A failure, or an exception of ``check``, ends the workers in the midst of their episodes;
-        the next evaluation starts others.
-
         Args:
             tasks: What to evaluate.
             episodes: How many of each task, at least 1.
             record: The number of first episodes whose observations are kept.
             sample: Whether to draw actions from the policy, instead of its likeliest ones.
-            check: Called several times a second; may raise to stop.
+            check: Called several times a second; may raise, which ends the workers.
 
         Returns:
             The result of each task; ``Diverged`` where an action of the policy was not finite.
@@ -155,21 +133,17 @@ class Evaluator:
             UserError: If an environment does not build, fails or gives a number that is not finite,
                 or if a worker dies.
         """
-        if episodes < 1:
-            raise ValueError(f"an evaluation needs at least one episode, not {episodes}")
-        calls = [(i, e, sample, e < record) for i in range(len(tasks)) for e in range(episodes)]
-        with self._ended_by_failures(check):
-            if self._processes == 1:
-                played = [_play(tasks[i], e, sample, kept, check) for i, e, _, kept in calls]
-            else:
-                played = self._map(tasks, calls, check)
+        calls = [(task, i, sample, i < record) for task in tasks for i in range(episodes)]
+        if self._processes == 1:
+            played = [_play(*call, check) for call in calls]
+        else:
+            futures = (self._workers.submit(_play, *call) for call in calls)
+            played = list(self._workers.results(futures, check))
         return [_result(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
     def close(self) -> None:
         """Ends the workers, whatever they are doing; may be called again."""
-        if self._workers is not None:
-            self._workers.close()
-        self._workers = None
+        self._workers.close()
         while _environments:
             _environments.popitem()[1].close()
 
@@ -179,50 +153,11 @@ class Evaluator:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _ended_by_failures(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Ends the workers where the block raises."""
-        try:
-            yield
-        except BaseException as error:
-            self.close()
-            if isinstance(error, BrokenProcessPool):
-                check()  # A signal to the whole process group ends the workers first.
-                raise UserError(
-                    "an evaluation's process ended without a word (killed, or out of memory?); "
-                    "try fewer of them (eval_processes)"
-                ) from error
-            raise
-
-    def _started(self) -> Workers:
-        self._workers = self._workers or Workers(self._processes)
-        return self._workers
-
-    def _map(
-        self,
-        tasks: Sequence[EpisodeTask],
-        calls: Sequence[tuple[int, int, bool, bool]],
-        check: Callable[[], None],
-    ) -> list[Episode | Diverged]:
-        """Plays episodes in workers."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "tasks")  # Calls stay small, see ``Workers``.
-            file.write_bytes(pickle.dumps(list(tasks)))
-            workers = self._started()
-            futures = [workers.submit(_play_from, file, *call) for call in calls]
-            pending = set(futures)
-            while pending:
-                check()
-                finished, pending = wait(pending, _CHECK_SECONDS, FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-            return [future.result() for future in futures]
-
 
 def _result(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:
-    diverged = [episode for episode in played if isinstance(episode, Diverged)]
-    if diverged:
-        return diverged[0]
+    for episode in played:
+        if isinstance(episode, Diverged):
+            return episode
     return EvaluationResult.of([episode for episode in played if isinstance(episode, Episode)])
 
 
@@ -231,7 +166,6 @@ _environments: dict[bytes, gym.Env[Float32, Float32]] = {}
 
 
 def _environment(description: EnvironmentDescription) -> gym.Env[Float32, Float32]:
-    """Returns this process's environment of a description, built at its first use."""
     key = pickle.dumps(description)
     if key not in _environments:
         _environments[key] = make_environment(description)
@@ -242,19 +176,12 @@ def _build(description: EnvironmentDescription) -> None:
     _environment(description)
 
 
-@functools.lru_cache(maxsize=1)
-def _read_tasks(file: Path) -> list[EpisodeTask]:
-    tasks: list[EpisodeTask] = pickle.loads(file.read_bytes())
-    return tasks
-
-
-def _play_from(file: Path, i: int, episode: int, sample: bool, record: bool) -> Episode | Diverged:
-    """Plays an episode of task i of a file, in a worker."""
-    return _play(_read_tasks(file)[i], episode, sample, record, lambda: None)
-
-
 def _play(
-    task: EpisodeTask, episode: int, sample: bool, record: bool, watch: Callable[[], None]
+    task: EpisodeTask,
+    episode: int,
+    sample: bool,
+    record: bool,
+    watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
     """Plays an episode of a task in this process's environment."""
     env = _environment(task.environment)
@@ -263,7 +190,7 @@ def _play(
 
 def play(
     env: gym.Env[Float32, Float32],
-    policy: Policy,
+    policy: NumpyPolicy,
     seed: int,
     episode: int,
     *,
@@ -271,19 +198,10 @@ def play(
     record: bool = False,
     watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
-    """Plays one episode of an evaluation to its end.
+    """Plays one episode of an evaluation, which has the seed, to its end.
 
-    Args:
-        env: The environment.
-        policy: The policy.
-        seed: The seed of the evaluation.
-        episode: The number of the episode.
-        sample: Whether to draw actions.
-        record: Whether to keep the observations.
-        watch: Called after the reset and after each step.
-
-    Returns:
-        The episode; ``Diverged`` if an action of the policy is not finite.
+    ``sample`` draws actions, ``record`` keeps the observations, and ``watch`` is called after the
+    reset and after each step. Returns ``Diverged`` if an action of the policy is not finite.
 
     Raises:
         UserError: If the environment fails or gives a number that is not finite.
@@ -291,38 +209,34 @@ def play(
     generator = np.random.default_rng((seed, episode, _ACTION_STREAM)) if sample else None
     total, length, success, over = 0.0, 0, None, False
     trajectory: list[Float32] = []
+    place = f"evaluation episode {episode} at its reset"
     try:
         observation = env.reset(seed=episode_seed(seed, episode))[0]
     except Exception as error:
-        raise _failure(error, episode, length) from error
+        raise _failure(error, place) from error
     while True:
         if not (np.isfinite(observation).all() and math.isfinite(total)):
             name = "reward" if np.isfinite(observation).all() else "observation"
-            raise UserError(f"the environment's {name} in {_where(episode, length)} is not finite")
+            raise UserError(f"the environment's {name} in {place} is not finite")
         if record:
             trajectory.append(np.array(observation, np.float32))
         watch()
         if over:
             return Episode(total, length, success, np.stack(trajectory) if record else None)
         length += 1
+        place = f"evaluation episode {episode} at step {length}"
         action = policy(observation, generator)
         if not np.isfinite(action).all():
-            where = _where(episode, length)
-            return Diverged(f"the policy's action in {where} is not finite: training has diverged")
+            return Diverged(f"the policy's action in {place} is not finite: training has diverged")
         try:
             observation, reward, terminated, truncated, info = env.step(action)
         except Exception as error:
-            raise _failure(error, episode, length) from error
+            raise _failure(error, place) from error
         total += float(reward)
         over = terminated or truncated
         if "success" in info:
             success = bool(success) or bool(info["success"])
 
 
-def _failure(error: Exception, episode: int, step: int) -> UserError:
-    where = _where(episode, step)
-    return UserError(f"the environment failed in {where}: {one_line(error)}")
-
-
-def _where(episode: int, step: int) -> str:
-    return f"evaluation episode {episode} at {f'step {step}' if step else 'its reset'}"
+def _failure(error: Exception, place: str) -> UserError:
+    return UserError(f"the environment failed in {place}: {one_line(error)}")

@@ -1,49 +1,48 @@
 """Builds an environment in the layout of its dataset's transitions."""
 
 import contextlib
-import pathlib
+import functools
+import operator
 import tempfile
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.envs.description import EnvironmentDescription, MazeTask
 from iql_jax.envs.mazes import at_goal
-from iql_jax.envs.specs import make_from_spec
+from iql_jax.envs.specs import build, check_classes, check_spec, parse_spec, register_robotics
 from iql_jax.utils.arrays import Float32
-from iql_jax.utils.errors import NoEnvironment, UserError
+from iql_jax.utils.errors import NoEnvironment, UserError, one_line
 
 
 def make_environment(
     description: EnvironmentDescription, render_mode: str | None = None
 ) -> gym.Env[Float32, Float32]:
-    """Builds the described environment.
+    """Builds the described environment; ``render_mode`` as in ``gymnasium.make``.
 
     Its observations are float32 [observation_dim], laid out and normalized as the dataset's; its
     actions lie in [-1, 1], or are one-hot where they are discrete. Of an ``info`` only
     ``info['success']`` is passed on, where the environment reports it. A maze ends its episode at
     success.
 
-    Args:
-        description: The environment.
-        render_mode: As in ``gymnasium.make``.
-
     Raises:
-        UserError: If the environment is not from a known namespace, does not build, has no time
-            limit, or has other observations or actions than the dataset.
+        UserError: If the environment is not trusted, does not build, has no time limit, or has
+            other observations or actions than the dataset.
     """
-    with _model_file(description.model_xml) as more:
-        env = make_from_spec(
-            description.spec,
-            {**description.kwargs, **more},
-            trusted=description.trusted,
-            render_mode=render_mode,
-            requirements=description.requirements,
-        )
+    spec = parse_spec(description.spec)
+    check_spec(spec, description.trusted)
+    if spec.max_episode_steps is None:
+        raise NoEnvironment(f"environment {spec.id} has no time limit (max_episode_steps)")
     try:
-        check_time_limit(env)
+        env = _build(spec, description, render_mode)
+    except UserError:
+        raise
+    except Exception as error:
+        raise NoEnvironment(_why_not_built(spec, error, description.requirements)) from error
+    try:
         if description.maze is not None:
             env = MazeEpisode(env, description.maze)
         return DatasetLayout(env, description)
@@ -52,33 +51,31 @@ def make_environment(
         raise
 
 
-@contextlib.contextmanager
-def _model_file(text: str | None) -> Iterator[dict[str, str]]:
-    """Lends a constructor the file of a MuJoCo model, which it reads at once, as its argument."""
-    if text is None:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "model.xml"
-        path.write_text(text)
-        yield {"xml_file": str(path)}
+def _build(spec: EnvSpec, description: EnvironmentDescription, render_mode: str | None) -> gym.Env:
+    if str(spec.entry_point).startswith("gymnasium_robotics."):
+        register_robotics()
+    if not description.trusted:
+        check_classes(spec)
+    kwargs = dict(description.kwargs)
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    with contextlib.ExitStack() as stack:
+        if description.model_xml is not None:  # The constructor reads the file at once.
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "model.xml")
+            path.write_text(description.model_xml)
+            kwargs["xml_file"] = str(path)
+        return build(spec, **kwargs)
 
 
-def check_time_limit(env: gym.Env) -> None:
-    """Refuses an environment whose episodes need not end.
-
-    Raises:
-        NoEnvironment: If it has no time limit.
-    """
-    layer = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.TimeLimit):
-            return
-        layer = layer.env
-    raise NoEnvironment(
-        f"environment {_name(env)} has no time limit (max_episode_steps), so that an episode "
-        "might never end"
-    )
+def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...]) -> str:
+    message = f"environment {spec.id!r} ({spec.entry_point}) does not build: {one_line(error)}"
+    if requirements:
+        message += f"; the dataset asks for: {', '.join(requirements)}"
+    if "franka_kitchen" in str(spec.entry_point):
+        message += (
+            "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
+        )
+    return message
 
 
 class MazeEpisode(gym.Wrapper):
@@ -121,28 +118,18 @@ class DatasetLayout(gym.Wrapper):
 
     def __init__(self, env: gym.Env, description: EnvironmentDescription) -> None:
         super().__init__(env)
-        self._paths = [key.split("/") for key in description.observation_keys] or [[]]
+        self._keys = description.observation_keys or ("",)
         self._mean, self._std = description.observation_mean, description.observation_std
         self._low, self._high = description.action_low, description.action_high
         self._start = description.discrete_start
-        observation_dim = sum(_entry_size(env, path) for path in self._paths)
-        if description.observation_dim not in (None, observation_dim):
-            raise UserError(
-                f"the dataset's observations have {description.observation_dim} numbers, but those "
-                f"of its environment {_name(env)} have {observation_dim} "
-                f"(entries: {', '.join(description.observation_keys) or 'all'})"
-            )
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
-        if isinstance(env.action_space, gym.spaces.Discrete) or self._start is not None:
-            self.action_space = _one_hot_space(env, description)
-        else:
-            self.action_space = _vector_space(env, description)
+        self.observation_space = _observation_space(env, self._keys, description.observation_dim)
+        self.action_space = _action_space(env, description)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Resets; the observation is float32 [observation_dim]."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        """Resets, without options; the observation is float32 [observation_dim]."""
+        observation, info = self.env.reset(seed=seed)
         return self._layout(observation), _success(info)
 
     def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
@@ -157,7 +144,7 @@ class DatasetLayout(gym.Wrapper):
         return following, float(reward), bool(terminated), bool(truncated), _success(info)
 
     def _layout(self, observation: Any) -> Float32:
-        parts = [np.ravel(_entry(observation, path)) for path in self._paths]
+        parts = [np.ravel(_entry(observation, key)) for key in self._keys]
         flat = np.concatenate(parts).astype(np.float32)
         if flat.shape != self.observation_space.shape:
             raise UserError(f"an observation of {_name(self.env)} has {len(flat)} numbers")
@@ -168,67 +155,57 @@ class DatasetLayout(gym.Wrapper):
 
 def _success(info: dict[str, Any]) -> dict[str, Any]:
     """Returns the success that an environment reports under one of its two usual names."""
-    for key in ("success", "is_success"):
-        if key in info:
-            return {"success": bool(info[key])}
-    return {}
+    reported = [bool(info[key]) for key in ("success", "is_success") if key in info]
+    return {"success": reported[0]} if reported else {}
 
 
 def _at_goal(observation: dict[str, Any]) -> bool:
     return bool(at_goal(observation["achieved_goal"], observation["desired_goal"]))
 
 
-def _entry(observation: Any, path: list[str]) -> Any:
-    for part in path:
-        observation = observation[part]
-    return observation
+def _entry(observation: Any, key: str) -> Any:
+    """Returns an entry of an observation or its space, such as achieved_goal/kettle; '' is all."""
+    return functools.reduce(operator.getitem, key.split("/") if key else [], observation)
 
 
-def _entry_size(env: gym.Env, path: list[str]) -> int:
-    """Returns how many numbers an entry has, such as achieved_goal/kettle; [] is all of them."""
-    found: gym.Space | None = env.observation_space
-    for part in path:
-        found = found.spaces.get(part) if isinstance(found, gym.spaces.Dict) else None
-    if not isinstance(found, gym.spaces.Box):
-        where = f"entry {'/'.join(path)!r}" if path else "one array"
+def _observation_space(env: gym.Env, keys: tuple[str, ...], dim: int) -> gym.spaces.Box:
+    """Returns the space of the dataset's observations, if the environment has their entries."""
+    try:
+        fits = dim == sum(np.prod(_entry(env.observation_space, key).shape) for key in keys)
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        entries = f" ({', '.join(keys)})" if any(keys) else ""
         raise UserError(
-            f"the dataset's observations have {where}, but those of its environment {_name(env)} "
-            f"are {env.observation_space}"
+            f"the dataset's observations have {dim} numbers{entries}, but those of its environment "
+            f"{_name(env)} are {env.observation_space}"
         )
-    return int(np.prod(found.shape))
+    return gym.spaces.Box(-np.inf, np.inf, (dim,), np.float32)
 
 
-def _one_hot_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
-    """Returns the space of one-hot actions, if the environment's choices are the dataset's."""
-    expected: gym.spaces.Discrete | None = None
-    if description.discrete_start is not None and description.action_dim is not None:
-        expected = gym.spaces.Discrete(description.action_dim, start=description.discrete_start)
-    if expected is None or env.action_space != expected:
+def _action_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
+    """Returns the space of the dataset's actions, if the environment's are of their kind."""
+    own, dim = env.action_space, description.action_dim
+    expected: gym.Space
+    if description.discrete_start is not None:
+        expected = gym.spaces.Discrete(dim, start=description.discrete_start)
+        space, fits = gym.spaces.Box(0.0, 1.0, (dim,), np.float32), own == expected
+    else:
+        space = gym.spaces.Box(-1.0, 1.0, (dim,), np.float32)
+        low = space.low if description.action_low is None else description.action_low
+        high = space.high if description.action_high is None else description.action_high
+        expected = gym.spaces.Box(low, high, (dim,), np.float32)
+        fits = (
+            isinstance(own, gym.spaces.Box)
+            and own.shape == (dim,)
+            and np.allclose([own.low, own.high], [low, high])
+        )
+    if not fits:
         raise UserError(
-            f"the dataset's actions are {expected or 'continuous'}, but those of its environment "
-            f"{_name(env)} are {env.action_space}"
+            f"the dataset's actions are {expected}, but those of its environment {_name(env)} are "
+            f"{own}"
         )
-    return gym.spaces.Box(0.0, 1.0, (int(expected.n),), np.float32)
-
-
-def _vector_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
-    """Returns the space of actions in [-1, 1], if the environment's bounds are the dataset's."""
-    name, space = _name(env), env.action_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"environment {name} has actions {space}; only vectors are supported")
-    if description.action_dim not in (None, space.shape[0]):
-        raise UserError(
-            f"the dataset's actions have {description.action_dim} numbers, but those of its "
-            f"environment {name} have {space.shape[0]}"
-        )
-    low = -1.0 if description.action_low is None else description.action_low
-    high = 1.0 if description.action_high is None else description.action_high
-    if not (np.allclose(space.low, low) and np.allclose(space.high, high)):
-        raise UserError(
-            f"the dataset's actions lie in [{low}, {high}], but those of its environment {name} in "
-            f"[{space.low}, {space.high}]"
-        )
-    return gym.spaces.Box(-1.0, 1.0, space.shape, np.float32)
+    return space
 
 
 def _name(env: gym.Env) -> str:

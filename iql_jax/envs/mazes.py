@@ -39,28 +39,24 @@ class MazeMap:
 
     @classmethod
     def from_lists(cls, cells: Sequence[Sequence[int | str]], scaling: float) -> "MazeMap":
-        """Makes a maze from rows of cells.
+        """Makes a maze of a ``maze_map`` of gymnasium_robotics, which a dataset may hold.
 
-        Args:
-            cells: Rows of equal length, as in a ``maze_map`` of gymnasium_robotics: 1 is a wall, 0
-                is free, 'r' a reset position, 'g' a goal, 'c' both.
-            scaling: Meters a cell: 1 for PointMaze, 4 for AntMaze.
+        1 is a wall, 0 is free, 'r' a reset position, 'g' a goal, 'c' both. A cell has ``scaling``
+        meters: 1 in PointMaze, 4 in AntMaze.
 
         Raises:
-            UserError: If the rows are ragged, empty, or hold anything else.
+            UserError: If it is no such map.
         """
         try:
-            rows = tuple(tuple(row) for row in cells)
-        except TypeError as error:  # A dataset's metadata may hold anything.
-            raise UserError(f"the maze map must be rows of cells, not {cells!r}") from error
-        if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
-            raise UserError("the maze map must have rows of one length, and at least one cell")
-        for cell in (cell for row in rows for cell in row):
-            if cell not in _CELL_VALUES:
-                raise UserError(f"the maze map holds {cell!r}; cells are 0, 1, 'r', 'g' or 'c'")
-        if not scaling > 0:
-            raise UserError(f"the maze's scaling must be positive, not {scaling}")
-        return cls(cells=rows, scaling=float(scaling))
+            rows = tuple(map(tuple, cells))
+        except TypeError:
+            rows = ()
+        known = all(cell in _CELL_VALUES for row in rows for cell in row)
+        if not (known and len({len(row) for row in rows}) == 1 and rows[0]):
+            raise UserError(
+                f"the maze map must be rows of one length of 0, 1, 'r', 'g' or 'c', not {cells!r}"
+            )
+        return cls(rows, float(scaling))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -99,24 +95,21 @@ class MazeMap:
         return np.stack([(column + 0.5) * self.scaling - x, y - (row + 0.5) * self.scaling], -1)
 
     def xy_to_cell(self, xy: npt.ArrayLike) -> Int64:
-        """Returns the cells of positions: [..., 2] meters to [..., 2] rows and columns.
-
-        Positions outside the map give rows or columns outside it.
-        """
+        """Returns the cells of positions: [..., 2] meters to rows and columns, maybe outside."""
         x, y = np.moveaxis(np.asarray(xy, dtype=np.float64), -1, 0)
         x_middle, y_middle = self._middle()
         cells = np.stack([y_middle - y, x + x_middle], axis=-1) / self.scaling
         return np.floor(cells).astype(np.int64)
 
     def is_free(self, xy: npt.ArrayLike) -> Bool:
-        """Returns whether positions [..., 2] in meters are in free cells; False outside the map."""
+        """Returns whether positions [..., 2] are in free cells; False outside the map."""
         cells = self.xy_to_cell(xy)
         inside = ((cells >= 0) & (cells < self.shape)).all(axis=-1)
         row, column = np.moveaxis(np.clip(cells, 0, np.array(self.shape) - 1), -1, 0)
         return np.asarray(inside & ~self.walls[row, column])
 
     def share_in_walls(self, xy: npt.ArrayLike) -> float:
-        """Returns the share of positions [..., 2] in meters in walls, or outside the map."""
+        """Returns the share of positions [..., 2] in walls, or outside the map."""
         return float(np.mean(~self.is_free(xy)))
 
     def _middle(self) -> tuple[float, float]:

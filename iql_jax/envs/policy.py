@@ -33,13 +33,7 @@ class NumpyPolicy:
         layers: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
         log_std: npt.ArrayLike | None = None,
     ) -> "NumpyPolicy":
-        """Makes a Gaussian policy, or a categorical one where there is no ``log_std``.
-
-        Args:
-            layers: Kernels [in, out] and biases [out] from the observation to the output, as Flax
-                has them.
-            log_std: [action_dim].
-        """
+        """Makes a policy of Flax's kernels [in, out] and biases [out] of each layer."""
         return cls(
             weights=tuple(np.ascontiguousarray(np.transpose(k), np.float32) for k, _ in layers),
             biases=tuple(np.asarray(bias, np.float32) for _, bias in layers),
@@ -49,16 +43,18 @@ class NumpyPolicy:
     def __call__(
         self, observation: Float32, generator: np.random.Generator | None = None
     ) -> Float32:
-        """Acts: the likeliest action, or a drawn one where there is a generator.
-
-        Args:
-            observation: [observation_dim].
-            generator: Draws the action.
+        """Acts on an observation [observation_dim].
 
         Returns:
-            [action_dim], clipped to [-1, 1] or one-hot; not finite where the output is not.
+            [action_dim], clipped to [-1, 1] or one-hot: the likeliest action, or a drawn one where
+            there is a generator. Not finite where the network's output is not.
         """
-        output = self._output(observation)
+        # One dot product an output: BLAS would spread a matrix product over threads, which costs
+        # more than it saves here, and makes the last bits depend on their number.
+        hidden = observation
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = np.maximum(np.vecdot(weight, hidden) + bias, 0.0)
+        output = np.asarray(np.vecdot(self.weights[-1], hidden) + self.biases[-1])
         if self.log_std is not None:
             action = np.tanh(output)
             if generator is not None:
@@ -69,11 +65,3 @@ class NumpyPolicy:
             return np.full_like(output, np.nan)
         noise = 0.0 if generator is None else generator.gumbel(size=len(output))
         return np.eye(len(output), dtype=np.float32)[np.argmax(output + noise)]
-
-    def _output(self, observation: Float32) -> Float32:
-        # One dot product an output: BLAS would spread a matrix product over threads, which costs
-        # more than it saves here, and makes the last bits depend on their number.
-        hidden = observation
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = np.maximum(np.vecdot(weight, hidden) + bias, 0.0)
-        return np.asarray(np.vecdot(self.weights[-1], hidden) + self.biases[-1])

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -39,12 +39,13 @@ class Counters:
 class Rollout:
     """Environments that are stepped with given actions, and start new episodes by themselves.
 
-    They are stepped in processes of their own or in this one, see ``in_processes``.
+    They are stepped in processes of their own or in this one, see ``in_processes``. Episode i
+    starts alike whatever came before it: its seed derives from the run's and from i.
 
     Args:
         environment: The environment.
         num_envs: How many are stepped at once.
-        seed: The run's seed: episode i of a run starts alike whatever came before it.
+        seed: The run's seed.
         terminates: Whether a termination ends the bootstrap: masks are 0 there.
 
     Attributes:
@@ -70,20 +71,13 @@ class Rollout:
         self._vector = _vector_environment(environment, num_envs)
 
     def start(self) -> None:
-        """Starts an episode in each environment; those under way are dropped.
-
-        Raises:
-            UserError: If an environment fails.
-        """
+        """Starts an episode in each environment; those under way are dropped."""
         self._reset(np.ones(len(self._episode), np.bool_))
 
     def step(
         self, actions: Float32
     ) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, float | None]]]:
-        """Steps every environment.
-
-        Args:
-            actions: [num_envs, action_dim] in [-1, 1], or one-hot.
+        """Steps every environment with actions [num_envs, action_dim] in [-1, 1], or one-hot.
 
         Returns:
             The fields of the transitions [num_envs, ...], with the environments' own rewards, and
@@ -98,10 +92,10 @@ class Rollout:
         """
         if self._failed_reset is not None:
             raise self._failed_reset
-        with _process_errors():
+        with _one_line_failures(self._when()):
             following, rewards, terminated, truncated, infos = self._vector.step(actions)
+            _check_finite(observation=following, reward=rewards)
         self._lengths += 1
-        self._check(infos, observation=following, reward=rewards)
         transitions = {
             "observations": self.observations,
             "actions": actions,
@@ -126,8 +120,11 @@ class Rollout:
 
     def close(self) -> None:
         """Ends the environments, whatever they are doing; may be called again."""
-        if isinstance(self._vector, AsyncVectorEnv) and not self._vector.closed:
-            _end_processes(self._vector)
+        if isinstance(self._vector, AsyncVectorEnv):  # Its own ``close`` needs living processes.
+            for process in self._vector.processes:
+                process.kill()
+                process.join()
+            self._vector.closed = True
         self._vector.close()
 
     def _reset(self, mask: Bool) -> None:
@@ -142,9 +139,9 @@ class Rollout:
             episode_seed(self._seed, int(episode)) if started else None
             for episode, started in zip(self._episode, mask, strict=True)
         ]
-        with _process_errors():
-            observations, infos = self._vector.reset(seed=seeds, options={"reset_mask": mask})
-        self._check(infos, observation=observations)
+        with _one_line_failures(self._when()):
+            observations, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})
+            _check_finite(observation=observations)
         self.observations = observations
 
     def _end(self, i: int) -> dict[str, float | None]:
@@ -162,49 +159,8 @@ class Rollout:
             "regret": None if success is None else regret,
         }
 
-    def _check(self, infos: Mapping[str, Any], **values: npt.NDArray[Any]) -> None:
-        """Refuses reported errors, and values [num_envs, ...] that are not finite."""
-        for i in np.flatnonzero(infos.get("_error", ())):
-            raise UserError(f"the environment failed in {self._where(i)}: {infos['error'][i]}")
-        for name, rows in values.items():
-            finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-            for i in np.flatnonzero(~finite):
-                raise UserError(f"the environment's {name} in {self._where(i)} is not finite")
-
-    def _where(self, i: np.intp) -> str:
-        step = f"step {self._lengths[i]}" if self._lengths[i] else "its reset"
-        return f"training episode {self._episode[i]} at {step}"
-
-
-class _Reporting(gym.Wrapper):
-    """Reports an error as ``info['error']``: ``AsyncVectorEnv`` logs the traceback of a raised one.
-
-    Resets pass no options on: all that is left of a mask of resets is an empty dictionary.
-    """
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32, dict[str, Any]]:
-        try:
-            return self.env.reset(seed=seed)
-        except Exception as error:
-            return self._nothing(), {"error": one_line(error)}
-
-    def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
-        try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            return observation, float(reward), terminated, truncated, info
-        except Exception as error:
-            return self._nothing(), 0.0, False, False, {"error": one_line(error)}
-
-    def _nothing(self) -> Float32:
-        return np.zeros(self.observation_space.shape or (), np.float32)
-
-
-def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
-    if os.getpid() != owner:
-        prepare_worker()
-    return _Reporting(make_environment(description))
+    def _when(self) -> str:
+        return f"after {self.counters.env_steps:,} training steps"
 
 
 def in_processes(num_envs: int) -> bool:
@@ -220,32 +176,42 @@ def in_processes(num_envs: int) -> bool:
 def _vector_environment(
     description: EnvironmentDescription, num_envs: int
 ) -> AsyncVectorEnv | SyncVectorEnv:
-    builds = [functools.partial(_build, description, os.getpid())] * num_envs
+    mode = AutoresetMode.DISABLED
     if not in_processes(num_envs):
-        return SyncVectorEnv(builds, autoreset_mode=AutoresetMode.DISABLED)
-    with _process_errors(), main_module_hidden():
-        return AsyncVectorEnv(builds, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
+        return SyncVectorEnv(
+            [lambda: make_environment(description)] * num_envs, autoreset_mode=mode
+        )
+    builds = [functools.partial(_build, description, os.getpid())] * num_envs
+    with _one_line_failures("at its start"), main_module_hidden():
+        return AsyncVectorEnv(builds, context=START_METHOD, autoreset_mode=mode)
 
 
-def _end_processes(vector: AsyncVectorEnv) -> None:
-    """Ends the processes in whatever state they are, which ``AsyncVectorEnv.close`` cannot."""
-    for process in vector.processes:
-        process.terminate()
-    for process in vector.processes:
-        process.join()
-    for pipe in vector.parent_pipes:
-        if pipe is not None:
-            pipe.close()
-    vector.closed = True
+def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
+    if os.getpid() != owner:  # The owner builds one to look at its spaces.
+        prepare_worker()
+    return make_environment(description)
 
 
 @contextlib.contextmanager
-def _process_errors() -> Iterator[None]:
-    """Turns a process's sudden death into a ``UserError``."""
+def _one_line_failures(when: str) -> Iterator[None]:
+    """Turns failures into a ``UserError``; gymnasium would also warn with their tracebacks."""
+    level, gym.logger.min_level = gym.logger.min_level, gym.logger.ERROR + 1
     try:
         yield
+    except UserError:
+        raise
     except (EOFError, ConnectionError) as error:
         raise UserError(
             "an environment's process ended without a word (killed, or out of memory?); "
             "try fewer environments at once (num_envs)"
         ) from error
+    except Exception as error:
+        raise UserError(f"a training environment failed {when}: {one_line(error)}") from error
+    finally:
+        gym.logger.min_level = level
+
+
+def _check_finite(**values: npt.NDArray[Any]) -> None:
+    for name, numbers in values.items():
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"its {name} is not finite")

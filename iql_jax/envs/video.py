@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import gymnasium as gym
 import numpy as np
 
 from iql_jax.envs.description import EnvironmentDescription
-from iql_jax.envs.episodes import Episode, Policy, play
+from iql_jax.envs.episodes import Episode, play
 from iql_jax.envs.make import make_environment
+from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.files import atomic_path
 
@@ -25,14 +25,11 @@ _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free(
 
 
 def configure_headless_rendering() -> str | None:
-    """Chooses how MuJoCo renders; call it early, before anything imports mujoco.
+    """Chooses how MuJoCo renders, before anything imports it, and returns MUJOCO_GL.
 
     Where MUJOCO_GL is set, or there is a display, or the system is not Linux, nothing changes.
-    Otherwise MUJOCO_GL is set to 'egl' (rendering on the GPU, or in Mesa) if that works, else to
-    'osmesa'. A separate process tries it, for a broken driver may end the process.
-
-    Returns:
-        The value of MUJOCO_GL, None if it stays unset.
+    Otherwise it becomes 'egl' (rendering on the GPU, or in Mesa) if that works, else 'osmesa'. A
+    separate process tries it, for a broken driver may end the process.
 
     Raises:
         UserError: If neither works.
@@ -51,6 +48,13 @@ def configure_headless_rendering() -> str | None:
     )
 
 
+def _renders(backend: str) -> bool:
+    """Returns whether a fresh process can render with this backend."""
+    command = [sys.executable, "-c", _PROBE]
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    return subprocess.run(command, env=environment, capture_output=True).returncode == 0
+
+
 def check_film(path: Path) -> None:
     """Refuses a file that no film can be written to; for before any long work.
 
@@ -67,7 +71,7 @@ def check_film(path: Path) -> None:
 
 def record_episode(
     environment: EnvironmentDescription,
-    policy: Policy,
+    policy: NumpyPolicy,
     seed: int,
     path: Path,
     *,
@@ -75,26 +79,43 @@ def record_episode(
 ) -> Episode:
     """Films episode 0 of the evaluation with this seed, a frame a step; a maze is seen from above.
 
-    Args:
-        environment: The environment.
-        policy: The policy.
-        seed: The seed of the evaluation.
-        path: The .mp4 file; an older one is replaced.
-        sample: Whether to draw actions from the policy.
-
-    Returns:
-        The episode.
+    The .mp4 file appears, or replaces an older one, when all is well. ``sample`` draws actions.
 
     Raises:
         UserError: If the episode, rendering or writing fails, or see ``check_film``.
     """
+    import imageio.v2  # Only films need it, and only here.
+    import imageio_ffmpeg
+
     check_film(path)
     with contextlib.closing(make_environment(environment, "rgb_array")) as env:
         _show_whole_maze(env)
-        with _film(path, int(env.metadata.get("render_fps", _DEFAULT_FPS))) as append:
-            episode = play(env, policy, seed, 0, sample=sample, watch=lambda: append(_frame(env)))
-            if isinstance(episode, Diverged):
-                raise episode
+        fps = int(env.metadata.get("render_fps", _DEFAULT_FPS))
+        try:
+            with atomic_path(path) as partial:
+                writer: Any = imageio.v2.get_writer(
+                    partial, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1
+                )
+                # Not `with writer`: after an error that would leave ffmpeg running.
+                with contextlib.closing(writer), warnings.catch_warnings():
+                    # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads,
+                    # but this one becomes ffmpeg at once.
+                    warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+
+                    def film() -> None:
+                        writer.append_data(_frame(env))
+
+                    episode = play(env, policy, seed, 0, sample=sample, watch=film)
+                if isinstance(episode, Diverged):
+                    raise episode
+                # imageio does not say that ffmpeg failed.
+                if imageio_ffmpeg.count_frames_and_secs(str(partial))[0] != episode.length + 1:
+                    raise OSError("frames are missing")
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"the film {path} cannot be written ({reason}); is the disk full?"
+            ) from error
     return episode
 
 
@@ -102,49 +123,12 @@ def _frame(env: gym.Env) -> Any:
     """Returns a picture [height, width, 3], of even height and width, as the codec needs."""
     try:
         frame: Any = env.render()
+        height, width = (size - size % 2 for size in frame.shape[:2])
     except Exception as error:
         raise UserError(
             f"rendering failed (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}): {one_line(error)}"
         ) from error
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise UserError(f"the environment {env} does not render pictures ('rgb_array')")
-    height, width = (size - size % 2 for size in frame.shape[:2])
     return frame[:height, :width]
-
-
-@contextlib.contextmanager
-def _film(path: Path, fps: int) -> Iterator[Callable[[Any], None]]:
-    """Yields what writes a frame to a film, which appears at ``path`` when all is well."""
-    import imageio.v2  # Only films need it, and only here.
-    import imageio_ffmpeg
-
-    count = 0
-    try:
-        with atomic_path(path) as partial:
-            writer: Any = imageio.v2.get_writer(
-                partial, format="FFMPEG", fps=fps, codec="libx264", quality=7, macro_block_size=1
-            )
-            # Not `with writer`: after an error that would leave ffmpeg running.
-            with contextlib.closing(writer), warnings.catch_warnings():
-                # ffmpeg starts at the first frame. Python warns of forks beside JAX's threads, but
-                # this one becomes ffmpeg at once.
-                warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
-
-                def append(frame: Any) -> None:
-                    nonlocal count
-                    writer.append_data(frame)
-                    count += 1
-
-                yield append
-            # imageio does not say that ffmpeg failed.
-            written = imageio_ffmpeg.count_frames_and_secs(str(partial))[0]
-            if written != count:
-                raise OSError(f"{written} of {count} frames arrived")
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"the film {path} cannot be written ({reason}); is the disk full?"
-        ) from error
 
 
 def _show_whole_maze(env: gym.Env) -> None:
@@ -167,10 +151,3 @@ def _show_whole_maze(env: gym.Env) -> None:
         "elevation": -90.0,
         "lookat": np.zeros(3),
     }
-
-
-def _renders(backend: str) -> bool:
-    """Returns whether a fresh process can render with this backend."""
-    command = [sys.executable, "-c", _PROBE]
-    environment = {**os.environ, "MUJOCO_GL": backend}
-    return subprocess.run(command, env=environment, capture_output=True).returncode == 0

@@ -6,8 +6,8 @@ from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.envs.maze_environments import bare_environment, registered_spec
 from iql_jax.envs.mazes import WALL, MazeMap
+from iql_jax.envs.specs import build, registered_spec
 from iql_jax.generation.planner import MazePlanner
 
 _ENDLESS = 1_000_000
@@ -85,5 +85,5 @@ class MazeTask:
 
 @functools.lru_cache(maxsize=4)
 def build_environment(task: MazeTask, evaluation: bool = False) -> Any:
-    """Builds an environment without wrappers."""
-    return bare_environment(task.evaluation_spec() if evaluation else task.collecting_spec())
+    """Builds an environment without wrappers, which would cost more than the physics."""
+    return build(task.evaluation_spec() if evaluation else task.collecting_spec()).unwrapped

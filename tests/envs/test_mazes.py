@@ -61,11 +61,6 @@ def test_malformed_maps_are_refused(cells):
         MazeMap.from_lists(cells, 1)
 
 
-def test_scaling_must_be_positive():
-    with pytest.raises(UserError, match="scaling"):
-        MazeMap.from_lists([[0]], 0)
-
-
 def test_the_goal_has_a_radius():
     positions = np.array([[1.0, 2.44], [1.0, 2.46], [1.45, 2.0], [1.4, 2.4]])
     assert at_goal(positions, np.array([1.0, 2.0])).tolist() == [True, False, True, False]

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 
 import numpy as np
@@ -184,14 +185,14 @@ def run_to_failure(fault, first_bad_episode, num_envs=1):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("step", "failed in training episode 1 at step 3: RuntimeError: the hinge broke"),
-        ("observation", "observation in training episode 1 at step 3 is not finite"),
-        ("reward", "reward in training episode 1 at step 3 is not finite"),
+        ("step", "failed after 6 training steps: RuntimeError: the hinge broke"),
+        ("observation", "after 6 training steps: .*observation is not finite"),
+        ("reward", "after 6 training steps: .*reward is not finite"),
     ],
 )
 def test_a_step_that_fails_does_not_count(fault, message):
     steps, said, counters = run_to_failure(fault, first_bad_episode=1)
-    assert message in said
+    assert re.search(message, said)
     assert "\n" not in said
     assert steps == counters.env_steps == 6  # An episode of four, and two steps.
     assert (counters.episodes_started, counters.episodes_ended) == (2, 1)
@@ -200,13 +201,13 @@ def test_a_step_that_fails_does_not_count(fault, message):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("reset", "failed in training episode 2 at its reset: OSError: no such maze"),
-        ("first observation", "observation in training episode 2 at its reset is not finite"),
+        ("reset", "failed after 8 training steps: OSError: no such maze"),
+        ("first observation", "after 8 training steps: .*observation is not finite"),
     ],
 )
 def test_the_step_before_a_reset_that_fails_counts(fault, message):
     steps, said, counters = run_to_failure(fault, first_bad_episode=2)
-    assert message in said
+    assert re.search(message, said)
     assert "\n" not in said
     assert steps == counters.env_steps == 8  # Two episodes of four, to their ends.
     assert counters.episodes_ended == 2
@@ -214,7 +215,7 @@ def test_the_step_before_a_reset_that_fails_counts(fault, message):
 
 def test_the_first_reset_that_fails_raises_at_once():
     step, said, _ = run_to_failure("reset", first_bad_episode=0)
-    assert "training episode 0 at its reset" in said
+    assert "after 0 training steps" in said
     assert step == -1
 
 
@@ -229,7 +230,7 @@ def test_an_environment_that_does_not_build_says_why():
 )
 def test_a_failure_in_a_process_is_one_line(processes, capfd, fault, message):
     _, said, _ = run_to_failure(fault, first_bad_episode=0, num_envs=2)
-    assert message in said
+    assert re.search(message, said)
     assert "\n" not in said
     assert capfd.readouterr().err == ""
 

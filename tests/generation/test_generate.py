@@ -131,7 +131,7 @@ def test_processes_end_in_the_middle_of_their_shards():
 def test_a_killed_worker_and_a_full_disk_are_one_line(root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pointmaze, "collect", collect_and_die)
-        with pytest.raises(UserError, match="worker process ended without a result"):
+        with pytest.raises(UserError, match="worker process ended without a word"):
             generate_quietly(ID, 1_000, processes=2)
     assert os.listdir(root) == []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -20,6 +20,8 @@ def maze_dataset(observations, next_observations, *, normalized):
         },
         environment=EnvironmentDescription(
             spec="",
+            observation_dim=3,
+            action_dim=1,
             observation_mean=MEAN if normalized else None,
             observation_std=STD if normalized else None,
         ),
