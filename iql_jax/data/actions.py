@@ -43,10 +43,11 @@ def learnable_actions(
     """
     if isinstance(space, DiscreteActions):
         return LearnableActions(one_hot(actions, space, name), [], discrete=space)
-    bounds = None if space is None else _rescaling_bounds(space, name)
-    notes = []
-    if bounds is not None:
-        low, high = bounds
+    bounds, notes = None, []
+    if space is not None and not ((space.low == -1).all() and (space.high == 1).all()):
+        bounds = low, high = space.low, space.high
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+            raise UserError(f"{name} has actions between {low} and {high}; bounds must be finite")
         actions = (actions - low) / (high - low) * 2 - 1
         notes.append("actions are rescaled from the environment's range to [-1, 1]")
     outside = int((np.abs(actions) > 1 + 1e-6).any(axis=1).sum())
@@ -71,16 +72,6 @@ def one_hot(actions: Float32, space: DiscreteActions, name: str) -> Float32:
     encoded = np.zeros((len(choices), space.n), np.float32)
     encoded[np.arange(len(choices)), choices] = 1.0
     return encoded
-
-
-def _rescaling_bounds(space: BoxActions, name: str) -> Bounds | None:
-    """Returns the range of the environment's actions, where it is not [-1, 1]."""
-    low, high = space.low, space.high
-    if (low == -1).all() and (high == 1).all():
-        return None
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise UserError(f"{name} has actions between {low} and {high}; bounds must be finite")
-    return low, high
 
 
 def next_action_fields(actions: Float32, lengths: Int64) -> dict[str, Float32]:

@@ -25,11 +25,6 @@ class D4RLTask:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Of the environment.
     maze: Callable[[], MazeFrame] | None = None  # Makes the maze, for AntMaze and Maze2D.
 
-    @property
-    def is_ant_maze(self) -> bool:
-        """Whether it is one of the AntMaze tasks."""
-        return self.maze is not None and self.observation_dim == 29
-
 
 _CLOSE = "D4RL's scores are of MuJoCo 2.0: those here come close to them, but are not the same"
 _PEN = (
@@ -60,7 +55,7 @@ def _adroit(
 
 
 def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int) -> D4RLTask:
-    maze = functools.partial(ant_maze, drawing, start=(1, 1), goal=goal, origin=(1, 1))
+    maze = functools.partial(ant_maze, drawing, start=(1, 1), goal=goal)
     kwargs = {"include_cfrc_ext_in_observation": False}
     return D4RLTask(29, 8, limit, (f"AntMaze_{name}-v5",), _ANT_MAZE, kwargs, maze)
 

@@ -1,4 +1,4 @@
-"""Episodes of a dataset as flat arrays, as stored, and what is known of them: a ``Source``."""
+"""A dataset on its way to transitions: a ``Source`` of ``Episodes``, then ``Steps``."""
 
 import dataclasses
 import hashlib
@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.metadata import BoxActions, DiscreteActions
+from iql_jax.envs.description import MazeTask
 from iql_jax.utils.arrays import Bool, Float32, Int64
 
 
@@ -64,3 +65,21 @@ class Source:
     model_xml: str | None = None  # The ant's model, where it is not Gymnasium's own.
     about: dict[str, Any] = dataclasses.field(default_factory=dict)  # More for the run record.
     notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """The n steps that are kept of E episodes, their meaning settled, their numbers raw."""
+
+    observations: Float32  # [n, observation_dim]; in a maze the position comes first.
+    next_observations: Float32
+    actions: Float32  # [n, width], as stored.
+    rewards: Float32
+    masks: Float32  # [n], 0 where the episode ends for good.
+    lengths: Int64  # [E], steps kept of each episode.
+    observation_keys: tuple[str, ...]  # The entries of an observation; empty for a Box.
+    notes: tuple[str, ...] = ()
+    at_goal: Bool | None = None  # [n], in a maze: the step ends at the goal.
+    maze: MazeTask | None = None
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Of the environment.
+    choices: dict[str, Any] = dataclasses.field(default_factory=dict)  # For the run record.

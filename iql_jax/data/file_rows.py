@@ -96,9 +96,8 @@ def _maze_entries(
             "task's name says: it is another maze's file; config.task names the task"
         )
     rest = _as_float32(observations[:, 2:])
-    is_ant = maze.map.scaling > 1
     return {
-        "observation": rest if is_ant else np.concatenate([positions, rest], axis=1),
+        "observation": rest if maze.is_ant else np.concatenate([positions, rest], axis=1),
         "achieved_goal": positions,
         "desired_goal": np.broadcast_to(np.asarray(goal, np.float32), positions.shape),
     }

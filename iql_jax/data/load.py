@@ -11,7 +11,7 @@ import numpy as np
 
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
-from iql_jax.data.episodes import Source
+from iql_jax.data.episodes import Source, Steps
 from iql_jax.data.find import datasets_root, is_file, is_local
 from iql_jax.data.maze_steps import maze_steps
 from iql_jax.data.maze_task import maze_kind
@@ -21,7 +21,6 @@ from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
 from iql_jax.data.scores import ScoreRule, score_rule
-from iql_jax.data.steps import Steps
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.specs import check_spec, parse_spec
@@ -63,11 +62,7 @@ class Dataset:
         return int(self.transitions["actions"].shape[1])
 
     def require_environment(self) -> EnvironmentDescription:
-        """Returns the description of the evaluation environment.
-
-        Raises:
-            NoEnvironment: if there is none, or its code may not be run (``UntrustedEnvironment``).
-        """
+        """Returns ``environment``, or raises ``NoEnvironment`` (untrusted: a subclass of it)."""
         if self.environment is None:
             raise NoEnvironment(f"{self.record['id']}: {self.no_environment}")
         check_spec(parse_spec(self.environment.spec), self.environment.trusted)

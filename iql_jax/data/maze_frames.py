@@ -4,9 +4,8 @@ All three build a maze from the same drawings and place it differently:
 
 - gymnasium_robotics (``envs/maze/maze_v4.py``): the map's middle is the origin, columns count along
   x, and rows count *against* y.
-- D4RL's AntMaze (``d4rl/locomotion/maze_env.py``) and OGBench (``ogbench/locomaze/maze.py``): a
-  certain cell's middle is the origin (D4RL: the start; OGBench: row 1, column 1), 4 m a cell,
-  columns count along x, and rows count *along* y.
+- D4RL's AntMaze (``d4rl/locomotion/maze_env.py``) and OGBench (``ogbench/locomaze/maze.py``): the
+  middle of row 1, column 1 is the origin, 4 m a cell, columns count along x, rows *along* y.
 - D4RL's Maze2D (``d4rl/pointmaze/maze_model.py``): 1 m a cell, *rows* count along x and columns
   along y; the middle of cell (row, column) lies at (row - 0.2, column - 0.2), for the walls stand
   at (row + 1, column + 1) and the ball's zero at (1.2, 1.2). Goals lie at (row, column), so 0.28 m
@@ -77,12 +76,14 @@ class MazeFrame:
     rewarded: tuple[float, float] | None  # The task's goal; None where the files do not tell.
     radius: float = 0.5  # Meters from it within which the task rewards.
 
+    @property
+    def is_ant(self) -> bool:
+        """Whether an ant and not a ball is in it."""
+        return self.map.scaling > 1
 
-def ant_maze(drawing: tuple[str, ...], start: Cell, goal: Cell, origin: Cell) -> MazeFrame:
-    """Returns a maze of D4RL's AntMaze or of OGBench's.
 
-    ``drawing`` has rows of '#' and ' '; the file's positions count from the middle of ``origin``.
-    """
+def ant_maze(drawing: tuple[str, ...], start: Cell, goal: Cell) -> MazeFrame:
+    """Returns a maze of D4RL's AntMaze or of OGBench's."""
     cells = _cells(drawing)
     cells[start], cells[goal] = "r", "g"
     maze = MazeMap.from_lists(np.flipud(cells).tolist(), 4.0)
@@ -90,7 +91,7 @@ def ant_maze(drawing: tuple[str, ...], start: Cell, goal: Cell, origin: Cell) ->
     def middle(cell: Cell) -> tuple[float, float]:
         return _pair(maze.cell_to_xy((len(drawing) - 1 - cell[0], cell[1])))
 
-    return MazeFrame(map=maze, shift=middle(origin), goal=middle(goal), rewarded=None)
+    return MazeFrame(map=maze, shift=middle((1, 1)), goal=middle(goal), rewarded=None)
 
 
 def point_maze(drawing: tuple[str, ...], goal: Cell) -> MazeFrame:

@@ -24,9 +24,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.config import DataConfig
-from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.episodes import Episodes, Source, Steps
 from iql_jax.data.maze_task import MAZE_ENTRIES, MazeKind, MazeSetup, maze_kind, set_up_maze
-from iql_jax.data.steps import Steps
 from iql_jax.envs.mazes import at_goal
 from iql_jax.utils.arrays import Bool, Float32, Int64
 from iql_jax.utils.errors import UserError

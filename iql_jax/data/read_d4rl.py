@@ -78,7 +78,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
         no_environment=note,
         references=d4rl_reference(name),
         rewarded_goal=goal,
-        model_xml=ant_model() if task.is_ant_maze else None,
+        model_xml=ant_model() if maze is not None and maze.is_ant else None,
         about=about,
         notes=tuple(notes if evaluation is None else [note, *notes]),
     )

@@ -34,15 +34,11 @@ def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
     """
     metadata = read_metadata(path)
     episodes = read_episodes(path, metadata, progress)
-    evaluation, reason = None, "it names no environment"
-    collection = _spec_or_none(metadata.get("env_spec"))
-    try:
-        if text := metadata.get("eval_env_spec") or metadata.get("env_spec"):
-            evaluation = parse_spec(text)
-    except UserError as error:
-        if set(episodes.observations) >= MAZE_ENTRIES:
-            raise
-        reason = str(error)
+    text = metadata.get("eval_env_spec") or metadata.get("env_spec")
+    evaluation, reason = _spec(text)
+    if text and evaluation is None and set(episodes.observations) >= MAZE_ENTRIES:
+        raise UserError(reason)
+    collection, _ = _spec(metadata.get("env_spec"))
     references, notes = minari_references(metadata), list[str]()
     if references and evaluation and evaluation.name == "AdroitHandPen":
         notes.append("reference scores are for episodes of 100 steps (Minari issue 286)")
@@ -60,11 +56,14 @@ def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
     )
 
 
-def _spec_or_none(text: str | None) -> EnvSpec | None:
+def _spec(text: str | None) -> tuple[EnvSpec | None, str]:
+    """Returns a specification, or why there is none."""
+    if not text:
+        return None, "it names no environment"
     try:
-        return parse_spec(text) if text else None
-    except UserError:
-        return None
+        return parse_spec(text), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool = True) -> Episodes:

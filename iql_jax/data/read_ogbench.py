@@ -62,7 +62,7 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
     drawing, _, env_id = _MAZES[found[1]]
     tasks = maze_tasks(found[1])
     number = _task_number(name, len(tasks))
-    maze = ant_maze(drawing, *tasks[number - 1], origin=(1, 1))
+    maze = ant_maze(drawing, *tasks[number - 1])
     rows, note = _rows(arrays, maze)
     notes = (
         f"to be evaluated on OGBench's task {number} of {len(tasks)} (config.task="

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from iql_jax.data.episodes import Steps
 from iql_jax.data.rewards import episode_returns
-from iql_jax.data.steps import Steps
 from iql_jax.utils.arrays import Float64, Int64
 
 

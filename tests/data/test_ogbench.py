@@ -86,7 +86,7 @@ class TestAntMaze:
         assert len(tasks) == 5
         for start, goal in tasks:
             assert drawing[start[0]][start[1]] == drawing[goal[0]][goal[1]] == " "
-            frame = ant_maze(drawing, start, goal, origin=(1, 1))
+            frame = ant_maze(drawing, start, goal)
             for mark, cell in (("r", start), ("g", goal)):
                 # OGBench's ij_to_xy: 4 m a cell, row 1 and column 1 at 0.
                 xy = np.array([4 * cell[1] - 4, 4 * cell[0] - 4]) + frame.shift
