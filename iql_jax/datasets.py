@@ -1,7 +1,7 @@
 """The command line of the datasets: ``python -m iql_jax.datasets list | info | check | generate``.
 
 Results go to standard output, everything else to standard error. The exit status is 0, or 1 where
-something failed or a check found a defect, or 2 where the command line is wrong.
+something failed, or 2 where the command line is wrong.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 
 from iql_jax import cli
 from iql_jax.data.config import DataConfig
-from iql_jax.data.find import datasets_root, is_file, is_local, local_ids
+from iql_jax.data.find import datasets_root, local_ids
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.data.metadata import read_metadata
 from iql_jax.data.rewards import episode_returns
@@ -97,11 +97,6 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    root = datasets_root()
-    if options.id in local_ids(root) and options.id in catalog.GENERATED and not options.force:
-        steps = _steps(root / options.id)
-        print(f"{options.id} exists ({steps} steps); --force replaces it", file=sys.stderr)
-        return 0
     path = generate(
         options.id,
         steps=options.steps,
@@ -109,21 +104,18 @@ def _generate(options: argparse.Namespace) -> int:
         progress=not options.no_progress,
         force=options.force,
     )
-    print(f"{options.id} is generated: {path} ({_megabytes(path)})", file=sys.stderr)
+    print(f"{path} ({_megabytes(path)}); --force generates it again", file=sys.stderr)
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
-    source, path = _local(options.dataset)
-    print(f"{source}, {_megabytes(path)} in {path}")
-    _report(_load(options, source))
+    _report(_load(options))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    source, _ = _local(options.dataset)
     try:
-        dataset = _load(options, source)
+        dataset = _load(options)
         _report(dataset)
         if dataset.environment is not None:
             make_environment(dataset.require_environment()).close()
@@ -131,18 +123,18 @@ def _check(options: argparse.Namespace) -> int:
     except UntrustedEnvironment as error:  # The files may well be right.
         _print("not built", str(error))
     except UserError as error:
-        _print("DEFECT", str(error))
+        _print("FAILED", str(error))
         return 1
     return 0
 
 
-def _load(options: argparse.Namespace, source: str) -> Dataset:
+def _load(options: argparse.Namespace) -> Dataset:
     """Loads a dataset; what loading says of it is in the report."""
     logger.disabled = True
     try:
         return load_dataset(
-            DataConfig(dataset=source, task=options.task),
-            source,
+            DataConfig(dataset=options.dataset, task=options.task),
+            options.dataset,
             next_actions=True,
             trusted=options.trust_environment,
             progress=not options.no_progress,
@@ -161,6 +153,7 @@ def _report(dataset: Dataset) -> None:
     if dataset.environment is not None:
         environment = dataset.environment.describe()
     for topic, text in {
+        "dataset": dataset.record["id"],
         "transitions": f"{dataset.size:,} in {len(lengths):,} episodes of {lengths.min():,} to "
         f"{lengths.max():,}; {ends:,} end the bootstrap",
         "observations": f"{dataset.observation_dim} numbers",
@@ -181,23 +174,12 @@ def _print(topic: str, text: str) -> None:
     print(f"{topic:13} {' '.join(text.split())}")
 
 
-def _local(dataset: str) -> tuple[str, pathlib.Path]:
-    """Returns a dataset that is here, and its folder or file."""
-    root = datasets_root()
-    if is_file(dataset) or is_local(dataset):
-        return dataset, pathlib.Path(dataset) if is_file(dataset) else root / dataset
-    raise UserError(
-        f"dataset {dataset!r} is not in {root}; python -m iql_jax.datasets list names those that "
-        "are, and those that can be generated"
-    )
-
-
 def _steps(folder: pathlib.Path) -> str:
     return str(read_metadata(folder).get("total_steps", "?"))
 
 
-def _megabytes(path: pathlib.Path) -> str:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+def _megabytes(folder: pathlib.Path) -> str:
+    files = [file for file in folder.rglob("*") if file.is_file()]
     return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"
 
 

@@ -155,7 +155,10 @@ def read_source(config: DataConfig, source: str, progress: bool = True) -> Sourc
         return read(pathlib.Path(source).expanduser(), config)
     root = datasets_root()
     if not is_local(source):
-        raise UserError(f"dataset {source!r} is not in {root}")
+        raise UserError(
+            f"dataset {source!r} is not in {root}; python -m iql_jax.datasets list names those "
+            "that are, and those that can be generated"
+        )
     return read_minari(root / source, progress)
 
 
