@@ -40,20 +40,13 @@ class Gaussian(NamedTuple):
         return jnp.clip(self.means + jnp.exp(self.log_stds) * noise, -1.0, 1.0)
 
     def expected_q(self, q_function: Callable[[Array], jax.Array]) -> jax.Array:
-        """``Q(s, pi(s))`` at the mode, [B], differentiable in the policy.
-
-        Args:
-            q_function: Maps actions [B, action_dim] to Q values [B].
-        """
+        """``Q(s, pi(s))`` at the mode, [B], differentiable in the policy."""
         return q_function(self.mode())
 
     def candidates(self, key: jax.Array, count: int, source: str) -> jax.Array:
         """Actions to take a maximum over, [count, B, action_dim]. Consumes the key.
 
-        Args:
-            key: A PRNG key.
-            count: Actions for each state.
-            source: 'policy' draws them from this distribution, 'uniform' from the whole space.
+        The source 'policy' draws them from this distribution, 'uniform' from the whole space.
         """
         if source == "policy":
             return jax.vmap(self.sample)(jax.random.split(key, count))
@@ -83,11 +76,7 @@ class Categorical(NamedTuple):
         return self._one_hot(jax.random.categorical(key, self.logits))
 
     def expected_q(self, q_function: Callable[[Array], jax.Array]) -> jax.Array:
-        """The exact mean of Q(s, a) over the policy's actions, [B].
-
-        Args:
-            q_function: Maps actions [B, n] to Q values [B].
-        """
+        """The exact mean of Q(s, a) over the policy's actions, [B]."""
         probabilities = jax.nn.softmax(self.logits)
         return jnp.sum(probabilities.T * jax.vmap(q_function)(self._all()), axis=0)
 

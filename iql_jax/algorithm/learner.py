@@ -26,10 +26,6 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
     *new* critics. A state of another objective than 'iql' has an update of its own in
     ``relatives``.
 
-    Args:
-        state: The state before the update.
-        batch: B transitions.
-
     Returns:
         The state after the update, and metrics: a flat dict of scalars. Losses and values are means
         over the batch before the network that they describe moved; ``advantage`` is the new V's.
@@ -52,14 +48,7 @@ def update(state: IQLState, batch: Transitions) -> tuple[IQLState, Metrics]:
 def sample_batch(
     key: jax.Array, transitions: Transitions, batch_size: int, rows: Rows | None = None
 ) -> Transitions:
-    """Returns ``batch_size`` transitions drawn uniformly with replacement.
-
-    Args:
-        key: A PRNG key. Consumed.
-        transitions: The dataset.
-        batch_size: Transitions in the batch.
-        rows: The rows to draw from; by default all.
-    """
+    """Draws a batch uniformly with replacement from ``rows``, by default all. Consumes the key."""
     first, size = (0, transitions.size) if rows is None else rows
     indices = first + jax.random.randint(key, (batch_size,), 0, size)
     return jax.tree.map(lambda x: x[indices], transitions)

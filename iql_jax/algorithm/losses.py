@@ -40,8 +40,7 @@ def value_loss(values: Array, target_q: Array, expectile: Array | float) -> jax.
         expectile: Scalar in (0, 1), the paper's tau.
 
     Returns:
-        [B]. The sign convention is ``u = Q - V``: samples whose action is better than V have the
-        weight ``expectile``.
+        [B], with ``u = Q - V``: actions better than V have the weight ``expectile``.
     """
     chex.assert_rank([values, target_q], 1)
     chex.assert_equal_shape([values, target_q])
@@ -108,9 +107,6 @@ def advantage_weights(
         temperature: The paper's beta. It *multiplies* the advantage, as in the official
             implementation: an inverse temperature. At 0 all weights are 1, which clones behavior.
         max_weight: Upper clip of a weight; 100 in the paper.
-
-    Returns:
-        [B].
     """
     chex.assert_rank([advantages, temperature, max_weight], [1, 0, 0])
     return jnp.minimum(jnp.exp(temperature * advantages), max_weight)
@@ -119,13 +115,7 @@ def advantage_weights(
 def effective_sample_size(weights: Array) -> jax.Array:
     """Kish's effective sample size of N weights as a share of N: ``(sum w)^2 / (N sum w^2)``.
 
-    It is 1 if all weights are equal, 1 / N if only one is not 0, and 0 if all are.
-
-    Args:
-        weights: [N], finite, none negative.
-
-    Returns:
-        A scalar in [0, 1].
+    It is 1 if all weights [N] are equal, 1 / N if only one is not 0, and 0 if all are.
     """
     chex.assert_rank(weights, 1)
     largest = jnp.max(weights)

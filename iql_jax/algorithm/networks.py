@@ -39,14 +39,8 @@ def hidden_layers(
 ) -> Array:
     """Dense layers with ReLU, named hidden_0, hidden_1, ... in the module that calls this.
 
-    Args:
-        x: [..., input_dim].
-        hidden_dims: Width of each layer.
-        layer_norm: Whether to normalize the input of each ReLU, by norm_0, norm_1, ...
-        regularize: Applied to the output of each layer.
-
-    Returns:
-        [..., hidden_dims[-1]].
+    ``layer_norm`` normalizes the input of each ReLU, by norm_0, norm_1, ...; ``regularize`` is
+    applied to the output of each layer. Maps [..., input_dim] to [..., hidden_dims[-1]].
     """
     for i, features in enumerate(hidden_dims):
         x = dense(features, name=f"hidden_{i}")(x)
@@ -125,14 +119,9 @@ class GaussianPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Gaussian:
-        """Maps observations to a Gaussian over actions.
+        """Maps observations [B, observation_dim] to means inside [-1, 1] and log stds.
 
-        Args:
-            observations: [B, observation_dim].
-            dropout_rate: Scalar; needs the rng 'dropout'. None: no dropout.
-
-        Returns:
-            Means [B, action_dim] inside [-1, 1], and log stds [B, action_dim], equal in every row.
+        ``dropout_rate`` is a scalar that needs the rng 'dropout', or None.
         """
         hidden = hidden_layers(
             observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
@@ -151,12 +140,7 @@ class CategoricalPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
-        """Maps observations [B, observation_dim] to logits [B, action_dim].
-
-        Args:
-            observations: [B, observation_dim].
-            dropout_rate: As in ``GaussianPolicy``.
-        """
+        """Maps observations [B, observation_dim] to logits [B, action_dim]."""
         hidden = hidden_layers(
             observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
         )

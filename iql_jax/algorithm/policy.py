@@ -10,26 +10,15 @@ from iql_jax.algorithm.types import Array
 def eval_actions(actor: TrainState, observations: Array) -> jax.Array:
     """The policy's most likely actions: a Gaussian's mean inside [-1, 1], or one-hot choices.
 
-    Args:
-        actor: The actor's train state.
-        observations: [B, observation_dim].
-
-    Returns:
-        [B, action_dim].
+    Maps [B, observation_dim] to [B, action_dim].
     """
     return actor.apply_fn(actor.params, observations).mode()
 
 
 @jax.jit
 def sample_actions(actor: TrainState, key: jax.Array, observations: Array) -> jax.Array:
-    """Actions sampled from the policy, clipped to [-1, 1] or one-hot.
+    """Actions sampled from the policy, clipped to [-1, 1] or one-hot. Consumes the key.
 
-    Args:
-        actor: The actor's train state.
-        key: A PRNG key. Consumed.
-        observations: [B, observation_dim].
-
-    Returns:
-        [B, action_dim].
+    Maps [B, observation_dim] to [B, action_dim].
     """
     return actor.apply_fn(actor.params, observations).sample(key)

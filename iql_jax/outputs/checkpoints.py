@@ -29,10 +29,7 @@ class Checkpoints:
 
     A checkpoint holds a pytree of arrays (``state``) and a JSON object (``progress``). Orbax writes
     it under a temporary name and renames it when complete, so a kill leaves no torn one behind.
-
-    Args:
-        folder: Where they are.
-        read_only: Change nothing there: for a reader beside a run.
+    ``read_only`` is for a reader beside a run: it changes nothing in the folder.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -56,11 +53,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
-        """Save; raises UserError if the disk is full. A checkpoint of the same step stays as it is.
-
-        (Its progress may be older: a run that was stopped in its last evaluation repeats that each
-        time it is started.)
-        """
+        """Save; raises UserError if the disk is full. A checkpoint of the same step stays."""
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(
@@ -83,12 +76,9 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
-        """Returns the newest readable checkpoint; None without any.
+        """Returns the newest readable checkpoint, in the template's structure; None without any.
 
         Newer checkpoints that cannot be read are reported and set aside.
-
-        Args:
-            template: A state of the same structure, shapes and dtypes; its numbers are not used.
 
         Raises:
             UserError: If there are checkpoints and none can be read; all are left as they are.
@@ -161,10 +151,7 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
 
 
 def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
-    """Save a broken state, in place of an earlier one; returns its folder in the run's.
-
-    No run resumes from it.
-    """
+    """Save a broken state, from which no run resumes, in place of an earlier one; returns where."""
     place = folder / "diagnosis"
     # Orbax saves nothing below the newest step of a folder.
     if hosts.is_writer() and place.exists():

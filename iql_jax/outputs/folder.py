@@ -47,9 +47,6 @@ class LockedFolder:
     """A folder of this program, locked for this process while the context is open.
 
     What fails before anything was started leaves a new folder as it was.
-
-    Attributes:
-        path: Where it is.
     """
 
     RECORD: ClassVar[str]  # The file that identifies this kind of folder.
@@ -61,11 +58,6 @@ class LockedFolder:
         self._had_record = False
 
     def __enter__(self) -> Self:
-        """Create the folder if it is missing, and lock it.
-
-        Raises:
-            UserError: If it holds something else, or another process trains in it.
-        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir {self.path} is a file; name a folder")
         self._is_new = not self.path.exists()
@@ -90,7 +82,6 @@ class LockedFolder:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Release the lock, and remove what this process created if nothing was started."""
         holds = self._names()
         if error is not None and not self._had_record and holds == {".lock", self.RECORD}:
             (self.path / self.RECORD).unlink()
@@ -119,12 +110,9 @@ class RunFolder(LockedFolder):
         read_record(self.path)
 
     def check_settings(self, config: Record, complete: Callable[[Record], Record]) -> None:
-        """Refuse a folder that belongs to a run with other settings; call it before any long work.
+        """Refuse a folder of a run with other settings; call it before any long work.
 
-        Args:
-            config: All settings, as they are now.
-            complete: Returns recorded settings with the keys that they lack: keys added after the
-                run started take today's default.
+        ``complete`` adds keys that the recorded settings lack, with today's default.
         """
         if not (self.path / self.RECORD).exists():
             return
@@ -141,12 +129,7 @@ class RunFolder(LockedFolder):
             )
 
     def claim(self, config: Record, dataset: Record) -> None:
-        """Write the run record, or check that the one already here is of the same data.
-
-        Args:
-            config: All settings; for those of a run that was started, see ``check_settings``.
-            dataset: The description of the dataset, with its fingerprint.
-        """
+        """Write the run record, or check that the one already here is of the same data."""
         record: Record = {
             "run_id": uuid.uuid4().hex,
             "config": config,
@@ -205,12 +188,7 @@ def record_change(folder: Path, config: Record) -> None:
 
 
 def started_with(requested: str, folders: Iterable[Path]) -> str:
-    """Returns the id of the dataset that runs which requested this one were started with.
-
-    Args:
-        requested: The dataset's id as the config has it.
-        folders: Folders of runs; the first that requested it decides. Empty if there is none.
-    """
+    """Returns the id of the dataset that the first of these runs got for ``requested``, or ''."""
     for folder in folders:
         if (folder / RunFolder.RECORD).exists():
             dataset = read_record(folder)["dataset"]

@@ -54,12 +54,9 @@ def _numbers(line: str) -> list[float | None]:
 
 
 class Table:
-    """A CSV file that grows by rows, each with the step it belongs to.
+    """A CSV file that grows by rows, each with the step it belongs to: ``unit``, the first column.
 
-    Args:
-        path: The file.
-        last_step: Where a resumed run continues: later rows are dropped, and damaged ones too.
-        unit: The first column: the name of a step.
+    Rows after ``last_step``, where a resumed run continues, are dropped, and damaged ones too.
     """
 
     def __init__(self, path: Path, last_step: int, unit: str = "update") -> None:
@@ -131,15 +128,7 @@ class TensorBoard:
 class RunLog:
     """Writes each row to its CSV table, to TensorBoard, and to W&B where a project is named.
 
-    Args:
-        folder: The run's folder; gets a CSV file for each table, and ``tb/``.
-        last_steps: For each table, the step up to which a resumed run keeps its rows.
-        wandb_project: Empty for none.
-        record: The run record: its id and settings.
-        unit: The name of a step.
-
-    Raises:
-        UserError: If W&B cannot start.
+    ``last_steps`` names, for each table, the step up to which a resumed run keeps its rows.
     """
 
     def __init__(

@@ -38,21 +38,10 @@ def learning_curve(
     title: str,
     boundary: int | None = None,
 ) -> None:
-    """Draw the evaluations of a run over its steps.
+    """Draw the scores of a run over its steps, or its mean returns where no row has a score.
 
-    Args:
-        path: The PNG to write.
-        evaluations: Rows with the step in the first column, and 'score'. Where no row has a score
-            (None), because the task has no reference to normalize by, 'return_mean' is drawn.
-        score_name: Label of the score.
-        title: Heading.
-        boundary: The step at which fine-tuning started, to be marked; None in an offline run.
-
-    Raises:
-        ValueError: If there are no evaluations.
+    The step is the first column. ``boundary`` is where fine-tuning started; None in an offline run.
     """
-    if not evaluations:
-        raise ValueError("there are no evaluations to draw")
     scored = any(row["score"] is not None for row in evaluations)
     key, label = ("score", score_name) if scored else ("return_mean", "mean return")
     rows = [row for row in evaluations if row[key] is not None]
@@ -118,27 +107,17 @@ def tidy(axes: Axes) -> None:
 def value_map(
     path: Path,
     maze_map: MazeMap,
-    positions: npt.ArrayLike,
-    values: npt.ArrayLike,
-    data_paths: Sequence[npt.ArrayLike],
+    positions: npt.ArrayLike,  # [K, 2] meters.
+    values: npt.ArrayLike,  # [K], V there.
+    data_paths: Sequence[npt.ArrayLike],  # [T, 2] each.
     policy_paths: Sequence[npt.ArrayLike],
-    goal: npt.ArrayLike | None,
+    goal: npt.ArrayLike | None,  # [2]; None where there is no one goal.
     title: str,
 ) -> None:
     """Draw V over a maze, with some of the data's paths and the policy's.
 
     A bin (an eighth of a cell wide) shows the mean of V over the positions in it. Bins without
     positions stay blank: nothing is interpolated, least of all through walls.
-
-    Args:
-        path: The PNG to write.
-        maze_map: The maze.
-        positions: [K, 2] meters.
-        values: [K], V there.
-        data_paths: Paths [T, 2] of the dataset, drawn faintly.
-        policy_paths: Paths [T, 2] of the policy, drawn boldly.
-        goal: [2] meters; None where there is no one goal.
-        title: Heading.
     """
     # Shown are the free cells and a rim of wall: half a cell of floor, a quarter of wall.
     corners, rim = maze_map.cell_to_xy(maze_map.free_cells()), 0.75 * maze_map.scaling
@@ -175,21 +154,13 @@ def value_map(
 def bin_values(
     maze_map: MazeMap, positions: npt.ArrayLike, values: npt.ArrayLike
 ) -> tuple[Float64, Float64, np.ma.MaskedArray[Any, Any]]:
-    """Average values over the square bins of a maze.
+    """Average values [K] at positions [K, 2], in meters, over the square bins of a maze.
 
-    Args:
-        maze_map: The maze; each of its cells has ``BINS_PER_CELL`` bins a side.
-        positions: [K, 2] meters; those outside the maze are left out.
-        values: [K].
-
-    Returns:
-        The bins' edges along x and along y, both rising, and the means [y bins, x bins], masked
-        where no position is.
+    Returns the bins' rising edges along x and y, and the means [y bins, x bins], masked where no
+    position is. Positions outside the maze are left out.
     """
     xy = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
     weights = np.asarray(values, dtype=np.float64)
-    if weights.shape != (len(xy),):
-        raise ValueError(f"{len(xy)} positions need as many values, not shape {weights.shape}")
     rows, columns = maze_map.shape
     xmin, xmax, ymin, ymax = maze_map.extent
     x_edges = np.linspace(xmin, xmax, columns * BINS_PER_CELL + 1)

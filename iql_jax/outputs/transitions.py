@@ -24,11 +24,7 @@ _BLOCK = 1_000  # Appended pieces that are joined: small arrays take ten times t
 
 
 class TransitionLog:
-    """Transitions in the order in which they were made.
-
-    Args:
-        folder: Where the files are.
-    """
+    """Transitions in the order in which they were made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,14 +40,7 @@ class TransitionLog:
             self._pieces = []
 
     def save(self) -> int:
-        """Write what was added since the last time.
-
-        Returns:
-            How many transitions are saved in all.
-
-        Raises:
-            UserError: If the disk is full.
-        """
+        """Write what was added since the last time; returns how many are saved in all."""
         if not (pending := [*self._blocks, *self._pieces]):
             return self._saved
         transitions = _join(pending)
@@ -81,11 +70,7 @@ class TransitionLog:
         self._saved, self._blocks, self._pieces = saved, [], []
 
     def read(self) -> Iterator[dict[str, Float32]]:
-        """Yields all saved transitions, file by file.
-
-        Raises:
-            UserError: If a file is missing or cannot be read.
-        """
+        """Yields all saved transitions, file by file; a file may be damaged: a UserError."""
         read = 0
         for end, path in self._files():
             try:

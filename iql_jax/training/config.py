@@ -16,11 +16,7 @@ from iql_jax.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(AgentConfig, DataConfig):
-    """Settings of an offline run. Intervals and budgets are counted in updates.
-
-    Raises:
-        UserError: On a value outside its range.
-    """
+    """Settings of an offline run. Intervals and budgets are counted in updates."""
 
     seed: Annotated[int, "in [0, 4294967296)"] = 42
     num_seeds: Annotated[int, "at least 1"] = 1  # From two on: a population, one run a seed.
@@ -36,7 +32,6 @@ class Config(AgentConfig, DataConfig):
     wandb_project: str = ""  # Empty: no Weights & Biases.
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         try:
             super().__post_init__()
         except ValueError as error:
@@ -51,10 +46,7 @@ class Config(AgentConfig, DataConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Config):
-    """Settings of an offline phase and a fine-tuning phase after it.
-
-    Intervals are counted in updates in the first, in environment steps in the second.
-    """
+    """Settings of fine-tuning: intervals count updates offline, then environment steps."""
 
     # Offline updates before the first environment step.
     num_pretraining_steps: Annotated[int, "at least 0"] = 1_000_000
@@ -89,7 +81,6 @@ class FinetuneConfig(Config):
         return None if self.offline_ratio == -1 else round(self.offline_ratio * self.batch_size)
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range, or that do not go together."""
         super().__post_init__()
         if self.num_seeds > 1:
             raise UserError(
@@ -129,16 +120,12 @@ Settings = TypeVar("Settings", bound=Config)
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run record, with today's defaults of the keys that they lack."""
-    fields = dataclasses.fields(kind_of(settings))
-    return {**_plain({field.name: field.default for field in fields}), **settings}
+    return {**_plain(_defaults(kind_of(settings))), **settings}
 
 
 def is_of_fine_tuning(key: str) -> bool:
     """Return whether only fine-tuning has this key."""
-    names, offline = (
-        {field.name for field in dataclasses.fields(kind)} for kind in (FinetuneConfig, Config)
-    )
-    return key in names - offline
+    return key in _defaults(FinetuneConfig).keys() - _defaults(Config).keys()
 
 
 def kind_of(settings: Mapping[str, Any]) -> type[Config]:
@@ -148,33 +135,21 @@ def kind_of(settings: Mapping[str, Any]) -> type[Config]:
 
 def base_config() -> ml_collections.ConfigDict:
     """Return the defaults of every key, for a config file to override a few of."""
-    return ml_collections.ConfigDict(
-        {field.name: field.default for field in dataclasses.fields(Config)}
-    )
+    return ml_collections.ConfigDict(_defaults(Config))
 
 
 def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Return a domain's offline config with the keys of fine-tuning at their defaults.
-
-    These are all that ``FinetuneConfig`` declares, ``max_steps`` and ``opt_decay_schedule`` among
-    them: what the offline config has for these two is of its own updates.
-    """
-    default = {field.name: field.default for field in dataclasses.fields(FinetuneConfig)}
+    """Return an offline config with the keys that ``FinetuneConfig`` declares at their defaults."""
+    default = _defaults(FinetuneConfig)
     own = {key: default[key] for key in FinetuneConfig.__annotations__}
     return ml_collections.ConfigDict({**offline.to_dict(), **own})
 
 
 # mypy takes no default for a parameter whose type is a variable, though Config is one of its types.
 def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
-    """Check keys, types and ranges; the result is frozen.
+    """Return settings, any subset of the keys of ``kind``, after a check of keys, types and ranges.
 
-    Args:
-        settings: Any subset of the keys of ``kind``. Integers are taken for floats, and lists for
-            tuples.
-        kind: ``Config`` or ``FinetuneConfig``.
-
-    Raises:
-        UserError: On an unknown key (the nearest is named), a wrong type or a value out of range.
+    Integers are taken for floats, and lists for tuples.
     """
     hints = typing.get_type_hints(kind)
     for key in settings:
@@ -188,6 +163,10 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
 def from_record(settings: Mapping[str, Any]) -> Config:
     """Return the settings in a run record, of whichever kind the run was."""
     return from_mapping(settings, kind_of(settings))
+
+
+def _defaults(kind: type[Config]) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(kind)}
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

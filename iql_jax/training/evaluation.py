@@ -18,13 +18,7 @@ from iql_jax.utils.signals import StopRequest
 
 
 class Evaluation:
-    """Evaluates a run's policy on episodes that follow from the run's seed and its step.
-
-    Args:
-        config: The run's settings.
-        dataset: The run's dataset; names the environment and how to score.
-        evaluator: Runs the episodes.
-    """
+    """Evaluates a run's policy on episodes that follow from the run's seed and its step."""
 
     def __init__(self, config: Config, dataset: Dataset, evaluator: Evaluator) -> None:
         self._config = config
@@ -36,12 +30,7 @@ class Evaluation:
         self._evaluator.wait_until_built()
 
     def __call__(self, state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
-        """Return a row of evaluations.csv.
-
-        Raises:
-            Diverged: If an action is not finite.
-            UserError: If an environment fails.
-        """
+        """Return a row of evaluations.csv."""
         return describe(self.episodes(state, step, self._config.eval_episodes, stop), self._dataset)
 
     def episodes(
@@ -54,15 +43,13 @@ class Evaluation:
         record: int = 0,
         sample: bool = False,
     ) -> EvaluationResult:
-        """Run episodes.
+        """Run ``count`` episodes, of which the first ``record`` keep their observations.
 
-        Args:
-            state: Its actor is evaluated.
-            step: The run's step.
-            count: How many episodes to run.
-            stop: Checked several times a second.
-            record: How many of them, from the first on, keep their observations.
-            sample: Whether actions are drawn from the policy instead of its mode.
+        With ``sample``, actions are drawn from the policy instead of its mode.
+
+        Raises:
+            Diverged: If an action is not finite.
+            UserError: If an environment fails.
         """
         task = episode_task(self._config, self._dataset, state.actor, step)
         (result,) = self._evaluator.run(
@@ -75,10 +62,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | None]:
-    """Open what evaluates a run; None where the settings ask for no episodes.
-
-    A file of an unknown task, too, is trained on without evaluation; loading it logs so.
-    """
+    """Open what evaluates a run; None without episodes, or for a file of an unknown task."""
     if config.eval_episodes == 0 or (dataset.environment is None and is_file(config.dataset)):
         yield None
         return
@@ -88,11 +72,7 @@ def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | N
 
 @contextlib.contextmanager
 def open_evaluator(config: Config, datasets: list[Dataset]) -> Iterator[Evaluator]:
-    """Open an evaluator that starts to build these datasets' environments.
-
-    Raises:
-        NoEnvironment: If a dataset names no environment.
-    """
+    """Open an evaluator that starts to build these datasets' environments."""
     environments = {id(dataset): dataset.require_environment() for dataset in datasets}
     with Evaluator(config.eval_processes) as evaluator:
         evaluator.prepare(list(environments.values()))

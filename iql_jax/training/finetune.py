@@ -29,19 +29,7 @@ _SHARED = ("hidden_dims", "num_critics", "layer_norm", *DATA_KEYS)
 
 
 def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
-    """Train offline, then online; in a folder with a part of this run, resume it.
-
-    Args:
-        config: The settings.
-        workdir: The run's folder; the README lists what it holds afterwards.
-
-    Returns:
-        The contents of ``summary.json``.
-
-    Raises:
-        UserError: On anything that the user can fix.
-        Interrupted: After SIGINT or SIGTERM, with the state saved.
-    """
+    """Train offline, then online, or resume; see ``train_offline``."""
     checkpoints = workdir / "checkpoints"
     offline_run = Path(config.offline_run) if config.offline_run else None
     if offline_run is not None and newest_step(checkpoints) is None:
@@ -89,11 +77,7 @@ def train_in_environment(
     boundary: int,
     config: FinetuneConfig,
 ) -> None:
-    """Step the environments and update, from step ``boundary`` on.
-
-    Environments step on the host while the device updates, so that the policy acts one step late;
-    see ``Online``.
-    """
+    """Step the environments and update, from step ``boundary`` on."""
     end = boundary + config.max_steps
     session.enter_phase(boundary, end, stride=config.num_envs, rate="env_steps_per_second")
     if session.step < end:

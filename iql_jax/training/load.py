@@ -13,17 +13,10 @@ from iql_jax.training.run import dataset_record, load_data, load_state
 
 
 class Trained(NamedTuple):
-    """A run at its newest checkpoint.
-
-    Attributes:
-        config: The run's settings.
-        dataset: The data it learned from.
-        state: Its networks.
-        step: Its step.
-    """
+    """A run at its newest checkpoint."""
 
     config: Config
-    dataset: Dataset
+    dataset: Dataset  # That it learned from.
     state: IQLState
     step: int
 
@@ -31,13 +24,8 @@ class Trained(NamedTuple):
 def load_run(folder: Path | str, **changes: Any) -> Trained:
     """Load a run, which may still be training.
 
-    Args:
-        folder: The run's folder.
-        changes: Settings to have in place of the run's, such as ``trust_environment``; none that
-            makes other data or networks.
-
-    Raises:
-        UserError: If there is no run or no checkpoint yet; if its data are gone, or have changed.
+    ``changes`` are settings in place of the run's, such as ``trust_environment``; none that makes
+    other data or networks.
     """
     folder = Path(folder)
     record = read_record(folder)

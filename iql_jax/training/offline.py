@@ -1,6 +1,5 @@
 """Offline training: the loop, and what ``train_offline.py`` does around it."""
 
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +24,7 @@ Update = Callable[[IQLState, int], tuple[IQLState, Any]]
 def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
     """Train, evaluate and save an agent; in a folder with a part of this run, resume it.
 
-    Args:
-        config: The settings.
-        workdir: The run's folder; the README lists what it holds afterwards.
-
-    Returns:
-        The contents of ``summary.json``.
+    Returns the contents of ``summary.json``.
 
     Raises:
         UserError: On anything that the user can fix.
@@ -84,10 +78,4 @@ def compile_update(run: Run, state: IQLState) -> Update:
     )
     run.startup["compile_seconds"] = time.perf_counter() - started
     logger.info(f"compiled the update in {run.startup['compile_seconds']:.1f} s")
-    return functools.partial(_call, program, transitions)
-
-
-def _call(
-    program: jax.stages.Compiled, transitions: Transitions, state: IQLState, count: int
-) -> tuple[IQLState, Any]:
-    return program(state, transitions, np.int32(count))
+    return lambda state, count: program(state, transitions, np.int32(count))

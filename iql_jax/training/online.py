@@ -43,13 +43,7 @@ Fields = dict[str, Any]
 class Online:
     """Environments, their transitions, and the device's replay buffer; a context manager.
 
-    Args:
-        config: The settings.
-        dataset: The first content of the buffer; names the environment.
-        folder: Where the environments' transitions are kept.
-
-    Raises:
-        UserError: If there is no environment, or the buffer does not hold the dataset.
+    The buffer starts with the dataset; the environments' transitions are kept in ``folder``.
     """
 
     def __init__(self, config: FinetuneConfig, dataset: Dataset, folder: Path) -> None:
@@ -59,9 +53,7 @@ class Online:
         self._log = TransitionLog(folder)
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
         self._due = 0  # Updates that steps have asked for and that are not made yet.
-        self._new: list[
-            Fields
-        ] = []  # Not learned from yet, those of fewer than `train_freq` steps.
+        self._new: list[Fields] = []  # Not learned from yet: of fewer than `train_freq` steps.
         environment = dataset.require_environment()
         self._rollout = Rollout(environment, config.num_envs, config.seed, dataset.terminates)
 
@@ -69,7 +61,6 @@ class Online:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Close the environments."""
         self._rollout.close()
 
     # As ``progress.Saved``.
@@ -104,21 +95,12 @@ class Online:
                 "they made are kept"
             )
         self._buffer = self._filled_buffer()
-        batch_size, num_offline = config.batch_size, config.num_offline
-        self._no_sums = no_sums(state, self._buffer, batch_size, num_offline)
+        self._no_sums = no_sums(state, self._buffer, config.batch_size, config.num_offline)
         self._sums, self._updates = jax.tree.map(jnp.zeros_like, self._no_sums), 0
         example = self._padded([{k: x[:1] for k, x in self._dataset.transitions.items()}])
         zero = np.int32(0)
-        lowered = learn.lower(
-            state,
-            self._buffer,
-            example,
-            zero,
-            self._no_sums,
-            zero,
-            batch_size=batch_size,
-            num_offline=num_offline,
-        )
+        sizes = {"batch_size": config.batch_size, "num_offline": config.num_offline}
+        lowered = learn.lower(state, self._buffer, example, zero, self._no_sums, zero, **sizes)
         self._learn = compile_program(lowered)
         self._rollout.start()
         self._actor = self._actor_of(state)
@@ -131,8 +113,7 @@ class Online:
     def step(self) -> list[dict[str, Any]]:
         """Step every environment once, with the actions that were asked for before.
 
-        Returns:
-            A row of episodes.csv for each episode that ended.
+        Returns a row of episodes.csv for each episode that ended.
 
         Raises:
             Diverged: If an action is not finite.
@@ -183,7 +164,7 @@ class Online:
         return buffer
 
     def _actor_of(self, state: IQLState) -> TrainState:
-        """Return the actor for the next steps, a copy if it has to outlive the donated state."""
+        """Return the actor for the next steps, a copy if it outlives the donated state."""
         return copy_actor(state.actor) if self._config.train_freq > 1 else state.actor
 
     def _act(self) -> jax.Array:

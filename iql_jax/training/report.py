@@ -1,7 +1,6 @@
 """Writes ``summary.json`` and the pictures of a finished run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,19 +33,10 @@ def finish(
     boundary: int | None = None,
     policy_paths: Sequence[Float32] | None = None,
 ) -> dict[str, Any]:
-    """Draw the pictures of a finished run, write its summary, and log how it ended.
+    """Draw the pictures of a finished run, write and return its summary, and log how it ended.
 
-    Args:
-        run: The run.
-        state: Its last state.
-        progress: How far it is, with its times.
-        evaluation: Evaluates the policy, for its paths in a maze; None draws none.
-        more: What the summary holds besides.
-        boundary: The step at which its second phase started.
-        policy_paths: Paths of the policy in a maze, see ``shown_paths``; None makes them.
-
-    Returns:
-        The contents of ``summary.json``.
+    In a maze, paths of the policy are drawn: those given, see ``shown_paths``, or new ones of
+    ``evaluation``. The summary holds ``more`` besides. The second phase started at ``boundary``.
     """
     if policy_paths is None and evaluation is not None and has_maze(run.dataset):
         with StopRequest(resumable=True) as stop:
@@ -57,7 +47,13 @@ def finish(
     draw(run, state, boundary, policy_paths)
     summary = {**summarize(run, progress), **(more or {})}
     write_json(run.folder / "summary.json", summary)
-    logger.info(closing_line(summary, run.folder))
+    name = "score" if summary["score"] is not None else "return_mean"
+    result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
+    logger.info(
+        f"done: {result}{summary['updates']:,} updates at {summary['updates_per_second']:,.0f} "
+        f"updates/s, evaluation {summary['eval_seconds']:.0f} s, wall "
+        f"{summary['wall_seconds']:.0f} s; see {run.folder}"
+    )
     return summary
 
 
@@ -79,17 +75,6 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
         "versions": versions(),
         "device": device_name(),
     }
-
-
-def closing_line(summary: Mapping[str, Any], folder: Path) -> str:
-    """Return the last line that a finished run logs."""
-    name = "score" if summary["score"] is not None else "return_mean"
-    result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
-    return (
-        f"done: {result}{summary['updates']:,} updates at {summary['updates_per_second']:,.0f} "
-        f"updates/s, evaluation {summary['eval_seconds']:.0f} s, wall "
-        f"{summary['wall_seconds']:.0f} s; see {folder}"
-    )
 
 
 def draw(

@@ -22,36 +22,21 @@ from iql_jax.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A run that is open.
-
-    Attributes:
-        config: The settings.
-        folder: Where everything about it is kept.
-        record: The run record, as ``config.json`` has it.
-        dataset: The data.
-        started: ``time.perf_counter()`` when it was opened.
-        startup: Seconds that parts of the start took, for ``summary.json``.
-    """
+    """A run that is open."""
 
     config: Config
     folder: Path
-    record: dict[str, Any]
+    record: dict[str, Any]  # The run record, as ``config.json`` has it.
     dataset: Dataset
-    started: float
-    startup: dict[str, float]
+    started: float  # ``time.perf_counter()`` when it was opened.
+    startup: dict[str, float]  # Seconds that parts of the start took, for ``summary.json``.
 
 
 @contextlib.contextmanager
 def open_run(config: Config, workdir: Path, beside: Path | None = None) -> Iterator[Run]:
     """Open a new run, or one that was started in this folder with the same settings and data.
 
-    Args:
-        config: The settings.
-        workdir: The run's folder.
-        beside: The folder of a run whose data a new one shares.
-
-    Raises:
-        UserError: On anything that the user can fix.
+    A new run shares the data of the run in the folder ``beside``.
     """
     started = time.perf_counter()
     require_wandb(config.wandb_project)
@@ -74,23 +59,18 @@ def find_data(config: Config, folders: Sequence[Path]) -> Provided:
 def load_data(config: Config, provided: Provided) -> Dataset:
     """Load a dataset that is on this disk, as the config wants it."""
     started = time.perf_counter()
-    dataset = load_source(config, provided.source)
+    dataset = load_dataset(
+        config,
+        provided.source,
+        next_actions=config.objective in NEEDS_NEXT_ACTIONS,
+        trusted=config.trust_environment,
+        progress=config.progress,
+    )
     seconds = time.perf_counter() - started
     logger.info(
         f"{provided.source} ({provided.origin}): {dataset.size:,} transitions in {seconds:.1f} s"
     )
     return dataset
-
-
-def load_source(config: Config, source: str = "") -> Dataset:
-    """Load a dataset or file that is on this disk, the config's by default."""
-    return load_dataset(
-        config,
-        source or config.dataset,
-        next_actions=config.objective in NEEDS_NEXT_ACTIONS,
-        trusted=config.trust_environment,
-        progress=config.progress,
-    )
 
 
 def dataset_record(dataset: Dataset, provided: Provided) -> dict[str, Any]:

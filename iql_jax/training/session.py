@@ -37,41 +37,23 @@ MAX_CHUNK = 1_000
 class Session(Generic[State]):
     """One life of a run, from a start or resume to its end or interruption; a context manager.
 
-    Entering restores the newest checkpoint. Leaving by a stop request saves the state.
-
-    Args:
-        config: The settings; the session reads intervals and displays.
-        folder: The run's folder.
-        template: The state before the first step.
-        end: The last step of the run's last phase.
-        started: ``time.perf_counter()`` when the run was opened.
-        record: The run record, for W&B.
-        unit: What a step is called: the first column of the tables.
-        first_step: The step at which the first phase starts.
-        tables: What is logged besides metrics and evaluations.
-        companion: What else is saved and restored.
-        stop: What listens to signals.
-
-    Attributes:
-        state: The current state; whoever makes steps replaces it.
-        progress: How far the run is.
-        folder: As given.
-        stop: As given; ``stop.check()`` raises ``Interrupted`` if a signal has come.
+    Entering restores the newest checkpoint. Leaving by a stop request saves the state. Whoever
+    makes steps replaces ``state``.
     """
 
     def __init__(
         self,
         config: Config,
         folder: Path,
-        template: State,
+        template: State,  # The state before the first step.
         *,
-        end: int,
-        started: float,
-        record: Mapping[str, Any],
-        unit: str = "update",
-        first_step: int = 0,
-        tables: Sequence[str] = (),
-        companion: Saved | None = None,
+        end: int,  # The last step of the last phase.
+        started: float,  # ``time.perf_counter()`` when the run was opened.
+        record: Mapping[str, Any],  # The run record, for W&B.
+        unit: str = "update",  # What a step is called: the first column of the tables.
+        first_step: int = 0,  # Where the first phase starts.
+        tables: Sequence[str] = (),  # Besides metrics and evaluations.
+        companion: Saved | None = None,  # What else is saved and restored.
         stop: StopRequest | None = None,
     ) -> None:
         self.folder = folder
@@ -95,7 +77,6 @@ class Session(Generic[State]):
         return self.progress.step
 
     def __enter__(self) -> Self:
-        """Restore the newest checkpoint and open the logs."""
         with contextlib.ExitStack() as stack:
             self._checkpoints = stack.enter_context(Checkpoints(self.folder / "checkpoints"))
             restored = self._checkpoints.restore_newest(self._pack(self.state))
@@ -127,7 +108,6 @@ class Session(Generic[State]):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Save after a stop request, and close the logs."""
         with self._open:
             if isinstance(error, Interrupted):
                 self.save()
@@ -138,13 +118,10 @@ class Session(Generic[State]):
                 ) from None
 
     def enter_phase(self, begin: int, end: int, stride: int = 1, rate: str = "") -> None:
-        """Count intervals from ``begin`` on, and end the last ones at ``end``.
+        """Count intervals from step ``begin`` on, and end the last ones at ``end``.
 
-        Args:
-            begin: The step at which the phase starts.
-            end: The step at which it ends.
-            stride: Steps are made in multiples of this; intervals that end between are rounded up.
-            rate: The column of metrics.csv for steps a second, where they are not updates.
+        Steps are made in multiples of ``stride``; intervals that end between are rounded up.
+        ``rate`` is the column of metrics.csv for steps a second, where they are not updates.
         """
         self._phase, self._stride, self._rate = range(begin, end), stride, rate
 
@@ -160,12 +137,7 @@ class Session(Generic[State]):
         return min(self._phase.stop - self.step, *(each - done % each for each in whole))
 
     def record(self, metrics: Mapping[str, Any], *, steps: int, updates: int) -> None:
-        """Count a chunk of steps that was made, and add up its metrics.
-
-        Args:
-            metrics: Means over the updates; empty where there were none.
-            steps: How many steps were made.
-            updates: How many updates they made.
+        """Count a chunk of steps, and add up its metrics: means over its updates, if any.
 
         Raises:
             Diverged: If a metric is not finite; the state is saved for diagnosis.
