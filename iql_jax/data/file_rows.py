@@ -53,8 +53,7 @@ def file_episodes(rows: FileRows, name: str, maze: MazeFrame | None, goal: Any =
     observation begins with a position, and ``goal`` is the one that rewards refer to.
 
     Raises:
-        UserError: if there is no transition, a number is not finite, or the positions are not of
-            the maze; ``name`` is the file's.
+        UserError: if there is no transition, a number is not finite, or it is another maze.
     """
     kept = np.flatnonzero(rows.kept)
     if not len(kept):

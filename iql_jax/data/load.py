@@ -20,7 +20,7 @@ from iql_jax.data.read_d4rl import read_d4rl
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
-from iql_jax.data.scores import ScoreRule, score_rule
+from iql_jax.data.scores import ScoreRule
 from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.specs import check_spec, parse_spec
@@ -81,12 +81,9 @@ def load_dataset(
 
     Deterministic: the same files and the same config give the same bits.
 
-    Args:
-        config: the choices; its ``dataset`` is not looked at.
-        source: a Minari id or the path of a file.
-        next_actions: whether to add the action that follows each transition (for SARSA).
-        trusted: whether environments from namespaces not known to be safe may be built.
-        progress: whether to show a progress bar.
+    ``config.dataset`` is not looked at: ``source`` is a Minari id or the path of a file.
+    ``next_actions`` adds the action that follows each transition (for SARSA); ``trusted`` allows
+    environments from namespaces that are not known to be safe.
 
     Raises:
         UserError: if the dataset cannot be read, or if a choice does not fit it.
@@ -98,7 +95,9 @@ def load_dataset(
     actions = learnable_actions(steps.actions, found.action_space, found.name)
     transform, notes = reward_transform(config.reward_transform, steps.rewards, steps.lengths)
     mean, std = _moments(steps.observations) if config.normalize_observations else (None, None)
-    rule = score_rule(found.references, is_maze)
+    rule = ScoreRule("success" if is_maze else "none")
+    if found.references is not None and not is_maze:
+        rule = ScoreRule("normalized", *found.references)
     transitions = {
         "observations": _normalized(steps.observations, mean, std),
         "actions": actions.values,

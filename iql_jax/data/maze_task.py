@@ -80,14 +80,9 @@ def set_up_maze(
     Where the maze marks one goal, that is in the middle of its cell, so that success is the same
     for each way to read the data, unless ``goal`` is 'stored' and the stored rewards' is known.
 
-    Args:
-        evaluation: the specification of the evaluation environment.
-        collection: the specification of the environment that the data were collected in.
-        positions: [M, 2] meters, every position in the data.
-        observation_dim: numbers in the entry 'observation' of the data.
-        goal: the config's maze_goal.
-        walls: the config's maze_walls.
-        rewarded_goal: the goal that all stored rewards refer to, where it is known.
+    ``collection`` is the environment that the data were collected in; ``positions`` [M, 2] are all
+    in the data, in meters; ``goal`` and ``walls`` are the config's; ``rewarded_goal`` is the one
+    that all stored rewards refer to, where it is known.
 
     Raises:
         UserError: if the data lie in walls of both mazes (and ``walls`` is 'data'), or if ``goal``

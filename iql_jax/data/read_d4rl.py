@@ -36,7 +36,7 @@ from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
-from iql_jax.data.scores import d4rl_reference
+from iql_jax.data.scores import D4RL_REFERENCES, named_entry
 from iql_jax.envs.specs import register_robotics, registered_spec
 from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
@@ -76,7 +76,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
         episodes=episodes,
         evaluation=evaluation,
         no_environment=note,
-        references=d4rl_reference(name),
+        references=named_entry(D4RL_REFERENCES, name),
         rewarded_goal=goal,
         model_xml=ant_model() if maze is not None and maze.is_ant else None,
         about=about,

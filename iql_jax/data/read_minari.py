@@ -29,8 +29,7 @@ def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
     """Reads a whole Minari dataset from its folder, which holds ``data/``.
 
     Raises:
-        UserError: as ``read_episodes``, or if the observations are a maze's and the environment's
-            specification, which says what they mean, is broken.
+        UserError: as ``read_episodes``, or if a maze's environment specification is broken.
     """
     metadata = read_metadata(path)
     episodes = read_episodes(path, metadata, progress)
@@ -70,9 +69,8 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     """Reads the episodes of a Minari dataset.
 
     Raises:
-        UserError: if a file is truncated or corrupt, the dataset is empty, its actions are neither
-            vectors nor of a discrete space, an observation is no vector, an episode's arrays do not
-            fit together, or a value is not finite; says which episode and field.
+        UserError: if a file is damaged, the dataset is empty, its arrays do not fit together or
+            are no vectors, or a value is not finite; names the episode and the field.
     """
     name = f"dataset {metadata['dataset_id']}"
     total = metadata["total_episodes"]

@@ -59,16 +59,10 @@ class ScoreRule:
         return None
 
 
-def d4rl_reference(name: str) -> tuple[float, float] | None:
-    """Returns D4RL's (random, expert) returns by a dataset's name, as 'hopper-medium-v2'."""
-    return named_entry(D4RL_REFERENCES, name)
-
-
 def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
     """Looks up the longest beginning of a D4RL name that a table has.
 
-    Of the words of 'maze2d-umaze-dense-v0', 'maze2d-umaze-dense' goes before 'maze2d-umaze'; and of
-    one beginning, the key with the version ('maze2d-umaze-dense-v0') before the one without.
+    Of 'maze2d-umaze-v0' it tries 'maze2d-umaze-v0', 'maze2d-umaze', 'maze2d-v0' and 'maze2d'.
     """
     words, found, version = name.rpartition("-v")
     if not found or not version.isdigit():
@@ -80,13 +74,6 @@ def named_entry(table: Mapping[str, Entry], name: str) -> Entry | None:
             if key in table:
                 return table[key]
     return None
-
-
-def score_rule(references: tuple[float, float] | None, is_maze: bool) -> ScoreRule:
-    """Returns the rule for a dataset: success in mazes, else by the returns for 0 and 100."""
-    if is_maze:
-        return ScoreRule("success")
-    return ScoreRule("none") if references is None else ScoreRule("normalized", *references)
 
 
 def minari_references(metadata: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -82,20 +82,6 @@ def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(cor
     assert found.environment.maze.goal == (0.5, 0.0)
 
 
-def test_of_arrivals_the_quickest_are_the_best():
-    """Ten episodes with 10, 9, ... 1 steps; those of an odd number of steps come to the goal."""
-    episodes = []
-    for e, steps in enumerate(range(10, 0, -1)):
-        x = np.full(steps + 1, -0.5)
-        x[-1] = 0.5 if steps % 2 else -0.5
-        episodes.append(point_episode(e, x, 0.5))
-    write_dataset(ID, episodes, GOAL_SPACE, env_spec=maze_spec(CORRIDOR))
-    found = load(ID, top_episodes=0.3, maze_drop="after_success")
-    assert found.size == 5 + 3 + 1
-    expected = {"share": 0.3, "episodes": 3, "lowest_return": 1}
-    assert found.record["choices"]["top_episodes"] == expected
-
-
 def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
     """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
     x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])

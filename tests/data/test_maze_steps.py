@@ -105,15 +105,6 @@ def test_dropping_the_rest_of_an_episode_after_its_first_success(passing):
     assert found.at_goal.sum() == 2
 
 
-def test_dropping_keeps_an_episode_without_success_whole():
-    episodes = point_episodes(
-        [[-1.5, -0.5], [0.0, 0.5, 0.5], [-1.5, -1.5, -1.5]], [[0] * 2, [0] * 3, [0] * 3]
-    )
-    found = transitions(episodes, drop="after_success")
-    np.testing.assert_array_equal(found.actions[:, 0], [0, 1, 3, 4])
-    np.testing.assert_array_equal(found.lengths, [1, 1, 2])
-
-
 def test_dropping_leaves_out_where_it_waits_at_its_own_goal():
     # The evaluation goal at 0.5 is never reached. The first episode waits at -1.5 until it is
     # pushed away; the second gets a new goal wherever it arrives, and comes back to an old one.
@@ -206,13 +197,6 @@ def test_data_that_never_reach_the_goal_are_said_to_be_of_no_use():
     found = transitions(point_episodes([[-1.5, -0.5]], [[0.5, 0.5]]))
     assert "nothing to learn" in found.notes[0]
     np.testing.assert_array_equal(found.masks, [1])
-
-
-def test_dense_rewards_teach_without_arrivals():
-    dense = spec(WITH_GOAL, reward_type="dense")
-    found = transitions(point_episodes([[-1.5, -0.5]], [[0.5, 0.5]]), evaluation=dense)
-    assert "nothing to learn" not in found.notes[0]
-    np.testing.assert_allclose(found.rewards, np.exp(-1), rtol=1e-6)
 
 
 def test_the_ants_position_comes_first():

@@ -265,17 +265,6 @@ def test_a_broken_action_space(folder, space):
         read(folder)
 
 
-@pytest.mark.parametrize("field", ["rewards", "terminations"])
-def test_several_numbers_a_step_are_refused(folder, file, field):
-    with h5py.File(file, "a") as content:
-        for e in range(len(LENGTHS)):
-            one = content[f"episode_{e}/{field}"][:]
-            del content[f"episode_{e}/{field}"]
-            content[f"episode_{e}/{field}"] = np.stack([one, one], axis=1)
-    with pytest.raises(UserError, match=f"episode 0: {field} have 2 columns, not one"):
-        read(folder)
-
-
 def test_images_are_refused(folder, file):
     with h5py.File(file, "a") as content:
         for e, steps in enumerate(LENGTHS):

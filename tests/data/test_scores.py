@@ -3,7 +3,7 @@
 import pytest
 from minari_datasets import change_metadata, load, spec_json, write_box
 
-from iql_jax.data.scores import D4RL_REFERENCES, ScoreRule, d4rl_reference, minari_references
+from iql_jax.data.scores import D4RL_REFERENCES, ScoreRule, minari_references, named_entry
 
 
 def test_scores():
@@ -50,6 +50,6 @@ SOURCE = {
 
 
 def test_references_by_d4rls_names():
-    assert {name: d4rl_reference(name) for name in SOURCE} == SOURCE
+    assert {name: named_entry(D4RL_REFERENCES, name) for name in SOURCE} == SOURCE
     for name in ("ant2-medium-v0", "minigrid-fourrooms-v0", "hopper2", "maze2d-umaze-v1", ""):
-        assert d4rl_reference(name) is None
+        assert named_entry(D4RL_REFERENCES, name) is None
