@@ -1,20 +1,12 @@
 """Exact solutions beside the paper's figures, and the arithmetic of their tables."""
 
-import math
-
 import numpy as np
 import pytest
 
-import exhibit
 import extrapolation
 import figure1
 import figure2
 import umaze
-
-
-def test_cells_of_a_table():
-    shown = [exhibit.cell(value) for value in (math.nan, -1e-9, 0.12345, 3)]
-    assert shown == ["nan", "0.0000", "0.1235", "3"]
 
 
 @pytest.mark.parametrize(("expectile", "known"), [(0.5, 0.0), (0.9, 0.8616), (0.1, -0.8616)])
