@@ -164,13 +164,3 @@ def test_no_broken_entry_of_the_metadata_breaks_the_program(capsys):
         for broken in (3, '{"type": "Box", "shape": [2]}', str(content[key])[:40]):
             file.write_text(json.dumps(content | {key: broken}))
             assert main(["info", BOX, "--no-progress"]) in (0, 1)
-
-
-@pytest.mark.parametrize(
-    "words", [[], ["paint"], ["generate"], ["generate", ID, "--steps", "many"]]
-)
-def test_wrong_words(words, capsys):
-    with pytest.raises(SystemExit) as error:
-        main(words)
-    assert error.value.code == 2
-    assert "usage:" in capsys.readouterr().err
