@@ -14,8 +14,7 @@ from iql_jax.training.config import from_record
 from iql_jax.training.evaluation import (
     Evaluation,
     describe,
-    evaluation_seed,
-    numpy_policy,
+    episode_task,
     open_evaluator,
 )
 from iql_jax.training.load import Trained, load_run
@@ -65,9 +64,8 @@ def main(_: list[str]) -> None:
 
 def film(run: Trained, path: Path) -> None:
     """Film the first episode of the run's evaluation."""
-    environment = run.dataset.require_environment()
-    policy, seed = numpy_policy(run.state.actor), evaluation_seed(run.config, run.step)
-    episode = record_episode(environment, policy, seed, path, sample=_SAMPLE.value)
+    task = episode_task(run.config, run.dataset, run.state.actor, run.step)
+    episode = record_episode(task, path, sample=_SAMPLE.value)
     logger.info(f"{path}: {episode.length} environment steps, return {episode.total:.4g}")
 
 

@@ -104,9 +104,9 @@ class Witness(Diary):
 
 
 def description(kind, **kwargs):
-    """The description of an environment of this module."""
+    """The description of an environment that processes can import."""
     spec = EnvSpec(
-        id="Toy-v0", entry_point=f"toy_environments:{kind.__name__}", max_episode_steps=100
+        id="Toy-v0", entry_point=f"{kind.__module__}:{kind.__name__}", max_episode_steps=100
     )
     return EnvironmentDescription(
         spec=spec.to_json(),

@@ -23,8 +23,6 @@ class EnvironmentDescription:
     Attributes:
         spec: Gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
         kwargs: Arguments of the environment's constructor that replace those in ``spec``.
-        observation_dim: Numbers in an observation of the dataset.
-        action_dim: Numbers in an action of the dataset.
         observation_keys: The entries of a Dict observation to concatenate, in order ('a/b' for an
             entry of a nested Dict); empty for a Box.
         observation_mean: [observation_dim], subtracted from observations, or None.
@@ -37,8 +35,7 @@ class EnvironmentDescription:
         requirements: The packages that the dataset's metadata ask for, pip-style.
         discrete_start: The first of the environment's actions where they are integers, of which the
             dataset's are one-hot vectors; None where they are continuous.
-        model_xml: The text of a MuJoCo model that the constructor gets as the file ``xml_file``;
-            None where the environment has its own.
+        model_xml: The text of a MuJoCo model that the constructor gets as the file ``xml_file``.
     """
 
     spec: str

@@ -36,7 +36,7 @@ class EpisodeTask:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Episode:
-    """Result of one episode; the fields are those of ``EvaluationResult``."""
+    """Result of one episode, see ``EvaluationResult``."""
 
     total: float
     length: int
@@ -61,18 +61,6 @@ class EvaluationResult:
     successes: Bool | None
     trajectories: list[Float32]
 
-    @classmethod
-    def of(cls, episodes: Sequence[Episode]) -> "EvaluationResult":
-        """Collects the episodes of an evaluation."""
-        successes = [episode.success for episode in episodes]
-        reported = any(success is not None for success in successes)
-        return cls(
-            returns=np.array([episode.total for episode in episodes], np.float64),
-            lengths=np.array([episode.length for episode in episodes], np.int64),
-            successes=np.array([bool(success) for success in successes]) if reported else None,
-            trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
-        )
-
 
 def episode_seed(seed: int, episode: int) -> int:
     """Returns the seed with which an episode of an evaluation is reset."""
@@ -80,13 +68,10 @@ def episode_seed(seed: int, episode: int) -> int:
 
 
 class Evaluator:
-    """Runs episodes in worker processes, or in this one where one process suffices.
+    """Runs episodes in worker processes, or in this one where ``processes`` is 1; 0: one a core.
 
     A context manager. Workers start at first use, keep their environments between evaluations, and
     end with the context, or with this process however it ends.
-
-    Args:
-        processes: How many; 0 for one per core.
     """
 
     def __init__(self, processes: int = 0) -> None:
@@ -117,7 +102,7 @@ class Evaluator:
         sample: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> list[EvaluationResult | Diverged]:
-        """Runs episodes 0, 1, ... of each task.
+        """Runs episodes 0, 1, ... of each task; ``Diverged`` where an action was not finite.
 
         Args:
             tasks: What to evaluate.
@@ -125,9 +110,6 @@ class Evaluator:
             record: The number of first episodes whose observations are kept.
             sample: Whether to draw actions from the policy, instead of its likeliest ones.
             check: Called several times a second; may raise, which ends the workers.
-
-        Returns:
-            The result of each task; ``Diverged`` where an action of the policy was not finite.
 
         Raises:
             UserError: If an environment does not build, fails or gives a number that is not finite,
@@ -155,10 +137,18 @@ class Evaluator:
 
 
 def _result(played: Sequence[Episode | Diverged]) -> EvaluationResult | Diverged:
-    for episode in played:
-        if isinstance(episode, Diverged):
-            return episode
-    return EvaluationResult.of([episode for episode in played if isinstance(episode, Episode)])
+    episodes: list[Episode] = []
+    for result in played:
+        if isinstance(result, Diverged):
+            return result
+        episodes.append(result)
+    reported = any(episode.success is not None for episode in episodes)
+    return EvaluationResult(
+        returns=np.array([episode.total for episode in episodes], np.float64),
+        lengths=np.array([episode.length for episode in episodes], np.int64),
+        successes=np.array([bool(episode.success) for episode in episodes]) if reported else None,
+        trajectories=[e.trajectory for e in episodes if e.trajectory is not None],
+    )
 
 
 _environments: dict[bytes, gym.Env[Float32, Float32]] = {}
@@ -183,35 +173,33 @@ def _play(
     record: bool,
     watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
-    """Plays an episode of a task in this process's environment."""
     env = _environment(task.environment)
-    return play(env, task.policy, task.seed, episode, sample=sample, record=record, watch=watch)
+    return play(env, task, episode, sample=sample, record=record, watch=watch)
 
 
 def play(
     env: gym.Env[Float32, Float32],
-    policy: NumpyPolicy,
-    seed: int,
+    task: EpisodeTask,
     episode: int,
     *,
     sample: bool = False,
     record: bool = False,
     watch: Callable[[], None] = lambda: None,
 ) -> Episode | Diverged:
-    """Plays one episode of an evaluation, which has the seed, to its end.
+    """Plays one episode of an evaluation to its end; ``Diverged`` if an action is not finite.
 
     ``sample`` draws actions, ``record`` keeps the observations, and ``watch`` is called after the
-    reset and after each step. Returns ``Diverged`` if an action of the policy is not finite.
+    reset and after each step.
 
     Raises:
         UserError: If the environment fails or gives a number that is not finite.
     """
-    generator = np.random.default_rng((seed, episode, _ACTION_STREAM)) if sample else None
+    generator = np.random.default_rng((task.seed, episode, _ACTION_STREAM)) if sample else None
     total, length, success, over = 0.0, 0, None, False
     trajectory: list[Float32] = []
     place = f"evaluation episode {episode} at its reset"
     try:
-        observation = env.reset(seed=episode_seed(seed, episode))[0]
+        observation = env.reset(seed=episode_seed(task.seed, episode))[0]
     except Exception as error:
         raise _failure(error, place) from error
     while True:
@@ -225,7 +213,7 @@ def play(
             return Episode(total, length, success, np.stack(trajectory) if record else None)
         length += 1
         place = f"evaluation episode {episode} at step {length}"
-        action = policy(observation, generator)
+        action = task.policy(observation, generator)
         if not np.isfinite(action).all():
             return Diverged(f"the policy's action in {place} is not finite: training has diverged")
         try:

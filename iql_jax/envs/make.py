@@ -1,6 +1,5 @@
 """Builds an environment in the layout of its dataset's transitions."""
 
-import contextlib
 import functools
 import operator
 import tempfile
@@ -36,54 +35,41 @@ def make_environment(
     check_spec(spec, description.trusted)
     if spec.max_episode_steps is None:
         raise NoEnvironment(f"environment {spec.id} has no time limit (max_episode_steps)")
-    try:
-        env = _build(spec, description, render_mode)
-    except UserError:
-        raise
-    except Exception as error:
-        raise NoEnvironment(_why_not_built(spec, error, description.requirements)) from error
-    try:
-        if description.maze is not None:
-            env = MazeEpisode(env, description.maze)
-        return DatasetLayout(env, description)
-    except Exception:
-        env.close()
-        raise
+    env = _build(spec, description, render_mode)
+    if description.maze is not None:
+        env = MazeEpisode(env, description.maze)
+    return DatasetLayout(env, description)
 
 
 def _build(spec: EnvSpec, description: EnvironmentDescription, render_mode: str | None) -> gym.Env:
-    if str(spec.entry_point).startswith("gymnasium_robotics."):
-        register_robotics()
-    if not description.trusted:
-        check_classes(spec)
-    kwargs = dict(description.kwargs)
-    if render_mode is not None:
+    """Builds an environment as it is, without the wrappers of ``make_environment``."""
+    entry_point, kwargs = str(spec.entry_point), dict(description.kwargs)
+    if render_mode is not None:  # Not every constructor knows it.
         kwargs["render_mode"] = render_mode
-    with contextlib.ExitStack() as stack:
-        if description.model_xml is not None:  # The constructor reads the file at once.
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "model.xml")
-            path.write_text(description.model_xml)
-            kwargs["xml_file"] = str(path)
-        return build(spec, **kwargs)
-
-
-def _why_not_built(spec: EnvSpec, error: Exception, requirements: tuple[str, ...]) -> str:
-    message = f"environment {spec.id!r} ({spec.entry_point}) does not build: {one_line(error)}"
-    if requirements:
-        message += f"; the dataset asks for: {', '.join(requirements)}"
-    if "franka_kitchen" in str(spec.entry_point):
-        message += (
-            "; FrankaKitchen does not build under mujoco 3.12 or newer: pip install 'mujoco<3.12'"
-        )
-    return message
+    try:
+        if entry_point.startswith("gymnasium_robotics."):
+            register_robotics()
+        if not description.trusted:
+            check_classes(spec)
+        with tempfile.TemporaryDirectory() as folder:
+            if description.model_xml is not None:
+                model = Path(folder, "model.xml")  # The constructor reads it at once.
+                model.write_text(description.model_xml)
+                kwargs["xml_file"] = str(model)
+            return build(spec, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:
+        message = f"environment {spec.id!r} ({entry_point}) does not build: {one_line(error)}"
+        if description.requirements:
+            message += f"; the dataset asks for: {', '.join(description.requirements)}"
+        if "franka_kitchen" in entry_point:
+            message += "; FrankaKitchen needs an older mujoco: pip install 'mujoco<3.12'"
+        raise NoEnvironment(message) from error
 
 
 class MazeEpisode(gym.Wrapper):
-    """A maze with a fixed goal, if the task has one, whose episodes end at success.
-
-    gymnasium_robotics draws the goal within a quarter of a cell of the goal cell's center; a fixed
-    goal replaces it after each reset.
-    """
+    """A maze whose episodes end at success; a fixed goal, if any, replaces the one drawn."""
 
     def __init__(self, env: gym.Env, task: MazeTask) -> None:
         super().__init__(env)
@@ -110,11 +96,7 @@ class MazeEpisode(gym.Wrapper):
 
 
 class DatasetLayout(gym.Wrapper):
-    """Observations and actions as the dataset's transitions have them.
-
-    Raises:
-        UserError: If the environment has other observations or actions than the dataset.
-    """
+    """Observations and actions as the dataset's transitions have them."""
 
     def __init__(self, env: gym.Env, description: EnvironmentDescription) -> None:
         super().__init__(env)

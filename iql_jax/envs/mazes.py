@@ -39,13 +39,10 @@ class MazeMap:
 
     @classmethod
     def from_lists(cls, cells: Sequence[Sequence[int | str]], scaling: float) -> "MazeMap":
-        """Makes a maze of a ``maze_map`` of gymnasium_robotics, which a dataset may hold.
+        """Makes a maze of a ``maze_map`` of gymnasium_robotics; UserError if it is none.
 
         1 is a wall, 0 is free, 'r' a reset position, 'g' a goal, 'c' both. A cell has ``scaling``
         meters: 1 in PointMaze, 4 in AntMaze.
-
-        Raises:
-            UserError: If it is no such map.
         """
         try:
             rows = tuple(map(tuple, cells))

@@ -39,18 +39,9 @@ class Counters:
 class Rollout:
     """Environments that are stepped with given actions, and start new episodes by themselves.
 
-    They are stepped in processes of their own or in this one, see ``in_processes``. Episode i
-    starts alike whatever came before it: its seed derives from the run's and from i.
-
-    Args:
-        environment: The environment.
-        num_envs: How many are stepped at once.
-        seed: The run's seed.
-        terminates: Whether a termination ends the bootstrap: masks are 0 there.
-
-    Attributes:
-        observations: [num_envs, observation_dim], to act on next.
-        counters: How far they are.
+    Episode i starts alike whatever came before it: its seed derives from the run's and from i.
+    ``terminates`` has a termination end the bootstrap: masks are 0 there. ``observations``
+    [num_envs, observation_dim] are those to act on next.
 
     Raises:
         UserError: If the environment does not build.
@@ -79,11 +70,10 @@ class Rollout:
     ) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, float | None]]]:
         """Steps every environment with actions [num_envs, action_dim] in [-1, 1], or one-hot.
 
-        Returns:
-            The fields of the transitions [num_envs, ...], with the environments' own rewards, and
-            a row for each episode that ended. The next observation of a transition is the one that
-            the step led to, also where an episode ended there; its mask is 0 at terminations, never
-            at time limits.
+        Returns the fields of the transitions [num_envs, ...], with the environments' own rewards,
+        and a row for each episode that ended. The next observation of a transition is the one that
+        the step led to, also where an episode ended there; its mask is 0 at terminations, never at
+        time limits.
 
         Raises:
             UserError: If an environment fails or gives a number that is not finite. No transition
@@ -166,8 +156,7 @@ class Rollout:
 def in_processes(num_envs: int) -> bool:
     """Returns whether environments get a process each: where cores are left beside the learner's.
 
-    Few cores are busy with learning, and many processes to a core cost more memory than they save
-    time.
+    Many processes to a core cost more memory than they save time.
     """
     cores = available_cores()
     return num_envs > 1 and cores >= 4 and num_envs <= 2 * cores
@@ -176,18 +165,15 @@ def in_processes(num_envs: int) -> bool:
 def _vector_environment(
     description: EnvironmentDescription, num_envs: int
 ) -> AsyncVectorEnv | SyncVectorEnv:
-    mode = AutoresetMode.DISABLED
-    if not in_processes(num_envs):
-        return SyncVectorEnv(
-            [lambda: make_environment(description)] * num_envs, autoreset_mode=mode
-        )
     builds = [functools.partial(_build, description, os.getpid())] * num_envs
+    if not in_processes(num_envs):
+        return SyncVectorEnv(builds, autoreset_mode=AutoresetMode.DISABLED)
     with _one_line_failures("at its start"), main_module_hidden():
-        return AsyncVectorEnv(builds, context=START_METHOD, autoreset_mode=mode)
+        return AsyncVectorEnv(builds, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
-    if os.getpid() != owner:  # The owner builds one to look at its spaces.
+    if os.getpid() != owner:
         prepare_worker()
     return make_environment(description)
 

@@ -12,14 +12,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from iql_jax.envs.description import EnvironmentDescription
-from iql_jax.envs.episodes import Episode, play
+from iql_jax.envs.episodes import Episode, EpisodeTask, play
 from iql_jax.envs.make import make_environment
-from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.files import atomic_path
-
-_DEFAULT_FPS = 30
 
 _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free()"
 
@@ -27,9 +23,8 @@ _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free(
 def configure_headless_rendering() -> str | None:
     """Chooses how MuJoCo renders, before anything imports it, and returns MUJOCO_GL.
 
-    Where MUJOCO_GL is set, or there is a display, or the system is not Linux, nothing changes.
-    Otherwise it becomes 'egl' (rendering on the GPU, or in Mesa) if that works, else 'osmesa'. A
-    separate process tries it, for a broken driver may end the process.
+    It stays where it is set, or there is a display, or the system is not Linux. Otherwise it
+    becomes 'egl' or 'osmesa', whichever works first.
 
     Raises:
         UserError: If neither works.
@@ -49,18 +44,14 @@ def configure_headless_rendering() -> str | None:
 
 
 def _renders(backend: str) -> bool:
-    """Returns whether a fresh process can render with this backend."""
+    """Returns whether a process of its own can render: a broken driver may end it."""
     command = [sys.executable, "-c", _PROBE]
     environment = {**os.environ, "MUJOCO_GL": backend}
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
 def check_film(path: Path) -> None:
-    """Refuses a file that no film can be written to; for before any long work.
-
-    Raises:
-        UserError: If it is no .mp4 file, or its folder cannot be made.
-    """
+    """Refuses, before any long work, a file that is no .mp4 or whose folder cannot be made."""
     if path.suffix != ".mp4":
         raise UserError(f"a film is an .mp4 file, not {path}")
     try:
@@ -69,28 +60,21 @@ def check_film(path: Path) -> None:
         raise UserError(f"{path.parent} cannot hold a film: {error.strerror}") from error
 
 
-def record_episode(
-    environment: EnvironmentDescription,
-    policy: NumpyPolicy,
-    seed: int,
-    path: Path,
-    *,
-    sample: bool = False,
-) -> Episode:
-    """Films episode 0 of the evaluation with this seed, a frame a step; a maze is seen from above.
+def record_episode(task: EpisodeTask, path: Path, *, sample: bool = False) -> Episode:
+    """Films episode 0 of an evaluation, a frame a step; a maze is seen from above.
 
     The .mp4 file appears, or replaces an older one, when all is well. ``sample`` draws actions.
 
     Raises:
-        UserError: If the episode, rendering or writing fails, or see ``check_film``.
+        UserError: If the episode, rendering or writing fails.
     """
     import imageio.v2  # Only films need it, and only here.
     import imageio_ffmpeg
 
     check_film(path)
-    with contextlib.closing(make_environment(environment, "rgb_array")) as env:
+    with contextlib.closing(make_environment(task.environment, "rgb_array")) as env:
         _show_whole_maze(env)
-        fps = int(env.metadata.get("render_fps", _DEFAULT_FPS))
+        fps = int(env.metadata.get("render_fps", 30))
         try:
             with atomic_path(path) as partial:
                 writer: Any = imageio.v2.get_writer(
@@ -105,7 +89,7 @@ def record_episode(
                     def film() -> None:
                         writer.append_data(_frame(env))
 
-                    episode = play(env, policy, seed, 0, sample=sample, watch=film)
+                    episode = play(env, task, 0, sample=sample, watch=film)
                 if isinstance(episode, Diverged):
                     raise episode
                 # imageio does not say that ffmpeg failed.
@@ -132,10 +116,7 @@ def _frame(env: gym.Env) -> Any:
 
 
 def _show_whole_maze(env: gym.Env) -> None:
-    """Puts the camera of gymnasium_robotics' mazes above their middle.
-
-    Their constructors do not let the camera be chosen: it follows the ant, and crops large mazes.
-    """
+    """Puts the camera of gymnasium_robotics' mazes, which would follow the ant, above them."""
     maze_env: Any = env.unwrapped
     maze = getattr(maze_env, "maze", None)
     robot = getattr(maze_env, "point_env", None) or getattr(maze_env, "ant_env", None)

@@ -39,9 +39,7 @@ def available_cores() -> int:
 class Workers:
     """A pool of processes that start as they get work, and end with their owner however it ends.
 
-    Args:
-        count: The most processes.
-        advice: What to do about a worker that dies, for its error.
+    ``advice`` follows the error of a worker that dies.
     """
 
     def __init__(self, count: int, advice: str = "") -> None:

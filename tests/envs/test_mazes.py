@@ -51,10 +51,6 @@ def test_it_agrees_with_gymnasium_robotics(cells, scaling):
     np.testing.assert_array_equal(maze.xy_to_cell(positions), expected)
 
 
-def test_equal_mazes_have_equal_hashes():
-    assert hash(MAZE) == hash(MazeMap.from_lists([tuple(row) for row in CELLS], scaling=4))
-
-
 @pytest.mark.parametrize("cells", [[], [[]], [[1, 0], [1]], [[1, "x"]], [[1, 2]], [1, 0]])
 def test_malformed_maps_are_refused(cells):
     with pytest.raises(UserError, match="maze map"):

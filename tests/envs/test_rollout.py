@@ -1,5 +1,6 @@
 """What training environments leave behind, against a plain loop over the same environments."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -73,19 +74,25 @@ def plain_loop(actions, terminates=True, first_episode=0):
     return transitions, episodes, endings
 
 
+def start_and_step(live, actions):
+    live.start()
+    return [live.step(at_once) for at_once in actions]
+
+
 def run(actions, kind=Diary, counters=None, terminates=True, **kwargs):
     """The transitions of each step, the rows of the episodes, and the counters after it all."""
     live = Rollout(description(kind, **kwargs), actions.shape[1], SEED, terminates)
     live.counters = counters or live.counters
-    try:
-        live.start()
-        steps = [live.step(at_once) for at_once in actions]
-    finally:
-        live.close()
+    with contextlib.closing(live):
+        steps = start_and_step(live, actions)
     return [made for made, _ in steps], [row for _, rows in steps for row in rows], live.counters
 
 
-def check_accounts(num_envs, terminates=True):
+@pytest.mark.parametrize(
+    ("num_envs", "terminates", "cores"), [(1, True, 1), (1, False, 1), (3, True, 1), (2, True, 4)]
+)
+def test_every_transition_and_episode_is_accounted_for(monkeypatch, num_envs, terminates, cores):
+    monkeypatch.setattr(rollout, "available_cores", lambda: cores)
     actions = some_actions(num_envs)
     made, rows, counters = run(actions, terminates=terminates)
     transitions, episodes, endings = plain_loop(actions, terminates)
@@ -107,28 +114,6 @@ def check_accounts(num_envs, terminates=True):
     assert all(type(value) is int for value in vars(counters).values())
 
 
-@pytest.mark.parametrize(("num_envs", "terminates"), [(1, True), (1, False), (3, True)])
-def test_every_transition_and_episode_is_accounted_for(num_envs, terminates):
-    check_accounts(num_envs, terminates)
-
-
-def test_so_it_is_in_processes(processes):
-    check_accounts(2)
-
-
-def test_a_step_by_hand():
-    """The plain loop itself: it must not share a mistake with what it checks."""
-    transitions, episodes, _ = plain_loop(some_actions(1))
-    length, name = episodes[0]["length"], transitions[0][0][0]
-    first = transitions[:length]
-    assert [row[0][1] for row in first] == list(range(length))
-    assert [row[4][1] for row in first] == list(range(1, length + 1))
-    assert {row[0][0] for row in first} == {row[4][0] for row in first} == {name}
-    assert [row[2] for row in first] == [name / 8 + step + 1 for step in range(length)]
-    assert transitions[length][0][1] == 0  # The next episode starts at its reset.
-    assert transitions[length][0][0] != name
-
-
 def test_an_episode_starts_alike_whatever_came_before_it():
     run_seed = stream_seed(SEED, Stream.RESETS)
     expected = [episode_seed(run_seed, episode) for episode in range(130)]
@@ -147,15 +132,11 @@ def test_an_episode_starts_alike_whatever_came_before_it():
 
 
 def test_started_again_the_open_episodes_are_dropped():
-    live = Rollout(description(Diary), 1, SEED, True)
-    live.start()
-    live.start()
-    assert live.counters.episodes_started == 2
-    rows = [row for action in some_actions(1) for row in live.step(action)[1]]
+    with contextlib.closing(Rollout(description(Diary), 1, SEED, True)) as live:
+        live.start()
+        rows = [row for _, rows in start_and_step(live, some_actions(1)) for row in rows]
     assert [row["episode"] for row in rows[:2]] == [1, 2]
     assert plain_loop(some_actions(1), first_episode=1)[1][0]["length"] == rows[0]["length"]
-    live.close()
-    live.close()
 
 
 def test_without_reported_success_there_is_none_and_no_regret():
@@ -168,55 +149,33 @@ def test_without_reported_success_there_is_none_and_no_regret():
 
 
 def run_to_failure(fault, first_bad_episode, num_envs=1):
-    """The number of steps before the failure, what was raised, and the counters then."""
+    """What was raised, and the counters then."""
     environment = description(Faulty, fault=fault, first_bad_episode=first_bad_episode)
-    live, step = Rollout(environment, num_envs, SEED, True), -1
-    try:
-        live.start()
-        for step, action in enumerate(some_actions(num_envs)):  # noqa: B007 - returned.
-            live.step(action)
-    except UserError as error:
-        return step, str(error), live.counters
-    finally:
-        live.close()
-    return pytest.fail("nothing was raised")
+    live = Rollout(environment, num_envs, SEED, True)
+    with contextlib.closing(live), pytest.raises(UserError) as caught:
+        start_and_step(live, some_actions(num_envs))
+    return str(caught.value), live.counters
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("fault", "first_bad_episode", "steps", "ended", "message"),
     [
-        ("step", "failed after 6 training steps: RuntimeError: the hinge broke"),
-        ("observation", "after 6 training steps: .*observation is not finite"),
-        ("reward", "after 6 training steps: .*reward is not finite"),
+        # A step that fails does not count: an episode of four, and two steps.
+        ("step", 1, 6, 1, "failed after 6 training steps: RuntimeError: the hinge broke"),
+        ("observation", 1, 6, 1, "after 6 training steps: .*observation is not finite"),
+        ("reward", 1, 6, 1, "after 6 training steps: .*reward is not finite"),
+        ("shape", 1, 6, 1, "an observation of Toy-v0 has 3 numbers"),
+        # The step before a reset that fails counts: two episodes of four, to their ends.
+        ("reset", 2, 8, 2, "failed after 8 training steps: OSError: no such maze"),
+        ("first observation", 2, 8, 2, "after 8 training steps: .*observation is not finite"),
+        ("reset", 0, 0, 0, "failed after 0 training steps: OSError: no such maze"),
     ],
 )
-def test_a_step_that_fails_does_not_count(fault, message):
-    steps, said, counters = run_to_failure(fault, first_bad_episode=1)
+def test_failures_are_one_line_and_keep_the_counts(fault, first_bad_episode, steps, ended, message):
+    said, counters = run_to_failure(fault, first_bad_episode)
     assert re.search(message, said)
     assert "\n" not in said
-    assert steps == counters.env_steps == 6  # An episode of four, and two steps.
-    assert (counters.episodes_started, counters.episodes_ended) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("reset", "failed after 8 training steps: OSError: no such maze"),
-        ("first observation", "after 8 training steps: .*observation is not finite"),
-    ],
-)
-def test_the_step_before_a_reset_that_fails_counts(fault, message):
-    steps, said, counters = run_to_failure(fault, first_bad_episode=2)
-    assert re.search(message, said)
-    assert "\n" not in said
-    assert steps == counters.env_steps == 8  # Two episodes of four, to their ends.
-    assert counters.episodes_ended == 2
-
-
-def test_the_first_reset_that_fails_raises_at_once():
-    step, said, _ = run_to_failure("reset", first_bad_episode=0)
-    assert "after 0 training steps" in said
-    assert step == -1
+    assert (counters.env_steps, counters.episodes_ended) == (steps, ended)
 
 
 def test_an_environment_that_does_not_build_says_why():
@@ -229,7 +188,7 @@ def test_an_environment_that_does_not_build_says_why():
     [("step", "RuntimeError: the hinge broke"), ("death", "ended without a word")],
 )
 def test_a_failure_in_a_process_is_one_line(processes, capfd, fault, message):
-    _, said, _ = run_to_failure(fault, first_bad_episode=0, num_envs=2)
+    said, _ = run_to_failure(fault, first_bad_episode=0, num_envs=2)
     assert re.search(message, said)
     assert "\n" not in said
     assert capfd.readouterr().err == ""

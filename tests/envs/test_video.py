@@ -71,7 +71,7 @@ def read(path):
 
 def test_a_film_shows_the_first_episode_of_the_evaluation(lamp, tmp_path):
     path = tmp_path / "folder" / "film.mp4"
-    film = record_episode(lamp(), policy, SEED, path)
+    film = record_episode(EpisodeTask(lamp(), policy, SEED), path)
     with Evaluator(1) as evaluator:
         (evaluation,) = evaluator.run([EpisodeTask(lamp(), policy, SEED)], 3)
     assert film.total == evaluation.returns[0]
@@ -90,7 +90,7 @@ def check_older_film_is_left(environment, tmp_path, message, act=policy):
     path = tmp_path / "film.mp4"
     path.write_bytes(b"older")
     with pytest.raises(UserError, match=message) as caught:
-        record_episode(environment, act, SEED, path)
+        record_episode(EpisodeTask(environment, act, SEED), path)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
     assert path.read_bytes() == b"older"
@@ -177,7 +177,8 @@ def test_a_maze_is_filmed_whole_without_a_display(headless, tmp_path):
     environment = EnvironmentDescription(
         spec=spec, observation_keys=("observation",), observation_dim=4, action_dim=2
     )
-    result = record_episode(environment, lambda *_: np.ones(2, np.float32), SEED, path)
+    task = EpisodeTask(environment, lambda *_: np.ones(2, np.float32), SEED)
+    result = record_episode(task, path)
     frames, fps = read(path)
     assert frames.shape == (6, 480, 480, 3)
     assert (fps, result.length) == (50, 5)
