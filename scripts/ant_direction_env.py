@@ -201,7 +201,7 @@ def _make_ant(maze_id: str | None) -> tuple[MujocoEnv, MazePlanner | None]:
     """Build the ant's simulation, with the walls of a maze and its planner where one is given."""
     if maze_id is None:
         return AntEnv(include_cfrc_ext_in_observation=False), None
-    environment = build(registered_spec(maze_id)).unwrapped
+    environment: Any = build(registered_spec(maze_id)).unwrapped
     maze = environment.maze
     return environment.ant_env, MazePlanner(
         MazeMap.from_lists(maze.maze_map, maze.maze_size_scaling)
