@@ -1,4 +1,4 @@
-"""The part that all commands share: flags that fail in one line, and exit statuses."""
+"""What all commands share: flags that fail in one line, and exit statuses."""
 
 import re
 import shlex
@@ -13,13 +13,12 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags, logging
 
 from iql_jax.training import config
-from iql_jax.utils.errors import UserError, is_out_of_memory
+from iql_jax.utils.errors import UserError, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
 
 Returned = TypeVar("Returned")
 
-MORE_MEMORY = "free some, or use a machine with more"
-"""The advice of programs that have no flag that would help where memory ran out."""
+MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a program would help.
 
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
@@ -30,22 +29,17 @@ def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> 
 
 
 def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
-    """Returns the checked settings of a ``--config`` flag; ``kind`` says which keys there are.
-
-    Raises:
-        UserError: If there is no config file, or it sets something wrong.
-    """
+    """Returns the checked settings of a ``--config`` flag; ``kind`` says which keys there are."""
     if flag_value is None:
         raise UserError("no --config given; for example --config=configs/pointmaze.py")
     try:
         settings = flag_value.to_dict()
     # ml_collections stands in for a file it could not open with an object that raises on use.
     except Exception as error:
-        raise UserError(f"--config: {_one_line(error)}") from error
+        raise UserError(f"--config: {error}") from error
     if config.kind_of(settings) is not kind:
-        is_offline = kind is config.FinetuneConfig
-        what, command = ("offline runs", "offline") if is_offline else ("fine-tuning", "finetune")
-        raise UserError(f"--config is a config of {what}; use train_{command}.py")
+        other = "train_offline.py" if kind is config.FinetuneConfig else "train_finetune.py"
+        raise UserError(f"--config is a config of another program; use {other}")
     return config.from_mapping(settings, kind)
 
 
@@ -69,16 +63,10 @@ def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Ret
 def explain(
     error: BaseException, resume: str, memory_advice: str = MORE_MEMORY
 ) -> tuple[int, str] | None:
-    """Returns the exit status and the line of a failure that the user can fix; None for a bug.
-
-    Args:
-        error: The failure.
-        resume: Added where there is something to resume.
-        memory_advice: Added where memory ran out.
-    """
+    """Returns the exit status and the line of a failure that the user can fix; None for a bug."""
     match error:
         case UserError():
-            return 1, _one_line(error)
+            return 1, " ".join(str(error).split())
         case Interrupted():
             return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
         case KeyboardInterrupt():
@@ -87,7 +75,7 @@ def explain(
         case OSError() if error.strerror is not None:
             return 1, error.strerror + (f": {error.filename}" if error.filename else "")
         case _ if is_out_of_memory(error):
-            reason = str(error).strip().partition("\n")[0]
+            reason = str(error).partition("\n")[0]
             return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
     return None
 
@@ -105,20 +93,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _flag_failure(error: Exception) -> str:
     """Returns the line for an error in a flag or a config file: that is the user's own code."""
-    reason = _one_line(error)
     if isinstance(error, flags.Error):
-        return reason
+        return str(error)
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     is_lookup = isinstance(error, AttributeError) and "ml_collections" in raised_in
-    if not is_lookup or "'get_config'" in reason:
-        return f"the config file fails with {type(error).__name__}: {reason}"
+    key = re.search(r"'(\w+)'", str(error)) if is_lookup else None
+    if key is None or key[1] == "get_config":
+        return f"the config file fails with {one_line(error)}"
     # A locked ConfigDict quotes the missing key first, and then the one like it.
-    key = re.search(r"'(\w+)'", reason)
-    if key is None or not config.is_of_fine_tuning(key[1]):
-        return f"unknown config key: {reason}"
-    return (
-        f"config key {key[0]} is one of fine-tuning; use train_finetune.py and a config of its kind"
-    )
+    if config.is_of_fine_tuning(key[1]):
+        return f"config key {key[0]} is one of fine-tuning; use train_finetune.py and its configs"
+    return f"unknown config key: {error}"
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -126,10 +111,6 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     _exit(128 + signum, "stopped by SIGTERM")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 def _exit(status: int, message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    print(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)

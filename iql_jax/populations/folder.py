@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
@@ -17,23 +16,16 @@ FAILURE = "failure.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
-    """Members that are trained together.
-
-    Attributes:
-        members: All of one structure.
-        workdir: The folder that has theirs.
-        number: Its place in the plan.
-        sources: Where the data are that the members' configs name.
-    """
+    """Members of one structure that are trained together."""
 
     members: Sequence[Member]
-    workdir: Path
-    number: int
-    sources: Mapping[str, Provided]
+    workdir: Path  # The folder that has theirs.
+    number: int  # Its place in the plan.
+    sources: Mapping[str, Provided]  # Where the data are that the members' configs name.
 
     @property
     def folder(self) -> Path:
-        """Where the population's own checkpoints are."""
+        """The folder of the population's own checkpoints."""
         return self.workdir / "populations" / str(self.number)
 
     @property
@@ -42,11 +34,9 @@ class Population:
         return [self.workdir / member.name for member in self.members]
 
     def is_settled(self) -> bool:
-        """Whether every member is finished or has failed."""
-        return all(
-            (folder / "summary.json").exists() or (folder / FAILURE).exists()
-            for folder in self.folders
-        )
+        """Return whether every member is finished or has failed."""
+        ends = ("summary.json", FAILURE)
+        return all(any((folder / end).exists() for end in ends) for folder in self.folders)
 
 
 class PopulationFolder(LockedFolder):
@@ -64,17 +54,9 @@ class PopulationFolder(LockedFolder):
         limit: int,
         layout: Callable[[Config], Hashable] | None = None,
     ) -> None:
-        """Decide which members train together.
+        """Decide which members train together; see ``sweep.populations``.
 
         A plan that was written stays; members that are new to it make populations of their own.
-
-        Args:
-            members: All members.
-            limit: See ``sweep.populations``.
-            layout: Likewise.
-
-        Raises:
-            UserError: If the folder has members that are not among these, or cannot be resumed.
         """
         planned = self._recorded()
         known = {name for names in planned for name in names}
@@ -92,7 +74,7 @@ class PopulationFolder(LockedFolder):
     def read_plan(
         self, members: Sequence[Member], sources: Mapping[str, Provided]
     ) -> list[Population]:
-        """The populations as they were planned."""
+        """Return the populations as they were planned."""
         by_name = {member.name: member for member in members}
         return [
             Population([by_name[name] for name in names], self.path, number, sources)
@@ -104,8 +86,7 @@ class PopulationFolder(LockedFolder):
         if not path.exists():
             return []
         try:
-            record: Any = json.loads(path.read_text())
-            return list(record["populations"])
+            return list(json.loads(path.read_text())["populations"])
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path} is not the record of a population; name another folder"

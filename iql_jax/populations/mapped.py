@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iql_jax.algorithm import Array, IQLState, Metrics, Transitions, update_n
@@ -34,7 +35,7 @@ class Pool(flax.struct.PyTreeNode):
 
     @classmethod
     def of(cls, datasets: Sequence[Mapping[str, npt.NDArray[Any]]]) -> "Pool":
-        """Pool on the host the transitions of each member, of which many may be the same."""
+        """Pool the members' transitions on the host; members may share a dataset."""
         distinct = {id(dataset): dataset for dataset in datasets}
         sizes = [len(dataset["rewards"]) for dataset in distinct.values()]
         first = dict(zip(distinct, np.cumsum([0, *sizes]), strict=False))
@@ -50,14 +51,14 @@ class Pool(flax.struct.PyTreeNode):
 def stack(states: Sequence[IQLState]) -> IQLState:
     """Stack states of one structure into a population on the host: NumPy arrays [N, ...].
 
-    Its PRNG keys are their plain data, so that they are sharded and saved like other numbers.
+    PRNG keys become their plain data, so that they are sharded and saved like other numbers.
     """
     bare = [state.replace(key=jax.random.key_data(state.key)) for state in states]
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *bare)
 
 
 def maps_in_turn() -> bool:
-    """Whether members are updated one after the other within the program, or all at once.
+    """Return whether the program updates its members one after the other, or all at once.
 
     A CPU's caches hold the state of one member: one core updates 4 members of 256 x 256 units 117
     times a second in turn, and 109 under ``jax.vmap``. An accelerator is far from busy with one.
@@ -77,14 +78,14 @@ class Placement:
 
     @classmethod
     def of(cls, num_members: int) -> "Placement":
-        """Spread over all devices; on one host, over at most one device a member."""
+        """Spread over all devices; on one host, at most one device per member."""
         devices = jax.devices()
         if jax.process_count() == 1:
             devices = devices[:num_members]
         return cls(num_members, Mesh(np.array(devices), tuple(MEMBERS)))
 
     def spread(self, population: Tree) -> Tree:
-        """Put the members' arrays [N, ...] on the devices, [N and copies, ...]."""
+        """Put the members' arrays [N, ...], and copies of the last, on the devices."""
         rows = np.arange(-(-self.num_members // self.mesh.size) * self.mesh.size)
         rows = np.minimum(rows, self.num_members - 1)
         return jax.tree.map(lambda x: self._put(np.asarray(x)[rows], MEMBERS), population)
@@ -95,25 +96,19 @@ class Placement:
         return Pool(transitions, first=self.spread(pool.first), size=self.spread(pool.size))
 
     def gather(self, tree: Any) -> Any:
-        """The members' arrays as NumPy arrays [N, ...], on every host."""
-        if jax.process_count() > 1:
-            tree = jax.jit(_same, out_shardings=NamedSharding(self.mesh, REPLICATED))(tree)
-        return jax.tree.map(lambda x: np.asarray(x)[: self.num_members], tree)
+        """Return the members' arrays as NumPy arrays [N, ...], on every host."""
+        host = multihost_utils.process_allgather(tree, tiled=True)
+        return jax.tree.map(lambda x: x[: self.num_members], host)
 
     def member(self, population: IQLState, index: int) -> IQLState:
-        """One member of a gathered population, as a run on its own has it."""
+        """Return one member of a gathered population, as a run on its own has it."""
         state = jax.tree.map(lambda x: x[index], population)
         return state.replace(key=jax.random.wrap_key_data(self._put(state.key, REPLICATED)))
 
     def _put(self, array: npt.NDArray[Any], spec: PartitionSpec) -> jax.Array:
-        """Put an array that every host has onto devices, of which each host fills its own."""
+        """Put an array that every host has on the devices; each host fills its own."""
         sharding = NamedSharding(self.mesh, spec)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _same(tree: Tree) -> Tree:
-    """The function that gathering compiles; at module level, so that JAX compiles it once."""
-    return tree
 
 
 @functools.partial(
@@ -128,18 +123,10 @@ def update_population_n(
     mesh: Mesh,
     in_turn: bool,
 ) -> tuple[IQLState, Metrics]:
-    """``update_n`` for every member, each on batches of its own, in one program.
+    """Make ``num_updates`` (at least 1) of every member, on batches of its own, in one program.
 
-    Args:
-        population: The members, spread over the mesh; donated.
-        pool: Their data, placed there.
-        num_updates: Of each member, at least 1; traced.
-        batch_size: Transitions in a batch.
-        mesh: The devices.
-        in_turn: Whether a device updates its members one after the other; see ``maps_in_turn``.
-
-    Returns:
-        The members after, and the mean of each metric over the updates, [N and copies].
+    The population, which is donated, and the pool are spread over the mesh; ``in_turn`` is as in
+    ``maps_in_turn``. Returns the members after, and each one's means of metrics.
     """
 
     def on_device(population: IQLState, pool: Pool, num_updates: Array) -> tuple[IQLState, Metrics]:

@@ -1,17 +1,39 @@
-"""Pictures of a population: learning curves with their intervals, and the score by swept value."""
+"""Plots of a population: learning curves with their intervals, and the score by swept value."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from iql_jax.outputs.plots import ACCENT, DPI, INK, MUTED, save, tidy
-from iql_jax.populations.scores import Setting
+from iql_jax.utils.arrays import Float64, Int64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """Finished members that differ in their seeds alone."""
+
+    values: dict[str, Any]  # The swept values that they share.
+    steps: Int64  # [U], the updates at which all were evaluated.
+    scores: Float64  # [K, U], of each seed.
+
+    def interval(self) -> tuple[Float64, Float64]:
+        """Return the ends [U] of the 95 % interval of the mean by Student's t.
+
+        Two seeds give their range instead, for their interval is 13 times as wide; one its value.
+        """
+        num_seeds, mean = len(self.scores), self.scores.mean(axis=0)
+        if num_seeds < 3:
+            return self.scores.min(axis=0), self.scores.max(axis=0)
+        half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
+        return mean - half, mean + half
 
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
@@ -20,12 +42,11 @@ def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> N
     figure, axes = _figure(title, width=8.8 if several else 6.4)
     colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
     for setting, color in zip(settings, colors if several else [ACCENT], strict=True):
-        low, high = setting.interval()
-        axes.fill_between(setting.steps, low, high, color=color, alpha=0.18, linewidth=0)
+        values = ", ".join(f"{key} {value}" for key, value in setting.values.items())
+        axes.fill_between(setting.steps, *setting.interval(), color=color, alpha=0.18, linewidth=0)
         axes.plot(
-            setting.steps, setting.scores.mean(axis=0), color=color, linewidth=2, marker="o",
-            markersize=4 if len(setting.steps) <= 40 else 0,
-            label=f"{setting.label} ({len(setting.scores)})",
+            setting.steps, setting.scores.mean(axis=0), color=color, linewidth=2, marker=".",
+            label=f"{values} ({len(setting.scores)})",
         )  # fmt: skip
     axes.set_xlabel("updates", color=INK)
     axes.set_ylabel(_with_interval(label, settings), color=INK)
@@ -41,18 +62,13 @@ def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> N
 
 
 def sweep(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
-    """Draw the last evaluation by swept value: a line over one swept key, a grid over two.
-
-    Where more keys were swept, or none, there is no picture.
-    """
+    """Draw the last evaluation by swept value: a line over one swept key, a grid over two."""
     keys = [key for key in settings[0].values if len(_values(settings, key)) > 1]
     if len(keys) not in (1, 2):
         return
     figure, axes = _figure(f"{title}: last evaluation")
-    if len(keys) == 1:
-        _line(axes, settings, keys[0], label)
-    else:
-        _grid(axes, settings, keys, label)
+    draw = _line if len(keys) == 1 else _grid
+    draw(axes, settings, keys, label)
     save(figure, path)
 
 
@@ -64,21 +80,19 @@ def _figure(title: str, width: float = 6.4) -> tuple[Figure, Axes]:
 
 
 def _values(settings: Sequence[Setting], key: str) -> list[str]:
-    """The values that a key takes, as text, in their order."""
+    """Return the values that a key takes, as text, in their order."""
     return list(dict.fromkeys(str(setting.values[key]) for setting in settings))
 
 
-def _line(axes: Axes, settings: Sequence[Setting], key: str, label: str) -> None:
-    places = np.arange(len(settings))
+def _line(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: str) -> None:
     means = np.array([setting.scores[:, -1].mean() for setting in settings])
     ends = np.array([[end[-1] for end in setting.interval()] for setting in settings]).T
+    places = np.arange(len(settings))
     axes.errorbar(
         places, means, np.abs(ends - means), color=ACCENT, marker="o", linewidth=2, capsize=4
     )
-    for place, setting in zip(places, settings, strict=True):
-        axes.plot([place] * len(setting.scores), setting.scores[:, -1], ".", color=MUTED, zorder=1)
-    axes.set_xticks(places, [str(setting.values[key]) for setting in settings])
-    axes.set_xlabel(key, color=INK)
+    axes.set_xticks(places, [str(setting.values[keys[0]]) for setting in settings])
+    axes.set_xlabel(keys[0], color=INK)
     axes.set_ylabel(_with_interval(label, settings), color=INK)
     tidy(axes)
 
@@ -100,10 +114,9 @@ def _grid(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: s
     axes.set_ylabel(keys[0], color=INK)
     axes.set_xlabel(f"{keys[1]} ({label}, mean over seeds)", color=INK)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
-    axes.spines[:].set_visible(False)
 
 
 def _with_interval(label: str, settings: Sequence[Setting]) -> str:
-    """An axis' label, with the meaning of ``Setting.interval`` where there are several seeds."""
+    """Return an axis' label, with the meaning of ``Setting.interval`` where seeds are several."""
     several = any(len(setting.scores) > 1 for setting in settings)
     return f"{label}: mean, 95 % interval (two seeds: range)" if several else label

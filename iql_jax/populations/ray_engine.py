@@ -1,7 +1,7 @@
 """Populations as tasks of a Ray cluster, each with its resources and its retries.
 
-A task trains one population, in folders that all nodes see. When its worker dies Ray starts it
-again, and it resumes from its checkpoint as any command does on its folder.
+A task trains one population, in folders that all nodes see. When its worker dies, Ray starts it
+again, and it resumes from its checkpoint.
 """
 
 import dataclasses
@@ -17,24 +17,15 @@ from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
 
 RETRIES = 10
-POLL_SECONDS = 1.0  # Between looks at whether to stop.
 
 
 def ray_engine(cpus: float, gpus: float) -> Engine:
-    """An engine on the cluster that RAY_ADDRESS names, or on a Ray of this machine's own.
+    """Return an engine on the cluster that RAY_ADDRESS names, or on this machine's own Ray.
 
-    Args:
-        cpus: Cores that a population is given.
-        gpus: GPUs that a population is given.
-
-    Raises:
-        UserError: If Ray is not installed.
+    Each population is given so many cores and GPUs.
     """
     if importlib.util.find_spec("ray") is None:
-        raise UserError(
-            "--engine=ray needs Ray; install it with: pip install 'iql_jax[ray]', or leave "
-            "--engine out"
-        )
+        raise UserError("--engine=ray needs Ray; install it with: pip install 'iql_jax[ray]'")
 
     def train(populations: Sequence[Population]) -> Iterator[Population]:
         if not populations:
@@ -47,15 +38,13 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
             except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 raise UserError(f"Ray does not start: {error}; is RAY_ADDRESS right?") from error
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(train_population)
-        workdir = populations[
-            0
-        ].workdir.absolute()  # Workers have working directories of their own.
+        workdir = populations[0].workdir.absolute()  # Workers have their own working directories.
         waiting = {task.remote(dataclasses.replace(p, workdir=workdir)): p for p in populations}
-        logger.info(f"{len(waiting)} tasks given to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
+        logger.info(f"gave {len(waiting)} tasks to Ray, {cpus:g} CPUs and {gpus:g} GPUs each")
         with StopRequest(resumable=True) as stop:
             while waiting:
                 stop.check()  # The tasks end with this process, after their newest checkpoints.
-                for finished in ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)[0]:
+                for finished in ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
                     _raise_failure(finished)
                     population = waiting.pop(finished)
                     if not population.is_settled():
@@ -82,6 +71,6 @@ def _raise_failure(task: Any) -> None:
     except ray.exceptions.RayError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"a population's task failed ({type(error).__name__}: {reason}), after as many as "
-            f"{RETRIES} retries; run the same command again to resume from its checkpoint"
+            f"a population's task failed after up to {RETRIES} retries ({type(error).__name__}: "
+            f"{reason}); run the same command again to resume from its checkpoint"
         ) from error

@@ -1,25 +1,25 @@
-"""The report of a whole population: ``members.csv``, its learning curves, the sweep's picture."""
+"""The report of a whole population: ``members.csv``, its learning curves, the sweep's plot."""
 
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations import plots
 from iql_jax.populations.folder import FAILURE
-from iql_jax.populations.scores import settings, swept_keys
+from iql_jax.populations.plots import Setting
 from iql_jax.populations.sweep import Member
 from iql_jax.utils.files import atomic_path
 
 
 def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
-    """Write the table, draw the pictures of what is finished, and return the table's rows."""
+    """Write the table, draw the plots of what is finished, and return the table's rows."""
     table = rows(workdir, members)
-    with (
-        atomic_path(workdir / "members.csv") as partial,
-        partial.open("w", newline="") as file,
-    ):
+    with atomic_path(workdir / "members.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
@@ -36,8 +36,8 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
 
 
 def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
-    """A row a member: what was swept, how it ended, its last and its best evaluation."""
-    swept = swept_keys(members)
+    """Return a row per member: its swept values, how it ended, its last and best evaluation."""
+    swept = _swept_keys(members)
     return [
         {
             "member": member.name,
@@ -49,8 +49,30 @@ def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
     ]
 
 
+def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting]:
+    """Return the finished members' evaluations of ``key``, by setting."""
+    swept = _swept_keys(members)
+    curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
+    for member in members:
+        if (workdir / member.name / "summary.json").exists():
+            values = tuple(getattr(member.config, name) for name in swept)
+            evaluations = read_table(workdir / member.name / "evaluations.csv")
+            curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
+            curves.setdefault(values, []).append(curve)
+    found = []
+    for values, seeds in curves.items():
+        if steps := sorted(set.intersection(*map(set, seeds))):
+            scores = np.array([[curve[step] for step in steps] for curve in seeds])
+            found.append(Setting(dict(zip(swept, values, strict=True)), np.array(steps), scores))
+    return found
+
+
+def _swept_keys(members: Sequence[Member]) -> list[str]:
+    """Return the keys that any member overrides, in their order, without the seed."""
+    return list(dict.fromkeys(key for member in members for key in member.setting))
+
+
 def _outcome(folder: Path) -> Row:
-    """How a member ended."""
     failure = folder / FAILURE
     reason = json.loads(failure.read_text())["reason"] if failure.exists() else None
     status = "finished" if (folder / "summary.json").exists() else "unfinished"

@@ -1,8 +1,7 @@
-"""The session of a population.
+"""The session of a population: one run, whose state is that of all members.
 
-To ``Session`` a population is one run, whose state is that of all members and whose rows have a
-number for each. Its checkpoints hold all members at once. A member whose numbers are no longer
-finite is marked, and the others continue.
+Its rows have a number for each member, and its checkpoints hold all members at once. A member whose
+numbers are no longer finite is marked, and the others continue.
 """
 
 import dataclasses
@@ -35,20 +34,15 @@ _MIN_CHUNK = 100  # Of members in turn: a stop request waits for as many updates
 
 
 def own_members(num_members: int) -> range:
-    """The members whose policies this process evaluates."""
+    """Return the members whose policies this process evaluates."""
     bounds = np.linspace(0, num_members, jax.process_count() + 1).astype(int)
     return range(*bounds[jax.process_index() : jax.process_index() + 2].tolist())
 
 
 class PopulationSession(Session[IQLState]):
-    """The session of members' runs.
+    """The session of members' runs, whose states before the first update are ``members``.
 
-    Args:
-        runs: The members' runs.
-        folder: The population's folder.
-        placement: Where the members are.
-        members: Their states before the first update, placed there.
-        evaluator: Runs the episodes of this process's share of the members; None for no share.
+    The evaluator runs the episodes of this process's share of them; None for no share.
     """
 
     def __init__(
@@ -69,15 +63,13 @@ class PopulationSession(Session[IQLState]):
             end=config.max_steps,
             started=runs[0].started,
             record={},
-            stop=hosts.stop_request(),
+            stop=hosts.SharedStopRequest(),
         )
 
     def evaluate(self, members: IQLState, step: int, stop: StopRequest) -> Values:
         """Return the members' rows of evaluations.csv, as columns with a number for each.
 
-        Raises:
-            Diverged: If no member's actions are finite.
-            UserError: If an environment fails.
+        Raises Diverged if no member's actions are finite.
         """
         found = self._play(self._config.eval_episodes, lambda run, r: describe(r, run.dataset))
         rows = [found.get(i) for i in range(len(self._runs))]
@@ -108,8 +100,7 @@ class PopulationSession(Session[IQLState]):
         updates = progress.updates * len(self._runs)
         logger.info(
             f"{len(self._runs)} members done, {len(self._failed)} of them failed: {updates:,} "
-            f"updates at {updates / max(progress.training_seconds, 1e-9):,.0f} updates/s in all, "
-            f"evaluation {progress.eval_seconds:.0f} s, wall {progress.wall_seconds:.0f} s"
+            f"updates in all, wall {progress.wall_seconds:.0f} s"
         )
 
     def _play(
@@ -119,16 +110,9 @@ class PopulationSession(Session[IQLState]):
 
         Every process must call this, even with nothing to evaluate: it is a collective.
 
-        Args:
-            episodes: How many, of each member.
-            read: Returns what is wanted of a member's result, JSON-able.
-            record: How many episodes keep their observations.
-
         Returns:
-            What ``read`` returned, by member; without those whose actions are not finite.
-
-        Raises:
-            UserError: On all processes, if an environment fails on one.
+            What ``read`` returned (JSON-able), by member; none for those whose actions are not
+            finite.
         """
         actors = self._placement.gather(self.state.actor)
         own = [i for i in own_members(len(self._runs)) if i not in self._failed]
@@ -170,8 +154,6 @@ class PopulationSession(Session[IQLState]):
         with Checkpoints(self._runs[i].folder / "checkpoints") as checkpoints:
             checkpoints.save(progress.step, self._placement.member(packed, i), own.to_dict())
 
-    # As Session calls them.
-
     def _pack(self, state: IQLState) -> IQLState:
         return self._placement.gather(state)
 
@@ -179,10 +161,7 @@ class PopulationSession(Session[IQLState]):
         return self._placement.spread(packed)
 
     def _means(self, metrics: Mapping[str, Any], steps: int) -> Means:
-        """Fetch the metrics [N], and mark members of which one is not finite.
-
-        From there on such a member's numbers are NaN.
-        """
+        """Fetch the metrics [N]; mark members of which one is not finite, now NaN for good."""
         gathered = self._placement.gather(dict(metrics))
         means: Means = {name: np.array(mean, np.float64) for name, mean in gathered.items()}
         step = self.step + steps
@@ -196,19 +175,20 @@ class PopulationSession(Session[IQLState]):
         return means
 
     def _open_log(self, last_steps: Mapping[str, int]) -> "_MembersLog":
-        """Open the members' logs, and read which of them failed before the restored step."""
-        self._failed = {i for i, run in enumerate(self._runs) if self._has_failed(run.folder)}
+        """Open the members' logs, and read which of them failed before the restored step.
+
+        A later failure will come again.
+        """
+        for i, run in enumerate(self._runs):
+            failure = run.folder / FAILURE
+            if failure.exists() and json.loads(failure.read_text())["update"] <= self.step:
+                self._failed.add(i)
         runs = self._runs if hosts.is_writer() else []
         with hosts.all_or_none():
             logs = [
                 RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
             ]
         return _MembersLog(logs, self._failed)
-
-    def _has_failed(self, folder: Path) -> bool:
-        """Whether a member failed before the restored step; a later failure will come again."""
-        path = folder / FAILURE
-        return path.exists() and json.loads(path.read_text())["update"] <= self.step
 
     def _longest_chunk(self) -> int:
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK

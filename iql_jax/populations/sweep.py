@@ -5,10 +5,10 @@ overrides (key -> its value, for each member). Keys are the config's.
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import math
 import re
+import runpy
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from iql_jax.algorithm import Hyperparameters
 from iql_jax.data.config import DATA_KEYS
 from iql_jax.outputs.folder import FREE_ON_RESUME
 from iql_jax.training.config import Config, from_mapping
-from iql_jax.utils.errors import UserError
+from iql_jax.utils.errors import UserError, one_line
 
 MAX_MEMBERS = 10_000
 
@@ -26,11 +26,7 @@ MAX_MEMBERS = 10_000
 TRACED = (
     "seed",
     "opt_decay_schedule",  # Traced as the number of updates over which it decays, or infinity.
-    *(
-        field.name
-        for field in dataclasses.fields(Config)
-        if field.name in Hyperparameters.__dataclass_fields__
-    ),
+    *(Config.__dataclass_fields__.keys() & Hyperparameters.__dataclass_fields__.keys()),
 )
 
 _NOT_SWEPT = ("num_seeds", *FREE_ON_RESUME)  # These belong to the command, not to a member.
@@ -40,37 +36,22 @@ Overrides = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Member:
-    """One run of a population.
+    """One run of a population."""
 
-    Attributes:
-        name: Of its folder, below the population's.
-        config: Its settings, those of a run on its own.
-        setting: The swept values, without the seed.
-    """
-
-    name: str
-    config: Config
-    setting: Overrides
+    name: str  # Of its folder, below the population's.
+    config: Config  # The settings of the same run on its own.
+    setting: Overrides  # The swept values, without the seed.
 
 
 def read_sweep(path: Path) -> list[Overrides]:
-    """The overrides of each member, as a sweep file's ``get_sweep()`` returns them.
-
-    Raises:
-        UserError: If there is no such file, it fails, or it returns something else or too much.
-    """
-    spec = importlib.util.spec_from_file_location("sweep", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"--sweep {path} is not a Python file; see configs/sweeps/")
-    module = importlib.util.module_from_spec(spec)
+    """Return the overrides of each member, from a sweep file's ``get_sweep()``."""
     try:
-        spec.loader.exec_module(module)
-        sweep = module.get_sweep()
+        sweep = runpy.run_path(str(path))["get_sweep"]()
     # A sweep file is the user's own code: anything may come out of it.
     except (Exception, SystemExit) as error:
-        if isinstance(error, AttributeError) and error.name == "get_sweep":
-            raise UserError(f"--sweep {path} defines no get_sweep()") from error
-        raise UserError(f"--sweep {path} fails with {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"--sweep {path} fails with {one_line(error)}; see configs/sweeps/"
+        ) from error
     if isinstance(sweep, Mapping) and all(isinstance(v, list | tuple) for v in sweep.values()):
         _check_count(math.prod(map(len, sweep.values())))
         grid = itertools.product(*sweep.values())
@@ -83,12 +64,7 @@ def read_sweep(path: Path) -> list[Overrides]:
 
 
 def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Member]:
-    """The members: every override of the config, with every one of its seeds.
-
-    Raises:
-        UserError: If there are none or too many; if a key is unknown or not to be swept, a value
-            wrong, or two members the same.
-    """
+    """Return the members: every override of the config, with every one of its seeds."""
     if not sweep:
         raise UserError("the sweep has no members: get_sweep() returned nothing")
     _check_count(len(sweep) * config.num_seeds)
@@ -122,37 +98,35 @@ def populations(
     """Divide members into those that one program can train together.
 
     Args:
-        members: All.
+        members: All members.
         limit: How many train together at most; 0 for no limit.
         layout: Returns the same for configs whose transitions have the same shapes; their members
             may train together. None: members with different data never do.
     """
+    free = TRACED if layout is None else (*TRACED, *DATA_KEYS)
     groups: dict[Hashable, list[Member]] = {}
     for member in members:
-        free = TRACED if layout is None else (*TRACED, *DATA_KEYS)
-        shapes = None if layout is None else layout(member.config)
-        groups.setdefault((_structure(member.config, free), shapes), []).append(member)
+        config = member.config
+        fixed = [(k, v) for k, v in dataclasses.asdict(config).items() if k not in free]
+        # Dropout rates may differ, but with none there is another program.
+        structure = (*fixed, config.dropout_rate > 0, layout and layout(config))
+        groups.setdefault(structure, []).append(member)
+    size = limit or len(members)
     return [
-        group[start : start + (limit or len(group))]
+        group[start : start + size]
         for group in groups.values()
-        for start in range(0, len(group), limit or len(group))
+        for start in range(0, len(group), size)
     ]
 
 
-def _structure(config: Config, free: Sequence[str]) -> Hashable:
-    """The settings without those that are free; dropout may differ, but not be there or not."""
-    fixed = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
-    return (*fixed.items(), config.dropout_rate > 0)
-
-
 def _check_count(count: int) -> None:
-    """Refuse more members than anybody means, before they take all memory."""
+    """Refuse more members than memory may hold, before they are made."""
     if count > MAX_MEMBERS:
         raise UserError(f"the sweep has {count:,} members; at most {MAX_MEMBERS:,} are possible")
 
 
 def _name(overrides: Overrides) -> str:
-    """A folder's name: keys and values, with the characters that a path may have."""
+    """Return a folder's name: keys and values, with the characters that a path may have."""
     parts = []
     for key, value in overrides.items():
         text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

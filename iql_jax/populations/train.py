@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from iql_jax.outputs.logs import require_wandb
 from iql_jax.populations.folder import Population
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.populations.session import PopulationSession, own_members
-from iql_jax.populations.sweep import Member
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.evaluation import may_do_without_environment, open_evaluator
 from iql_jax.training.offline import Update, train_on_dataset
@@ -26,15 +24,10 @@ from iql_jax.utils.errors import Diverged
 
 
 def train_population(population: Population) -> None:
-    """Train members together; where some of it is done, resume it.
-
-    Raises:
-        UserError: On anything that the user can fix.
-        Interrupted: After SIGINT or SIGTERM, with the state saved.
-    """
+    """Train members together; where some of it is done, resume it."""
     with contextlib.ExitStack() as context:
         context.enter_context(may_do_without_environment())
-        runs = context.enter_context(open_runs(population))
+        runs = context.enter_context(_open_runs(population))
         config, evaluator = runs[0].config, None
         with hosts.all_or_none():
             own = [runs[i].dataset for i in own_members(len(runs))]
@@ -58,38 +51,33 @@ def train_population(population: Population) -> None:
 
 
 @contextlib.contextmanager
-def open_runs(population: Population) -> Iterator[list[Run]]:
+def _open_runs(population: Population) -> Iterator[list[Run]]:
     """Open the members' runs; those that want the same data share them.
 
     Of several hosts, one locks and writes the folders, and the others read.
-
-    Raises:
-        UserError: On anything that the user can fix.
     """
-    started, startup = time.perf_counter(), dict[str, float]()  # Shared by all summaries.
-    members = list(zip(population.members, population.folders, strict=True))
-    require_wandb(members[0][0].config.wandb_project)
-    data: dict[tuple[Any, ...], Dataset] = {}
+    started = time.perf_counter()
+    startup: dict[str, float] = {}  # Shared by all summaries.
+    configs = [member.config for member in population.members]
+    require_wandb(configs[0].wandb_project)
+    loaded: dict[tuple[object, ...], Dataset] = {}
+    datasets = []
     with contextlib.ExitStack() as context:
         with hosts.all_or_none():
-            for member, folder in members:
-                source, wanted = population.sources[member.config.dataset], _data(member)
-                if wanted not in data:
-                    data[wanted] = load_data(member.config, source)
+            for config, folder in zip(configs, population.folders, strict=True):
+                source = population.sources[config.dataset]
+                wanted = tuple(getattr(config, key) for key in DATA_KEYS)
+                if wanted not in loaded:
+                    loaded[wanted] = load_data(config, source)
+                datasets.append(loaded[wanted])
                 if hosts.is_writer():
-                    record = dataset_record(data[wanted], source)
                     locked = context.enter_context(RunFolder(folder))
-                    locked.claim(member.config.to_dict(), record)
+                    locked.claim(config.to_dict(), dataset_record(datasets[-1], source))
             startup["load_seconds"] = time.perf_counter() - started
         yield [
-            Run(m.config, folder, read_record(folder), data[_data(m)], started, startup)
-            for m, folder in members
+            Run(config, folder, read_record(folder), dataset, started, startup)
+            for config, folder, dataset in zip(configs, population.folders, datasets, strict=True)
         ]
-
-
-def _data(member: Member) -> tuple[Any, ...]:
-    """The same for members that learn from the same data."""
-    return tuple(getattr(member.config, key) for key in DATA_KEYS)
 
 
 def _compile_update(runs: Sequence[Run], placement: Placement, members: IQLState) -> Update:

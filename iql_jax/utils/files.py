@@ -8,10 +8,9 @@ from pathlib import Path
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether reading failed because of what a file holds, not of the system that reads it.
+    """Return whether reading failed because of what a file holds, which shows as almost any error.
 
-    Damage shows as almost any error. Where the system refuses (too many open files, no permission,
-    a network disk that went away, no memory), the file may be sound, and readable later.
+    Where the system refuses (no permission, too many open files, no memory), it may be sound.
     """
     # Damage may send the reader to a place before the file's start: an invalid argument.
     refused = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
@@ -25,10 +24,7 @@ def partial_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a path beside ``path`` to write to, which takes its place at the end of the block.
-
-    If the block raises, ``path`` is as it was, and nothing is left beside it.
-    """
+    """Yields a path beside ``path`` to write to, which replaces it unless the block raises."""
     partial = partial_path(path)
     try:
         yield partial

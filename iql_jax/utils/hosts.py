@@ -14,21 +14,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from iql_jax.utils.console import logger
-from iql_jax.utils.errors import UserError
+from iql_jax.utils.errors import UserError, one_line
 from iql_jax.utils.signals import Interrupted, StopRequest
 
 
 def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
-    """Join the other processes; before anything else that JAX does.
+    """Join the other processes; call it before anything else of JAX.
 
-    Args:
-        coordinator: Address and port of process 0. Empty on TPU pods and under Slurm or MPI, where
-            JAX finds it and the two numbers by itself.
-        num_processes: How many there are.
-        process_id: Which one this is.
-
-    Raises:
-        UserError: If they do not come together.
+    On TPU pods and under Slurm or MPI, JAX finds the address of process 0 and the numbers itself.
     """
     try:
         if coordinator:
@@ -38,16 +31,15 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
         # They connect at the first exchange, which waits for 30 s: too short for one that is busy.
         barrier("all are here")
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"--distributed does not start: {reason}; elsewhere than on TPU pods and under Slurm "
-            "it needs --coordinator, --num_processes and --process_id, and all the processes"
+            f"--distributed does not start: {one_line(error)}; elsewhere than on TPU pods and "
+            "under Slurm it needs --coordinator, --num_processes and --process_id"
         ) from error
     logger.disabled = not is_writer()
 
 
 def is_writer() -> bool:
-    """Whether this process writes what all have computed."""
+    """Return whether this process writes what all have computed."""
     return jax.process_index() == 0
 
 
@@ -55,21 +47,13 @@ def is_writer() -> bool:
 def all_or_none() -> Iterator[None]:
     """Run a part of the program that all processes get through, or none.
 
-    Without it, those that got through would wait for one that did not.
-
-    Raises:
-        UserError: On all the others, if anything is raised on one of them.
+    If anything is raised on one, a UserError is raised on the others, instead of waiting for it.
     """
     try:
         yield
-    # Whatever it is: the others wait. (A full disk is the system's own error.)
     except Exception as error:
-        prefix = (
-            ""
-            if isinstance(error, UserError)
-            else f"another process failed: {type(error).__name__}: "
-        )
-        exchange(f"{prefix}{error}")
+        is_users = isinstance(error, UserError)
+        exchange(str(error) if is_users else f"another process failed: {one_line(error)}")
         raise
     for failure in exchange(None):
         if failure is not None:
@@ -83,7 +67,7 @@ def barrier(name: str) -> None:
 
 
 def exchange(content: Any) -> list[Any]:
-    """Gather a JSON-able value from every process: one entry each, in the order of processes."""
+    """Gather a JSON-able value from every process, in the order of processes."""
     if jax.process_count() == 1:
         return [content]
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
@@ -102,9 +86,3 @@ class SharedStopRequest(StopRequest):
         signals = [signum for signum in exchange(self.signum) if signum is not None]
         if signals:
             raise Interrupted(signals[0], resumable=self._resumable)
-
-
-def stop_request(*, resumable: bool = False) -> StopRequest:
-    """Return what listens to signals between chunks of training; see ``StopRequest``."""
-    kind = StopRequest if jax.process_count() == 1 else SharedStopRequest
-    return kind(resumable=resumable)

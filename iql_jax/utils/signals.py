@@ -14,9 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(Exception):
     """Work stopped at the request of a signal.
 
-    Attributes:
-        signum: The signal.
-        resumable: Whether everything is saved, so that the same command resumes.
+    Where ``resumable``, everything is saved, and the same command resumes.
     """
 
     def __init__(self, signum: int, message: str = "", *, resumable: bool = False) -> None:
@@ -33,13 +31,11 @@ class Interrupted(Exception):
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs handlers in the main thread alone.
+        return
     arrived: list[int] = []
-    # Python runs handlers in the main thread alone; others see no signal.
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = {
-        signum: signal.signal(signum, lambda number, _: arrived.append(number))
-        for signum in (_SIGNALS if in_main else ())
-    }
+    previous = {s: signal.signal(s, lambda number, _: arrived.append(number)) for s in _SIGNALS}
     try:
         yield
     finally:
@@ -70,7 +66,7 @@ class StopRequest:
             signal.signal(signum, self._note)
         return self
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._restore()
 
     def check(self) -> None:

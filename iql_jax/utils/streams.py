@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """The users of randomness that have a stream of their own."""
+    """What has a stream of its own."""
 
     RESETS = 1  # Of the training environments.
     ACTIONS = 2  # Of the policy in them.

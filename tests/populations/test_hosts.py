@@ -22,7 +22,7 @@ try:
             raise OSError("no space")
 except (OSError, UserError) as error:
     print(repr(error))
-with hosts.stop_request() as stop:
+with hosts.SharedStopRequest() as stop:
     stop.check()
     if process == 1:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from iql_jax.populations import plots, report
-from iql_jax.populations.scores import Setting, settings
+from iql_jax.populations.plots import Setting
+from iql_jax.populations.report import settings
 from iql_jax.populations.sweep import members_of
 from iql_jax.training.config import from_mapping
 

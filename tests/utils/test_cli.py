@@ -93,7 +93,7 @@ def test_nothing_is_left_half_written(outcomes):
 
 
 def test_a_config_of_fine_tuning_is_none_of_an_offline_run():
-    with pytest.raises(UserError, match=r"a config of fine-tuning; use train_finetune\.py"):
+    with pytest.raises(UserError, match=r"another program; use train_finetune\.py"):
         cli.read_config(pointmaze_finetune.get_config(), Config)
 
 
