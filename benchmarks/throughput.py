@@ -90,7 +90,7 @@ def measure(name: str, checkouts: Path, updates: int) -> Figures:
         transitions = jax.device_put(Transitions(**made_up_transitions()))
         return time_program(update_n, new_state(0), transitions, updates)
     size = int(name.split()[-1])
-    placement = Placement.of(size)
+    placement = Placement(size)
     population = placement.spread(stack([new_state(seed) for seed in range(size)]))
     pool = placement.place(Pool.of([made_up_transitions()] * size))
     static = {"mesh": placement.mesh, "in_turn": maps_in_turn()}

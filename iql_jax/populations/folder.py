@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
-from iql_jax.populations.sweep import Member, populations
-from iql_jax.training.config import Config
+from iql_jax.populations.sweep import Layout, Member, populations
 from iql_jax.utils.errors import UserError
 
 FAILURE = "failure.json"
@@ -48,12 +47,7 @@ class PopulationFolder(LockedFolder):
         """Raise UserError if the record is not that of a population."""
         self._recorded()
 
-    def plan(
-        self,
-        members: Sequence[Member],
-        limit: int,
-        layout: Callable[[Config], Hashable] | None = None,
-    ) -> None:
+    def plan(self, members: Sequence[Member], limit: int, layout: Layout | None = None) -> None:
         """Decide which members train together; see ``sweep.populations``.
 
         A plan that was written stays; members that are new to it make populations of their own.
@@ -104,6 +98,5 @@ def _check_resumable(population: Population, limit: int) -> None:
     if gone and (population.folder / "checkpoints").exists():
         raise UserError(
             f"{population.folder} holds checkpoints of {gone[0].name}, whose folder is gone; to "
-            "train anew, delete it and the folders of all that train together: "
-            f"{', '.join(folder.name for folder in population.folders)}"
+            f"train anew, delete it and {', '.join(folder.name for folder in population.folders)}"
         )

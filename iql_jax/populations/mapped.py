@@ -6,7 +6,6 @@ several, lie one after the other in common arrays, and each member draws from it
 a member depends on another's.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -66,23 +65,17 @@ def maps_in_turn() -> bool:
     return jax.default_backend() == "cpu"
 
 
-@dataclasses.dataclass(frozen=True)
 class Placement:
     """Where a population's N members are: spread evenly over the devices of a mesh.
 
     Where N is no multiple of the number of devices, copies of the last member fill the rest.
     """
 
-    num_members: int
-    mesh: Mesh
-
-    @classmethod
-    def of(cls, num_members: int) -> "Placement":
-        """Spread over all devices; on one host, at most one device per member."""
+    def __init__(self, num_members: int) -> None:
         devices = jax.devices()
         if jax.process_count() == 1:
             devices = devices[:num_members]
-        return cls(num_members, Mesh(np.array(devices), tuple(MEMBERS)))
+        self.num_members, self.mesh = num_members, Mesh(np.array(devices), tuple(MEMBERS))
 
     def spread(self, population: Tree) -> Tree:
         """Put the members' arrays [N, ...], and copies of the last, on the devices."""

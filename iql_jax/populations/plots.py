@@ -15,6 +15,8 @@ from matplotlib.ticker import EngFormatter
 from iql_jax.outputs.plots import ACCENT, DPI, INK, MUTED, save, tidy
 from iql_jax.utils.arrays import Float64, Int64
 
+_INTERVAL = "mean, 95 % interval (two seeds: range)"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setting:
@@ -38,26 +40,21 @@ class Setting:
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
     """Draw the mean over seeds of each setting's evaluations, with its interval."""
-    several = len(settings) > 1
-    figure, axes = _figure(title, width=8.8 if several else 6.4)
+    figure, axes = _figure(title)
     colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
-    for setting, color in zip(settings, colors if several else [ACCENT], strict=True):
+    for setting, color in zip(settings, colors, strict=True):
         values = ", ".join(f"{key} {value}" for key, value in setting.values.items())
         axes.fill_between(setting.steps, *setting.interval(), color=color, alpha=0.18, linewidth=0)
-        axes.plot(
-            setting.steps, setting.scores.mean(axis=0), color=color, linewidth=2, marker=".",
-            label=f"{values} ({len(setting.scores)})",
-        )  # fmt: skip
+        name = f"{values} ({len(setting.scores)})"
+        axes.plot(setting.steps, setting.scores.mean(axis=0), ".-", color=color, label=name)
     axes.set_xlabel("updates", color=INK)
-    axes.set_ylabel(_with_interval(label, settings), color=INK)
+    axes.set_ylabel(f"{label}: {_INTERVAL}", color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)
     tidy(axes)
-    if several:
-        figure.legend(
-            loc="outside right upper", frameon=False, labelcolor=INK, fontsize=8,
-            title="setting (seeds)", title_fontsize=8,
-        )  # fmt: skip
+    if len(settings) > 1:
+        figure.set_figwidth(8.8)
+        figure.legend(loc="outside right upper", title="setting (seeds)", fontsize=8)
     save(figure, path)
 
 
@@ -67,13 +64,12 @@ def sweep(path: Path, settings: Sequence[Setting], label: str, title: str) -> No
     if len(keys) not in (1, 2):
         return
     figure, axes = _figure(f"{title}: last evaluation")
-    draw = _line if len(keys) == 1 else _grid
-    draw(axes, settings, keys, label)
+    (_line if len(keys) == 1 else _grid)(axes, settings, keys, label)
     save(figure, path)
 
 
-def _figure(title: str, width: float = 6.4) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, 3.8), dpi=DPI, layout="constrained")
+def _figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
     return figure, axes
@@ -93,7 +89,7 @@ def _line(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: s
     )
     axes.set_xticks(places, [str(setting.values[keys[0]]) for setting in settings])
     axes.set_xlabel(keys[0], color=INK)
-    axes.set_ylabel(_with_interval(label, settings), color=INK)
+    axes.set_ylabel(f"{label}: {_INTERVAL}", color=INK)
     tidy(axes)
 
 
@@ -114,9 +110,3 @@ def _grid(axes: Axes, settings: Sequence[Setting], keys: Sequence[str], label: s
     axes.set_ylabel(keys[0], color=INK)
     axes.set_xlabel(f"{keys[1]} ({label}, mean over seeds)", color=INK)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
-
-
-def _with_interval(label: str, settings: Sequence[Setting]) -> str:
-    """Return an axis' label, with the meaning of ``Setting.interval`` where seeds are several."""
-    several = any(len(setting.scores) > 1 for setting in settings)
-    return f"{label}: mean, 95 % interval (two seeds: range)" if several else label

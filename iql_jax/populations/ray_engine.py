@@ -5,7 +5,6 @@ again, and it resumes from its checkpoint.
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,14 +23,15 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
 
     Each population is given so many cores and GPUs.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise UserError("--engine=ray needs Ray; install it with: pip install 'iql_jax[ray]'")
+    try:
+        import ray
+    except ImportError as error:
+        message = "--engine=ray needs Ray; install it with: pip install 'iql_jax[ray]'"
+        raise UserError(message) from error
 
     def train(populations: Sequence[Population]) -> Iterator[Population]:
         if not populations:
             return  # A finished sweep needs no cluster.
-        import ray
-
         if not ray.is_initialized():
             try:
                 ray.init()
@@ -45,7 +45,7 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
             while waiting:
                 stop.check()  # The tasks end with this process, after their newest checkpoints.
                 for finished in ray.wait(list(waiting), num_returns=1, timeout=1.0)[0]:
-                    _raise_failure(finished)
+                    _raise_failure(ray, finished)
                     population = waiting.pop(finished)
                     if not population.is_settled():
                         raise UserError(
@@ -57,10 +57,8 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
     return train
 
 
-def _raise_failure(task: Any) -> None:
+def _raise_failure(ray: Any, task: Any) -> None:
     """Raise the error, if any, that ended a task."""
-    import ray
-
     try:
         ray.get(task)
     except ray.exceptions.RayTaskError as error:
@@ -71,6 +69,6 @@ def _raise_failure(task: Any) -> None:
     except ray.exceptions.RayError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"a population's task failed after up to {RETRIES} retries ({type(error).__name__}: "
-            f"{reason}); run the same command again to resume from its checkpoint"
+            f"a population's task failed ({type(error).__name__}: {reason}), after up to {RETRIES} "
+            "retries; run the same command again to resume from its checkpoint"
         ) from error

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from iql_jax.data.load import layout
 from iql_jax.generation.provide import Provided
@@ -49,14 +50,12 @@ def train_sweep(
     folder = PopulationFolder(workdir)
     write_report = report.write if hosts.is_writer() else report.rows
     with contextlib.ExitStack() as context:
-        found: dict[str, Provided] = {}
+        found: dict[str, dict[str, Any]] = {}
         with hosts.all_or_none():
             if hosts.is_writer():
                 found = _prepare(members, context.enter_context(folder), limit, in_turn)
-        everywhere = hosts.exchange(
-            {key: dataclasses.asdict(source) for key, source in found.items()}
-        )
-        sources = {key: Provided(**fields) for key, fields in everywhere[0].items()}
+        found = hosts.exchange(found)[0]
+        sources = {dataset: Provided(**fields) for dataset, fields in found.items()}
         planned = folder.read_plan(members, sources)
         for _ in engine([population for population in planned if not population.is_settled()]):
             write_report(workdir, members)
@@ -65,18 +64,18 @@ def train_sweep(
 
 def _prepare(
     members: Sequence[Member], folder: PopulationFolder, limit: int, in_turn: bool | None
-) -> dict[str, Provided]:
-    """Check and plan everything before anything is trained; return where each dataset is."""
+) -> dict[str, dict[str, Any]]:
+    """Check and plan everything before anything is trained; return each ``Provided``, JSON-able."""
     everyone = Population(members, folder.path, 0, {})
     for member, run in zip(members, everyone.folders, strict=True):
         RunFolder(run).check_settings(member.config.to_dict(), complete)
     sources = {}
     if not everyone.is_settled():
         for config in {member.config.dataset: member.config for member in members}.values():
-            sources[config.dataset] = find_data(config, everyone.folders)
+            sources[config.dataset] = dataclasses.asdict(find_data(config, everyone.folders))
 
     def shapes(config: Config) -> Hashable:
-        return layout(config, sources[config.dataset].source)
+        return layout(config, sources[config.dataset]["source"])
 
     if in_turn is None:
         in_turn = maps_in_turn()

@@ -4,9 +4,10 @@ Its rows have a number for each member, and its checkpoints hold all members at 
 numbers are no longer finite is marked, and the others continue.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ _MIN_CHUNK = 100  # Of members in turn: a stop request waits for as many updates
 
 def own_members(num_members: int) -> range:
     """Return the members whose policies this process evaluates."""
-    bounds = np.linspace(0, num_members, jax.process_count() + 1).astype(int)
-    return range(*bounds[jax.process_index() : jax.process_index() + 2].tolist())
+    return range(jax.process_index(), num_members, jax.process_count())
 
 
 class PopulationSession(Session[IQLState]):
@@ -97,11 +97,7 @@ class PopulationSession(Session[IQLState]):
                     (run.folder / FAILURE).unlink(missing_ok=True)  # One that did not come again.
                     state = self._placement.member(packed, i)
                     report.finish(run, state, progress, None, policy_paths=paths.get(i))
-        updates = progress.updates * len(self._runs)
-        logger.info(
-            f"{len(self._runs)} members done, {len(self._failed)} of them failed: {updates:,} "
-            f"updates in all, wall {progress.wall_seconds:.0f} s"
-        )
+        logger.info(f"{len(self._runs)} members done, {len(self._failed)} of them failed")
 
     def _play(
         self, episodes: int, read: Callable[[Run, EvaluationResult], Any], record: int = 0
@@ -141,10 +137,7 @@ class PopulationSession(Session[IQLState]):
         packed = self._pack(self.state)
         member = self._placement.member(packed, i)
         place = save_for_diagnosis(folder, step, member, {"step": step})
-        logger.info(
-            f"member {folder.name} has failed, the others continue: {reason}; its state is saved "
-            f"in {place}"
-        )
+        logger.info(f"member {folder.name} has failed, the others continue: {reason}; see {place}")
         if good := read_newest(self.folder / "checkpoints", packed):
             self._save_member(i, good[0], Progress(**good[1]))
 
@@ -174,7 +167,15 @@ class PopulationSession(Session[IQLState]):
             mean[list(self._failed)] = np.nan
         return means
 
-    def _open_log(self, last_steps: Mapping[str, int]) -> "_MembersLog":
+    def write(self, table: str, values: Values, step: int | None = None) -> None:
+        """Log a row, of lists with an entry for each member and of what they share."""
+        with hosts.all_or_none():
+            for i, log in enumerate(self._logs):
+                if i not in self._failed:
+                    own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
+                    log.write(table, self.step if step is None else step, own)
+
+    def _open_log(self, last_steps: Mapping[str, int]) -> contextlib.ExitStack:
         """Open the members' logs, and read which of them failed before the restored step.
 
         A later failure will come again.
@@ -185,38 +186,20 @@ class PopulationSession(Session[IQLState]):
                 self._failed.add(i)
         runs = self._runs if hosts.is_writer() else []
         with hosts.all_or_none():
-            logs = [
+            self._logs = [
                 RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
             ]
-        return _MembersLog(logs, self._failed)
+        closing = contextlib.ExitStack()
+        for log in self._logs:
+            closing.callback(log.close)
+        return closing
 
     def _longest_chunk(self) -> int:
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
 
 
-class _MembersLog:
-    """Writes each member's share of a row to the member's own tables."""
-
-    def __init__(self, logs: Sequence[RunLog], skipped: Collection[int]) -> None:
-        self._logs = logs
-        self._skipped = skipped
-
-    def write(self, table: str, step: int, values: Values) -> None:
-        """Log a row, of lists with an entry for each member and of what they share."""
-        with hosts.all_or_none():
-            for i, log in enumerate(self._logs):
-                if i not in self._skipped:
-                    own = {name: v[i] if isinstance(v, list) else v for name, v in values.items()}
-                    log.write(table, step, own)
-
-    def close(self) -> None:
-        """Finish all writers."""
-        for log in self._logs:
-            log.close()
-
-
 def _paths(run: Run, result: EvaluationResult) -> list[Any] | None:
-    """A policy's paths in its maze, where there is one, as JSON has them."""
+    """Return a policy's paths in its maze, where there is one, JSON-able."""
     if not report.has_maze(run.dataset):
         return None
     return [path.tolist() for path in report.shown_paths(run.dataset, result)]

@@ -32,6 +32,7 @@ TRACED = (
 _NOT_SWEPT = ("num_seeds", *FREE_ON_RESUME)  # These belong to the command, not to a member.
 
 Overrides = dict[str, Any]
+Layout = Callable[[Config], Hashable]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,18 +50,14 @@ def read_sweep(path: Path) -> list[Overrides]:
         sweep = runpy.run_path(str(path))["get_sweep"]()
     # A sweep file is the user's own code: anything may come out of it.
     except (Exception, SystemExit) as error:
-        raise UserError(
-            f"--sweep {path} fails with {one_line(error)}; see configs/sweeps/"
-        ) from error
+        raise UserError(f"--sweep {path} fails with {one_line(error)}") from error
     if isinstance(sweep, Mapping) and all(isinstance(v, list | tuple) for v in sweep.values()):
         _check_count(math.prod(map(len, sweep.values())))
         grid = itertools.product(*sweep.values())
         return [dict(zip(sweep, values, strict=True)) for values in grid]
     if isinstance(sweep, list | tuple) and all(isinstance(item, Mapping) for item in sweep):
         return [dict(item) for item in sweep]
-    raise UserError(
-        f"--sweep {path}: get_sweep() must return a grid, a dict of lists, or a list of dicts"
-    )
+    raise UserError(f"--sweep {path}: get_sweep() must return a dict of lists or a list of dicts")
 
 
 def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Member]:
@@ -69,8 +66,8 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
         raise UserError("the sweep has no members: get_sweep() returned nothing")
     _check_count(len(sweep) * config.num_seeds)
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
-    members: dict[Config, Member] = {}
-    folders: set[str] = set()
+    members: list[Member] = []
+    taken: dict[Config | str, str] = {}
     for overrides in sweep:
         if refused := [key for key in overrides if key in _NOT_SWEPT]:
             raise UserError(f"config.{refused[0]} is of the whole command and cannot be swept")
@@ -82,18 +79,17 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
                 config=from_mapping({**base, **overrides, "seed": seed}),
                 setting=setting,
             )
-            if same := members.get(member.config):  # They would count as two seeds.
-                names = f"{same.name} and {member.name}"
-                raise UserError(f"two members of the sweep are the same: {names}")
-            if member.name in folders:
-                raise UserError(f"two members of the sweep would have one folder, {member.name}")
-            members[member.config] = member
-            folders.add(member.name)
-    return list(members.values())
+            for key in (member.config, member.name):
+                if key in taken:  # The same settings would count as two seeds.
+                    names = f"{taken[key]} and {member.name}"
+                    raise UserError(f"members of the sweep share settings or a folder: {names}")
+                taken[key] = member.name
+            members.append(member)
+    return members
 
 
 def populations(
-    members: Sequence[Member], limit: int, layout: Callable[[Config], Hashable] | None = None
+    members: Sequence[Member], limit: int, layout: Layout | None = None
 ) -> list[list[Member]]:
     """Divide members into those that one program can train together.
 

@@ -33,7 +33,7 @@ def train_population(population: Population) -> None:
             own = [runs[i].dataset for i in own_members(len(runs))]
             if own and config.eval_episodes > 0:
                 evaluator = context.enter_context(open_evaluator(config, own))
-        placement = Placement.of(len(runs))
+        placement = Placement(len(runs))
         members = placement.spread(stack([initial_state(r.config, r.dataset) for r in runs]))
         # What fails here leaves new folders as they were; environments are built meanwhile.
         update = _compile_update(runs, placement, members)

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError, one_line
-from iql_jax.utils.signals import Interrupted, StopRequest
+from iql_jax.utils.signals import StopRequest
 
 
 def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
@@ -83,6 +83,5 @@ class SharedStopRequest(StopRequest):
 
     def check(self) -> None:
         """Raise ``Interrupted`` if a signal has come to any process; all must call it together."""
-        signals = [signum for signum in exchange(self.signum) if signum is not None]
-        if signals:
-            raise Interrupted(signals[0], resumable=self._resumable)
+        self.signum = next((s for s in exchange(self.signum) if s is not None), None)
+        super().check()

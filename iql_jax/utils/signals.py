@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM as a request to stop at the next safe point."""
 
 import contextlib
-import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,15 +16,13 @@ class Interrupted(Exception):
     Where ``resumable``, everything is saved, and the same command resumes.
     """
 
-    def __init__(self, signum: int, message: str = "", *, resumable: bool = False) -> None:
-        super().__init__(message or f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
-        self.resumable = resumable
+    def __init__(self, signum: int, message: str = "", resumable: bool = False) -> None:
+        message = message or f"stopped by {signal.Signals(signum).name}"
+        super().__init__(signum, message, resumable)  # Pickling passes these on.
+        self.signum, self.message, self.resumable = signum, message, resumable
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle with the keyword argument: a worker's exception reaches its driver."""
-        make = functools.partial(type(self), resumable=self.resumable)
-        return make, (self.signum, str(self))
+    def __str__(self) -> str:
+        return self.message
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def assert_close(actual, expected, atol):
 
 def together(indices, in_turn):
     """Each member's state and metrics, trained with the others."""
-    placement = Placement.of(len(indices))
+    placement = Placement(len(indices))
     population, metrics = update_population_n(
         placement.spread(stack([make(i) for i in indices])),
         placement.place(Pool.of([DATASETS[i] for i in indices])),

@@ -96,7 +96,6 @@ class FakeRay:
 def train_with(monkeypatch, tmp_path):
     """Give two populations of a relative folder to a Ray of the test's."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     sources = {CONFIG.dataset: Provided(CONFIG.dataset, CONFIG.dataset, "local")}
 
     def train(ray):
@@ -135,6 +134,6 @@ def test_ctrl_c_can_be_resumed(train_with):
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'iql_jax\[ray\]'"):
         ray_engine(cpus=1, gpus=0)

@@ -32,16 +32,13 @@ def test_the_interval_of_a_setting(scores, low, high):
     np.testing.assert_allclose(setting(scores).interval(), [low, high], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("seeds", "label"),
-    [((1,), "score"), ((1, 2), "score: mean, 95 % interval (two seeds: range)")],
-)
-def test_curves_say_what_their_interval_is(monkeypatch, seeds, label):
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_curves_say_what_their_interval_is(monkeypatch, seeds):
     figures = []
     monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     found = [setting(np.arange(2.0 * k).reshape(k, 2)) for k in seeds]
     plots.curves("", found, "score", "a title")
-    assert figures[0].axes[0].get_ylabel() == label
+    assert figures[0].axes[0].get_ylabel().startswith("score: mean, 95 % interval")
     assert len(figures[0].axes[0].lines) == len(seeds)
 
 

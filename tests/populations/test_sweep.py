@@ -80,9 +80,9 @@ def test_numpys_numbers_become_pythons():
         ([{"expectile": 1.5}], "expectile is 1.5"),
         ([{"progress": False}], "config.progress .* cannot be swept"),
         ([{"num_envs": 4}], "'num_envs' .* fine-tuning"),
-        ([{"seed": 5}, {"seed": 5}], "are the same: seed_5 and seed_5"),
-        ([{}, {"expectile": 0.7}], "are the same: seed_5 and expectile_0.7-seed_5"),
-        ([{"dataset": "a/b-v0"}, {"dataset": "a-b-v0"}], "one folder, dataset_a-b-v0"),
+        ([{"seed": 5}, {"seed": 5}], "a folder: seed_5 and seed_5"),
+        ([{}, {"expectile": 0.7}], "a folder: seed_5 and expectile_0.7-seed_5"),
+        ([{"dataset": "a/b-v0"}, {"dataset": "a-b-v0"}], "a folder: dataset_a-b-v0"),
         ([], "no members"),
         ([{"num_seeds": 2}], "num_seeds .* cannot be swept"),
     ],
@@ -100,8 +100,8 @@ def test_too_many_members_are_refused_before_they_are_made():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def get_sweep(): return 3\n", "must return a grid"),
-        ("def get_sweep(): return {'expectile': 0.5}\n", "must return a grid"),
+        ("def get_sweep(): return 3\n", "must return a dict"),
+        ("def get_sweep(): return {'expectile': 0.5}\n", "must return a dict"),
         ("x = 1\n", "fails with KeyError: 'get_sweep'"),
         ("def get_sweep(): return 1 / 0\n", "fails with ZeroDivisionError"),
         ("import sys\nsys.exit(3)\n", "fails with SystemExit: 3"),
