@@ -178,11 +178,6 @@ def test_failures_are_one_line_and_keep_the_counts(fault, first_bad_episode, ste
     assert (counters.env_steps, counters.episodes_ended) == (steps, ended)
 
 
-def test_an_environment_that_does_not_build_says_why():
-    with pytest.raises(UserError, match="does not build: OSError: no such robot"):
-        Rollout(description(Faulty, fault="building"), 1, SEED, True)
-
-
 @pytest.mark.parametrize(
     ("fault", "message"),
     [("step", "RuntimeError: the hinge broke"), ("death", "ended without a word")],
