@@ -1,9 +1,8 @@
 """A population: the update of one learner, mapped over members.
 
-Members are states of one structure that differ in their keys, parameters and hyperparameters. They
-are stacked, leaf by leaf, on a leading axis [N], and share one program. Their datasets, one or
-several, lie one after the other in common arrays, and each member draws from its own. No number of
-a member depends on another's.
+Members are states of one structure, stacked leaf by leaf on a leading axis [N]. Their datasets lie
+one after the other in common arrays, and each member draws from its own. No number of a member
+depends on another's.
 """
 
 import functools

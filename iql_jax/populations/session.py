@@ -40,10 +40,7 @@ def own_members(num_members: int) -> range:
 
 
 class PopulationSession(Session[IQLState]):
-    """The session of members' runs, whose states before the first update are ``members``.
-
-    The evaluator runs the episodes of this process's share of them; None for no share.
-    """
+    """The session of members' runs; the evaluator is for this process's share of them, if any."""
 
     def __init__(
         self,
@@ -67,10 +64,7 @@ class PopulationSession(Session[IQLState]):
         )
 
     def evaluate(self, members: IQLState, step: int, stop: StopRequest) -> Values:
-        """Return the members' rows of evaluations.csv, as columns with a number for each.
-
-        Raises Diverged if no member's actions are finite.
-        """
+        """Return the members' rows of evaluations.csv, as columns with a number for each."""
         found = self._play(self._config.eval_episodes, lambda run, r: describe(r, run.dataset))
         rows = [found.get(i) for i in range(len(self._runs))]
         for i, row in enumerate(rows):
@@ -102,13 +96,9 @@ class PopulationSession(Session[IQLState]):
     def _play(
         self, episodes: int, read: Callable[[Run, EvaluationResult], Any], record: int = 0
     ) -> dict[int, Any]:
-        """Play episodes of every member, each process those of its own members.
+        """Play episodes of every member whose actions are finite; return what ``read`` finds.
 
         Every process must call this, even with nothing to evaluate: it is a collective.
-
-        Returns:
-            What ``read`` returned (JSON-able), by member; none for those whose actions are not
-            finite.
         """
         actors = self._placement.gather(self.state.actor)
         own = [i for i in own_members(len(self._runs)) if i not in self._failed]
@@ -176,10 +166,7 @@ class PopulationSession(Session[IQLState]):
                     log.write(table, self.step if step is None else step, own)
 
     def _open_log(self, last_steps: Mapping[str, int]) -> contextlib.ExitStack:
-        """Open the members' logs, and read which of them failed before the restored step.
-
-        A later failure will come again.
-        """
+        """Open the members' logs; those that failed before the restored step stay failed."""
         for i, run in enumerate(self._runs):
             failure = run.folder / FAILURE
             if failure.exists() and json.loads(failure.read_text())["update"] <= self.step:

@@ -63,7 +63,7 @@ def read_sweep(path: Path) -> list[Overrides]:
 def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Member]:
     """Return the members: every override of the config, with every one of its seeds."""
     if not sweep:
-        raise UserError("the sweep has no members: get_sweep() returned nothing")
+        raise UserError("the sweep has no members")
     _check_count(len(sweep) * config.num_seeds)
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
     members: list[Member] = []

@@ -10,7 +10,6 @@ class _AboveBars(logging.Handler):
     """Writes each message as a line above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
         tqdm.write(self.format(record), file=sys.stderr)
 
 

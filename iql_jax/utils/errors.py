@@ -5,11 +5,7 @@ import os
 
 
 class UserError(Exception):
-    """A failure that the user can act on.
-
-    The message is one line that says what is wrong, where, and what to do. Entry points print it
-    without a traceback and exit with status 1.
-    """
+    """A failure that the user can fix; its one line says what is wrong, where, and what to do."""
 
 
 class NoEnvironment(UserError):

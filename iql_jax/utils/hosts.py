@@ -1,7 +1,6 @@
 """Several processes that train one population together: who writes, and how they agree.
 
-All run the same program on the same settings, and see the same folders (a shared file system). The
-first one writes. What one process alone knows, all exchange.
+All run the same program on the same settings, and see the same folders. The first one writes.
 """
 
 import contextlib
@@ -61,7 +60,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def barrier(name: str) -> None:
-    """Wait until all processes are here."""
+    """Wait for all processes."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
