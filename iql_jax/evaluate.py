@@ -11,12 +11,7 @@ from iql_jax import cli
 from iql_jax.envs.video import check_film, configure_headless_rendering, record_episode
 from iql_jax.outputs.folder import read_record
 from iql_jax.training.config import from_record
-from iql_jax.training.evaluation import (
-    Evaluation,
-    describe,
-    episode_task,
-    open_evaluator,
-)
+from iql_jax.training.evaluation import Evaluation, describe, episode_task, open_evaluator
 from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError

@@ -37,15 +37,12 @@ class ReplayBuffer(flax.struct.PyTreeNode):
 
 
 def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBuffer:
-    """Returns a buffer that holds a dataset and nothing else.
+    """Returns a buffer that holds a dataset, N transitions in NumPy arrays, and nothing else.
 
-    Args:
-        dataset: N transitions, NumPy arrays.
-        capacity: Rows of the buffer, at least N; more than N if the dataset is kept.
-        keep_dataset: Whether its rows are never overwritten.
+    With ``keep_dataset``, its rows are never overwritten.
 
     Raises:
-        ValueError: If the capacity is too small.
+        ValueError: If the capacity is below N, or N where the dataset is kept.
     """
     num_dataset = dataset.size
     if capacity < num_dataset + keep_dataset:
@@ -109,17 +106,10 @@ def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:
 def sample(
     buffer: ReplayBuffer, key: jax.Array, batch_size: int, num_offline: int | None
 ) -> tuple[Transitions, jax.Array]:
-    """Draws a batch with replacement.
+    """Draws a batch with replacement; returns it, and the share of it that is from the dataset.
 
-    Args:
-        buffer: Holds at least one transition; with ``num_offline``, one of the dataset's, which is
-            kept, and one of the environment's.
-        key: A PRNG key. Consumed.
-        batch_size: Transitions in the batch.
-        num_offline: Those from the dataset; None draws uniformly from all transitions.
-
-    Returns:
-        The batch, and the share of it that is from the dataset.
+    ``num_offline`` of the batch are the dataset's, which is kept; None draws uniformly from all.
+    The buffer must hold at least one transition of each kind that is drawn.
     """
     if num_offline is None:
         rows = jax.random.randint(key, (batch_size,), 0, buffer.size)

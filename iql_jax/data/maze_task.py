@@ -78,11 +78,8 @@ def set_up_maze(
     """Decides on the maze and the goal of the evaluation.
 
     Where the maze marks one goal, that is in the middle of its cell, so that success is the same
-    for each way to read the data, unless ``goal`` is 'stored' and the stored rewards' is known.
-
-    ``collection`` is the environment that the data were collected in; ``positions`` [M, 2] are all
-    in the data, in meters; ``goal`` and ``walls`` are the config's; ``rewarded_goal`` is the one
-    that all stored rewards refer to, where it is known.
+    for each way to read the data, unless ``goal`` is 'stored' and ``rewarded_goal``, to which all
+    stored rewards refer, is known. ``positions`` [M, 2] are all in the data, in meters.
 
     Raises:
         UserError: if the data lie in walls of both mazes (and ``walls`` is 'data'), or if ``goal``

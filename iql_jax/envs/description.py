@@ -18,40 +18,25 @@ class MazeTask:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class EnvironmentDescription:
-    """Everything that a process needs to build an environment; picklable, without live objects.
+    """Everything that a process needs to build an environment; picklable, without live objects."""
 
-    Attributes:
-        spec: Gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
-        kwargs: Arguments of the environment's constructor that replace those in ``spec``.
-        observation_keys: The entries of a Dict observation to concatenate, in order ('a/b' for an
-            entry of a nested Dict); empty for a Box.
-        observation_mean: [observation_dim], subtracted from observations, or None.
-        observation_std: [observation_dim], by which they are then divided, or None.
-        maze: The maze task, or None for other environments.
-        trusted: Whether environments from unknown namespaces may be imported.
-        action_low: [action_dim], the environment's action that the policy's -1 stands for; None
-            where the dataset's actions lie in [-1, 1] already.
-        action_high: [action_dim], likewise for 1.
-        requirements: The packages that the dataset's metadata ask for, pip-style.
-        discrete_start: The first of the environment's actions where they are integers, of which the
-            dataset's are one-hot vectors; None where they are continuous.
-        model_xml: The text of a MuJoCo model that the constructor gets as the file ``xml_file``.
-    """
-
-    spec: str
-    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    spec: str  # Gymnasium's ``EnvSpec`` as JSON, as the dataset's metadata hold it.
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)  # Replace those in ``spec``.
     observation_dim: int
     action_dim: int
+    # The entries of a Dict observation to concatenate ('a/b' in a nested Dict); empty for a Box.
     observation_keys: tuple[str, ...] = ()
-    observation_mean: Float32 | None = None
-    observation_std: Float32 | None = None
+    observation_mean: Float32 | None = None  # [observation_dim], subtracted from observations.
+    observation_std: Float32 | None = None  # [observation_dim], by which they are then divided.
     maze: MazeTask | None = None
-    trusted: bool = False
+    trusted: bool = False  # Environments from unknown namespaces may be imported.
+    # [action_dim], the environment's actions that -1 and 1 stand for; None if these are its own.
     action_low: Float32 | None = None
     action_high: Float32 | None = None
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()  # Packages that the dataset asks for, pip-style.
+    # The first of the environment's actions where they are integers; the dataset's are one-hot.
     discrete_start: int | None = None
-    model_xml: str | None = None
+    model_xml: str | None = None  # A MuJoCo model that the constructor gets as ``xml_file``.
 
     def unnormalized(self, observations: Float32) -> Float32:
         """Returns observations, or their first k numbers, [..., k], in the environment's units."""

@@ -46,20 +46,12 @@ class Episode:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """Results of E episodes, in start order.
+    """Results of E episodes, in start order."""
 
-    Attributes:
-        returns: [E], undiscounted sums of the environment's own rewards.
-        lengths: [E], environment steps.
-        successes: [E], whether any step of the episode reported success; None if the environment
-            does not report it.
-        trajectories: Observations [T + 1, observation_dim] of the first recorded episodes.
-    """
-
-    returns: Float64
-    lengths: Int64
-    successes: Bool | None
-    trajectories: list[Float32]
+    returns: Float64  # [E], undiscounted sums of the environment's own rewards.
+    lengths: Int64  # [E], environment steps.
+    successes: Bool | None  # [E], of any step; None if the environment does not report it.
+    trajectories: list[Float32]  # [T + 1, observation_dim] of the first, recorded episodes.
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -104,12 +96,8 @@ class Evaluator:
     ) -> list[EvaluationResult | Diverged]:
         """Runs episodes 0, 1, ... of each task; ``Diverged`` where an action was not finite.
 
-        Args:
-            tasks: What to evaluate.
-            episodes: How many of each task, at least 1.
-            record: The number of first episodes whose observations are kept.
-            sample: Whether to draw actions from the policy, instead of its likeliest ones.
-            check: Called several times a second; may raise, which ends the workers.
+        The observations of the first ``record`` ones are kept; ``sample`` draws actions instead of
+        taking the likeliest. ``check`` is called several times a second; if it raises, workers end.
 
         Raises:
             UserError: If an environment does not build, fails or gives a number that is not finite,

@@ -15,17 +15,13 @@ _LOG_STD_RANGE = (-5.0, 2.0)
 class NumpyPolicy:
     """A policy network with ReLU layers, in float32; made by ``from_layers``.
 
-    Attributes:
-        weights: Of each layer, [out, in].
-        biases: Of each layer, [out].
-        log_std: [action_dim], natural logarithms, of a Gaussian policy whose mean is
-            ``tanh(output)``; None for a categorical policy, whose logits are the output and whose
-            actions are one-hot.
+    Gaussian, with mean ``tanh(output)``, or categorical with the output as logits, and then actions
+    are one-hot.
     """
 
-    weights: tuple[Float32, ...]
-    biases: tuple[Float32, ...]
-    log_std: Float32 | None
+    weights: tuple[Float32, ...]  # Of each layer, [out, in].
+    biases: tuple[Float32, ...]  # Of each layer, [out].
+    log_std: Float32 | None  # [action_dim], natural logarithms; None if categorical.
 
     @classmethod
     def from_layers(
@@ -43,11 +39,9 @@ class NumpyPolicy:
     def __call__(
         self, observation: Float32, generator: np.random.Generator | None = None
     ) -> Float32:
-        """Acts on an observation [observation_dim].
+        """Returns the likeliest action, or a drawn one where there is a generator.
 
-        Returns:
-            [action_dim], clipped to [-1, 1] or one-hot: the likeliest action, or a drawn one where
-            there is a generator. Not finite where the network's output is not.
+        [action_dim], clipped to [-1, 1] or one-hot; not finite where the network's output is not.
         """
         # One dot product an output: BLAS would spread a matrix product over threads, which costs
         # more than it saves here, and makes the last bits depend on their number.

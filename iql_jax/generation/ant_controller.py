@@ -67,11 +67,9 @@ def canonical_features(observations: Floats, directions: Floats) -> tuple[Float3
     four times the heading. Headings beyond the reach of that phase are shown as the last one within
     it, so that the ant turns on towards the world's x axis.
 
-    Args:
-        observations: ant observations without x, y and contact forces, [B, 27]: height (m),
-            orientation (w, x, y, z), 8 joint angles (rad), linear velocity (m/s, world frame),
-            angular velocity (rad/s, body frame), 8 joint velocities (rad/s).
-        directions: wanted unit directions in the world's x-y plane, [B, 2].
+    ``observations`` [B, 27] are the ant's without x, y and contact forces: height (m), orientation
+    (w, x, y, z), 8 joint angles (rad), linear velocity (m/s, world frame), angular velocity (rad/s,
+    body frame), 8 joint velocities (rad/s). Wanted ``directions`` [B, 2] have unit length.
     """
     observations = np.asarray(observations, dtype=np.float32)
     directions = np.asarray(directions, dtype=np.float32)
@@ -115,9 +113,7 @@ def canonical_features(observations: Floats, directions: Floats) -> tuple[Float3
 def ant_actions(canonical_actions: Floats, turns: Int64) -> Float32:
     """Translates canonical actions into the order of the ant's motors; both in [-1, 1], [B, 8].
 
-    Args:
-        canonical_actions: hips, then ankles, of the canonical legs.
-        turns: quarter turns from ``canonical_features``, [B].
+    Canonical are hips, then ankles, of the legs after the ``turns`` of ``canonical_features``, [B].
     """
     canonical_actions = np.asarray(canonical_actions, dtype=np.float32)
     legs = (np.arange(4) + turns[:, None]) % 4

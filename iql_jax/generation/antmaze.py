@@ -96,17 +96,12 @@ def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
 
 
 class _Walk:
-    """The episodes of the ant with an index; one in which it lies is walked again, elsewhere.
-
-    Attributes:
-        left: steps that are not in finished episodes yet.
-        episodes: the finished ones.
-    """
+    """The episodes of the ant with an index; one in which it lies is walked again, elsewhere."""
 
     def __init__(self, ants: Ants, index: int, shard: Shard) -> None:
         self.index = index
-        self.left = shard.steps
-        self.episodes: list[EpisodeBuffer] = []
+        self.left = shard.steps  # Those that are not in finished episodes yet.
+        self.episodes: list[EpisodeBuffer] = []  # The finished ones.
         self._ants = ants
         self._limit = shard.task.time_limit
         self._stay = shard.stay

@@ -39,12 +39,6 @@ class Ants:
     A step computes what the environment's own step does to the state and nothing else: no contact
     forces, no rewards. The environment draws the starts and the cells of the goals; goals lie in
     the middle of their cells, as the evaluation's does.
-
-    Attributes:
-        states: [B, 29]: x, y, and the ant's observation. Overwritten at each step.
-        goals: [B, 2] meters.
-        through: row and column of a cell through whose middle ants walk, where their way leads
-            through it: the evaluation's goal. Elsewhere they cut corners.
     """
 
     def __init__(self, task: MazeTask, count: int, *, evaluation: bool = False) -> None:
@@ -52,8 +46,10 @@ class Ants:
         self._planner = task.planner()
         self._data = [mujoco.MjData(self._env.model) for _ in range(count)]
         self._waypoints = np.zeros((count, *self._planner.maze.shape, 2))
-        self.states = np.zeros((count, 29))
-        self.goals = np.zeros((count, 2))
+        self.states = np.zeros((count, 29))  # x, y, and the ant's observation; overwritten.
+        self.goals = np.zeros((count, 2))  # Meters.
+        # Where their way leads through this cell, ants walk through its middle. Elsewhere they cut
+        # corners.
         self.through = task.goal_cell
         ranges = self._env.model.jnt_range[1:]  # The first joint is the torso's, which is free.
         self._centers, self._reaches = ranges.mean(axis=-1), np.ptp(ranges, axis=-1) / 2

@@ -42,15 +42,7 @@ def generate(
     """Generates a dataset of so many transitions in Minari's local folder; returns its folder.
 
     One that is there stays, unless ``force``. Where another process generates the same dataset,
-    waits for it.
-
-    Args:
-        dataset_id: a key of ``GENERATED``.
-        steps: the number of transitions.
-        seed: all randomness follows from it.
-        progress: whether to show a progress bar.
-        force: whether to replace a dataset that is there.
-        processes: None for as many as the cores and steps are worth.
+    waits for it. ``processes`` None: as many as the cores and steps are worth.
 
     Raises:
         UserError: if an argument is wrong, the folder cannot be written, or a worker is killed.

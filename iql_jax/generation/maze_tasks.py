@@ -15,29 +15,19 @@ _ENDLESS = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class MazeTask:
-    """One task: a maze, where episodes start, and where they lead.
+    """One task: a maze, where episodes start, and where they lead; cells are as in Minari."""
 
-    Attributes:
-        env_id: the Gymnasium id of the collecting environment. Its map marks the cells from which
-            goals are drawn; where it marks none, these are all free cells.
-        scaling: the width (m) of a cell.
-        goal_cell: row and column of the evaluation's only goal, as in Minari.
-        reference_returns: mean returns of random actions and of the collecting policy without noise
-            in the evaluation, steps at the goal counted (``scripts/reference_returns.py``).
-        start_cell: row and column where every episode of the evaluation starts, as in Minari; None
-            for any free cell.
-        fixed: whether the evaluation's start and goal are those of the collection too.
-        draws_goals: whether the collecting environment draws a new goal at each arrival, and never
-            ends.
-    """
-
+    # Of the collecting environment: its map marks the cells from which goals are drawn, or none for
+    # all free ones.
     env_id: str
-    scaling: float
-    goal_cell: tuple[int, int]
+    scaling: float  # The width (m) of a cell.
+    goal_cell: tuple[int, int]  # Row and column of the evaluation's only goal.
+    # Mean returns of random actions and of the collecting policy without noise in the evaluation,
+    # steps at the goal counted (``scripts/reference_returns.py``).
     reference_returns: tuple[float, float]
-    start_cell: tuple[int, int] | None = None
-    fixed: bool = False
-    draws_goals: bool = False
+    start_cell: tuple[int, int] | None = None  # Of the evaluation; None for any free cell.
+    fixed: bool = False  # Start and goal of the collection are those of the evaluation.
+    draws_goals: bool = False  # The collection draws a goal at each arrival, and never ends.
 
     @property
     def time_limit(self) -> int:

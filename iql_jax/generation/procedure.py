@@ -16,22 +16,14 @@ _COLLECTING = 0  # scripts/reference_returns.py has spawn keys (1, episode).
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Procedure:
-    """How one dataset is generated.
-
-    Attributes:
-        task: the maze.
-        shards: what worker processes collect, in the order of the dataset.
-        collect: returns the episodes of a shard; a function that can be imported by name. Now and
-            then it calls its second argument, which may raise.
-        metadata: entries of Minari's metadata.
-        choices: what the content depends on besides the version of the package.
-    """
+    """How one dataset is generated."""
 
     task: MazeTask
-    shards: Sequence[Any]
+    shards: Sequence[Any]  # What worker processes collect, in the order of the dataset.
+    # Returns the episodes of a shard; importable by name. Its second argument may raise.
     collect: Callable[[Any, Callable[[], None]], list[EpisodeBuffer]]
-    metadata: dict[str, str]
-    choices: dict[str, Any]
+    metadata: dict[str, str]  # Entries of Minari's metadata.
+    choices: dict[str, Any]  # What the content depends on besides the version of the package.
 
 
 def randomness(seed: int, index: int) -> tuple[int, np.random.Generator]:

@@ -25,31 +25,20 @@ _ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
 
 @dataclasses.dataclass(frozen=True)
 class Provided:
-    """A dataset that is on this disk.
+    """A dataset that is on this disk."""
 
-    Attributes:
-        source: what ``load_dataset`` takes: a local dataset's id, or the path of a file.
-        requested: the dataset that was asked for; another one where a counterpart replaces it.
-        origin: where the data come from.
-        notes: what a reader of results must know of them.
-    """
-
-    source: str
-    requested: str
+    source: str  # What ``load_dataset`` takes: a local dataset's id, or the path of a file.
+    requested: str  # What was asked for; another one where a counterpart replaces it.
     origin: Literal["file", "local", "downloaded", "generated"]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # What a reader of results must know of the data.
 
 
 def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> Provided:
     """Finds a dataset, and downloads or generates it where it is missing.
 
-    Datasets ``iql/...`` are generated. Others are local, or else downloaded, or else replaced by
-    their generated counterpart.
-
-    Args:
-        dataset: a Minari id with its version, such as 'D4RL/antmaze/umaze-v1', or a file's path.
-        progress: whether to show progress bars.
-        started_with: the dataset that an earlier start of the run used, if there was one.
+    ``dataset`` is a Minari id, such as 'D4RL/antmaze/umaze-v1', or a file's path. Those of ``iql/``
+    are generated. Others are local, or else downloaded, or else replaced by their generated
+    counterpart; ``started_with`` is what an earlier start of the run used, if there was one.
 
     Raises:
         UserError: if there is no such dataset; the message names similar ones.

@@ -40,12 +40,8 @@ def train_sweep(
 ) -> list[Row]:
     """Train every member, or resume, and return the rows of ``members.csv``.
 
-    Args:
-        members: New ones may join those that the folder has.
-        workdir: Gets the members' folders and the report of all of them.
-        limit: How many members are trained together at most; 0 for no limit.
-        engine: Where the populations are trained.
-        in_turn: Whether members are updated one after the other there; by default as here.
+    New members may join those that ``workdir`` has; at most ``limit`` (0: all) are trained
+    together. ``in_turn``: ``engine`` updates them one after the other; by default as here.
     """
     folder = PopulationFolder(workdir)
     write_report = report.write if hosts.is_writer() else report.rows

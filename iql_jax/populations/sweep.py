@@ -91,13 +91,10 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
 def populations(
     members: Sequence[Member], limit: int, layout: Layout | None = None
 ) -> list[list[Member]]:
-    """Divide members into those that one program can train together.
+    """Divide members into those that one program can train together, at most ``limit`` (0: all).
 
-    Args:
-        members: All members.
-        limit: How many train together at most; 0 for no limit.
-        layout: Returns the same for configs whose transitions have the same shapes; their members
-            may train together. None: members with different data never do.
+    ``layout`` returns the same for configs whose transitions have the same shapes; without it,
+    members with different data never train together.
     """
     free = TRACED if layout is None else (*TRACED, *DATA_KEYS)
     groups: dict[Hashable, list[Member]] = {}

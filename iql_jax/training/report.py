@@ -78,10 +78,7 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def draw(
-    run: Run,
-    state: IQLState,
-    boundary: int | None,
-    policy_paths: Sequence[Float32] | None,
+    run: Run, state: IQLState, boundary: int | None, policy_paths: Sequence[Float32] | None
 ) -> None:
     """Draw ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
     dataset = run.dataset

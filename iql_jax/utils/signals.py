@@ -46,10 +46,7 @@ class StopRequest:
     """A context in which the first SIGINT or SIGTERM only raises a flag.
 
     It also restores the handlers in force before, so that a second Ctrl-C stops at once, or at the
-    end of ``signals_deferred``.
-
-    Args:
-        resumable: Whether everything is saved when the context is entered.
+    end of ``signals_deferred``. ``resumable``: everything is saved when the context is entered.
     """
 
     def __init__(self, *, resumable: bool = False) -> None:
