@@ -45,7 +45,6 @@ def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings
 
 def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
     """Returns the folder that ``--workdir`` names, or else runs/DATASET/NAME."""
-    # Of --workdir=~/runs most shells leave the ~ to the program.
     return Path(flag_value or f"runs/{dataset.replace('/', '-')}/{name}").expanduser()
 
 

@@ -82,9 +82,7 @@ class PopulationFolder(LockedFolder):
         try:
             return list(json.loads(path.read_text())["populations"])
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path} is not the record of a population; name another folder"
-            ) from error
+            raise UserError(f"{path} is not a population's; name another folder") from error
 
 
 def _check_resumable(population: Population, limit: int) -> None:

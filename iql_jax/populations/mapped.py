@@ -7,7 +7,7 @@ depends on another's.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import flax.struct
 import jax
@@ -20,8 +20,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from iql_jax.algorithm import Array, IQLState, Metrics, Transitions, update_n
 
 MEMBERS, REPLICATED = PartitionSpec("members"), PartitionSpec()
-
-Tree = TypeVar("Tree")
 
 
 class Pool(flax.struct.PyTreeNode):
@@ -76,7 +74,7 @@ class Placement:
             devices = devices[:num_members]
         self.num_members, self.mesh = num_members, Mesh(np.array(devices), tuple(MEMBERS))
 
-    def spread(self, population: Tree) -> Tree:
+    def spread(self, population: Any) -> Any:
         """Put the members' arrays [N, ...], and copies of the last, on the devices."""
         rows = np.arange(-(-self.num_members // self.mesh.size) * self.mesh.size)
         rows = np.minimum(rows, self.num_members - 1)

@@ -11,7 +11,6 @@ import numpy as np
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations import plots
 from iql_jax.populations.folder import FAILURE
-from iql_jax.populations.plots import Setting
 from iql_jax.populations.sweep import Member
 from iql_jax.utils.files import atomic_path
 
@@ -49,7 +48,7 @@ def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
     ]
 
 
-def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting]:
+def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.Setting]:
     """Return the finished members' evaluations of ``key``, by setting."""
     swept = _swept_keys(members)
     curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
@@ -63,7 +62,8 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
     for values, seeds in curves.items():
         if steps := sorted(set.intersection(*map(set, seeds))):
             scores = np.array([[curve[step] for step in steps] for curve in seeds])
-            found.append(Setting(dict(zip(swept, values, strict=True)), np.array(steps), scores))
+            shared = dict(zip(swept, values, strict=True))
+            found.append(plots.Setting(shared, np.array(steps), scores))
     return found
 
 

@@ -171,15 +171,13 @@ class PopulationSession(Session[IQLState]):
             failure = run.folder / FAILURE
             if failure.exists() and json.loads(failure.read_text())["update"] <= self.step:
                 self._failed.add(i)
-        runs = self._runs if hosts.is_writer() else []
+        logs, self._logs = contextlib.ExitStack(), []
         with hosts.all_or_none():
-            self._logs = [
-                RunLog(run.folder, last_steps, run.config.wandb_project, run.record) for run in runs
-            ]
-        closing = contextlib.ExitStack()
-        for log in self._logs:
-            closing.callback(log.close)
-        return closing
+            for run in self._runs if hosts.is_writer() else ():
+                log = RunLog(run.folder, last_steps, run.config.wandb_project, run.record)
+                self._logs.append(log)
+                logs.callback(log.close)
+        return logs
 
     def _longest_chunk(self) -> int:
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
