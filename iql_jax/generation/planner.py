@@ -17,8 +17,8 @@ class MazePlanner:
     of a cell the straight line to any point of the next one crosses no wall, because two cells that
     share an open side form a rectangle; hence waypoints may be followed from wherever the agent is.
 
-    ``distances`` [rows, columns, rows, columns] are moves to a goal's cell (the first two axes) from
-    a cell (the last two), infinite where no path leads; ``next_cells`` [..., 2] the cells to go to.
+    ``distances`` [rows, columns, rows, columns] are moves to a goal's cell (first two axes) from a
+    cell (last two), infinite where no path leads; ``next_cells`` [..., 2] the cells to go to.
     The goal's cell, and those that no path joins to it, lead to themselves. Walls lead where the
     nearest free cell does, so that an agent pressed into a wall still finds out. Of several
     shortest paths the first in the order up, down, left, right is taken.
