@@ -10,6 +10,7 @@ import pytest
 from tables import untimed_rows
 
 from iql_jax.training.config import FinetuneConfig
+from iql_jax.training.run import Run
 from iql_jax.training.session import Session
 
 CONFIG = {
@@ -55,12 +56,9 @@ class Toy:
     def run(self):
         """Start or resume; return the state and the progress at the end."""
         with Session(
-            self.config,
-            self.folder,
+            Run(self.config, self.folder, {"run_id": "1", "config": {}}, None, 0.0, {}),
             (jnp.ones(3, jnp.float32), jnp.zeros((), jnp.int32)),
             end=self.second,
-            started=0.0,
-            record={"run_id": "1", "config": {}},
             unit="step" if self.second > self.first else "update",
             first_step=self.begin,
             tables=("calls",),

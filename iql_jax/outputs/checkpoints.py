@@ -132,11 +132,8 @@ class Checkpoints:
 
 
 def newest_step(folder: Path) -> int | None:
-    """Returns the step of a folder's newest checkpoint, readable or not; None without one.
-
-    The writer looks for all processes: one that looked for itself might find what another process
-    has written since, and they would go separate ways.
-    """
+    """Returns the step of a folder's newest checkpoint, readable or not; None without one."""
+    # The writer looks for all processes: another might find what has been written since.
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
     newest: int | None = hosts.exchange(max(steps, default=None))[0]
     return newest
@@ -164,10 +161,7 @@ def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax from reporting at length what is one line here.
-
-    It logs tracebacks, and abandons reads to the garbage collector, where Python reports each.
-    """
+    """Keep Orbax from logging tracebacks, and Python from reporting reads that Orbax abandons."""
     absl_logger = logging.getLogger("absl")
     level, hook = absl_logger.level, sys.unraisablehook
     absl_logger.setLevel(logging.CRITICAL)

@@ -27,8 +27,7 @@ FREE_ON_RESUME = (
     "wandb_project",
 )
 
-# Free to change on resume as well, and recorded: memory may run out where the replay buffer is
-# made, hours into a run. A smaller one forgets the oldest experience sooner.
+# Free as well, and recorded: memory may run out where the replay buffer is made, hours into a run.
 FREE_FOR_MEMORY = ("replay_buffer_size",)
 
 OLDEST_READ = Version("0.2")  # The first version whose run folders this one reads.

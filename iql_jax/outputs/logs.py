@@ -30,10 +30,7 @@ def read_table(path: Path) -> list[Row]:
 
 
 def _whole_lines(path: Path) -> tuple[list[str], list[str], int]:
-    """Returns a table's columns, its whole rows as text, and the number of damaged rows.
-
-    A last line without its end is not whole either: nobody knows how long it was to be.
-    """
+    """Returns a table's columns, its whole rows as text, and the number of damaged rows."""
     text = path.read_text(errors="replace") if path.exists() else ""
     head, *lines = text.split("\n")[:-1] or [""]
     columns = head.split(",") if head and "\ufffd" not in head else []
@@ -97,14 +94,13 @@ class Table:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard, written as they come.
+    """Scalars for TensorBoard, which forgets what older files have after ``last_step``.
 
     tensorboardX's own ``SummaryWriter`` hands them to a thread; where the thread has died of a full
     disk, the next write waits for it forever.
     """
 
     def __init__(self, folder: Path, last_step: int) -> None:
-        """Open a new file; TensorBoard forgets what older ones have after ``last_step``."""
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
         self._write(Event(session_log=SessionLog(status=SessionLog.START)), last_step + 1)

@@ -76,12 +76,13 @@ def learning_curve(
     save(figure, path)
 
 
-def mark_boundary(
-    axes: Axes, boundary: int, names: tuple[str, str] = ("offline updates", "environment steps")
-) -> None:
+def mark_boundary(axes: Axes, boundary: int) -> None:
     """Separate the two phases of a fine-tuning curve, and name them."""
     axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
-    for text, offset, side in ((names[0], -6, "right"), (names[1], 6, "left")):
+    for text, offset, side in (
+        ("offline updates", -6, "right"),
+        ("environment steps", 6, "left"),
+    ):
         axes.annotate(
             text,
             (boundary, 0.0),  # Curves end up high: the room is below.

@@ -1,8 +1,7 @@
 """The transitions of a run's environments on disk, from which its replay buffer is rebuilt.
 
-A checkpoint that held the replay buffer would repeat the dataset each time. Instead, transitions
-are appended to the run's folder just before each checkpoint, as one NumPy file for those since the
-one before. Rewards are the environment's own, before any transform.
+Just before each checkpoint, the transitions since the one before are written as one NumPy file.
+Rewards are the environment's own, before any transform.
 """
 
 import re

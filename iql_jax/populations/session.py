@@ -50,16 +50,15 @@ class PopulationSession(Session[IQLState]):
         members: IQLState,
         evaluator: Evaluator | None,
     ) -> None:
-        config = runs[0].config
+        first = runs[0]
+        config = first.config
         self._runs, self._placement, self._evaluator = runs, placement, evaluator
         self._failed: set[int] = set()
+        shown = dataclasses.replace(config, progress=config.progress and hosts.is_writer())
         super().__init__(
-            dataclasses.replace(config, progress=config.progress and hosts.is_writer()),
-            folder,
+            dataclasses.replace(first, config=shown, folder=folder, record={}),
             members,
             end=config.max_steps,
-            started=runs[0].started,
-            record={},
             stop=hosts.SharedStopRequest(),
         )
 

@@ -48,12 +48,9 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
             if not (workdir / "summary.json").exists():
                 record_change(workdir, config.to_dict())
             with Session(
-                config,
-                workdir,
+                run,
                 state,
                 end=boundary + config.max_steps,
-                started=run.started,
-                record=run.record,
                 unit="step",
                 first_step=0 if offline_run is None else boundary,
                 tables=("episodes",),
@@ -161,31 +158,21 @@ def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
 def _first_state(
     run: Run, config: FinetuneConfig, offline_run: Path, template: IQLState
 ) -> tuple[IQLState, int]:
-    """Return the state and the step with which a run on top of ``offline_run`` starts.
-
-    A run that has a checkpoint has all that it needs there: then the state is a template.
-    """
+    """Return the state and the step with which a run on top of ``offline_run`` starts."""
     restored = read_newest(run.folder / "checkpoints", template)
-    if restored is not None:
+    if restored is not None:  # The session restores all that the run needs.
         progress = restored[1]
         return template, progress["step"] - progress["companion"]["counters"]["env_steps"]
-    return _offline_agent(run, config, offline_run, template)
-
-
-def _offline_agent(
-    run: Run, config: FinetuneConfig, folder: Path, template: IQLState
-) -> tuple[IQLState, int]:
-    """Return a finished offline run's agent under this run's hyperparameters, and its last step."""
-    record = read_record(folder)
-    check_same_data(folder, record, run.record["dataset"])
+    record = read_record(offline_run)
+    check_same_data(offline_run, record, run.record["dataset"])
     theirs = from_record(record["config"])
-    state, step = load_state(folder, theirs, run.dataset)
+    state, step = load_state(offline_run, theirs, run.dataset)
     if step != theirs.max_steps:  # Its newest checkpoint is damaged, and an older one was read.
         raise UserError(
-            f"config.offline_run {folder} ended at update {theirs.max_steps:,}, but its newest "
-            f"readable checkpoint is of {step:,}; train it again in another folder"
+            f"config.offline_run {offline_run} ended at update {theirs.max_steps:,}, but its "
+            f"newest readable checkpoint is of {step:,}; train it again in another folder"
         )
-    logger.info(f"continuing from {folder} at step {step:,}")
+    logger.info(f"continuing from {offline_run} at step {step:,}")
     state = template.replace(
         actor=state.actor,
         critic=state.critic,

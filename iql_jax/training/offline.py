@@ -40,9 +40,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         update = compile_update(run, state)
         if evaluation is not None:
             evaluation.wait_until_ready()
-        with Session(
-            config, workdir, state, end=config.max_steps, started=run.started, record=run.record
-        ) as session:
+        with Session(run, state, end=config.max_steps) as session:
             train_on_dataset(session, update, evaluation, config.max_steps)
             return report.finish(run, session.state, session.progress, evaluation)
 

@@ -9,7 +9,6 @@ of these were done at its step, so that a resumed run does exactly what an unint
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import jax
@@ -18,8 +17,8 @@ from tqdm import tqdm
 
 from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
 from iql_jax.outputs.logs import RunLog, Values
-from iql_jax.training.config import Config
 from iql_jax.training.progress import Means, Progress, Saved
+from iql_jax.training.run import Run
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
@@ -43,27 +42,22 @@ class Session(Generic[State]):
 
     def __init__(
         self,
-        config: Config,
-        folder: Path,
+        run: Run,
         template: State,  # The state before the first step.
         *,
         end: int,  # The last step of the last phase.
-        started: float,  # ``time.perf_counter()`` when the run was opened.
-        record: Mapping[str, Any],  # The run record, for W&B.
         unit: str = "update",  # What a step is called: the first column of the tables.
         first_step: int = 0,  # Where the first phase starts.
         tables: Sequence[str] = (),  # Besides metrics and evaluations.
         companion: Saved | None = None,  # What else is saved and restored.
         stop: StopRequest | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = run.folder
         self.state = template
         self.progress = Progress(step=first_step, logged=first_step)
         self.stop = StopRequest() if stop is None else stop
-        self._config = config
+        self._run, self._config = run, run.config
         self._end = end
-        self._started = started
-        self._record = record
         self._unit = unit
         self._tables = tables
         self._companion = companion
@@ -210,11 +204,8 @@ class Session(Generic[State]):
         self._log.write(table, self.step if step is None else step, values)
 
     def fail(self, error: UserError) -> NoReturn:
-        """Save after an environment's failure, and raise it.
-
-        A signal to the whole process group ends the workers first: then the run was interrupted.
-        """
-        self.stop.check()
+        """Save after an environment's failure, and raise it."""
+        self.stop.check()  # A signal to the process group may have ended the workers.
         self.save()
         saved = f"{self._unit} {self.step:,} is saved in {self.folder}"
         raise UserError(f"{error}; {saved}") from error
@@ -248,7 +239,7 @@ class Session(Generic[State]):
     def _open_log(self, last_steps: Mapping[str, int]) -> Any:
         """Open the logs; each table keeps its rows up to a step."""
         project = self._config.wandb_project
-        return RunLog(self.folder, last_steps, project, self._record, self._unit)
+        return RunLog(self.folder, last_steps, project, self._run.record, self._unit)
 
     def _longest_chunk(self) -> int:
         """Return the most steps to make before a stop request is looked at."""
@@ -266,7 +257,7 @@ class Session(Generic[State]):
 
     def _clock(self) -> dict[str, float]:
         """Bring the run's wall time up to date and return it."""
-        now = time.perf_counter() - self._started
+        now = time.perf_counter() - self._run.started
         self.progress.wall_seconds = self._wall_before + now
         return {"wall_seconds": self.progress.wall_seconds}
 
