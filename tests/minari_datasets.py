@@ -76,9 +76,7 @@ def coded_episodes(lengths=(3, 1, 5), width=4, terminated=(1,)):
     ]
 
 
-def write_dataset(
-    dataset_id, episodes, observation_space, action_space=None, data_format="hdf5", **metadata
-):
+def write_dataset(dataset_id, episodes, observation_space, action_space=None, **metadata):
     """Write a dataset into Minari's folder, add to its metadata; returns its folder."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Minari asks for an author, a description and so on.
@@ -87,7 +85,6 @@ def write_dataset(
             episodes,
             observation_space=observation_space,
             action_space=action_space or unit_box(2),
-            data_format=data_format,
         )
     folder = Path(dataset.spec.data_path).parent
     change_metadata(folder, **metadata)

@@ -140,7 +140,9 @@ class TestAntMaze:
     def test_jumps_are_resets_that_nothing_marks(self, tmp_path):
         arrays = ant_arrays() | {key: np.zeros(500, np.float32) for key in ("rewards", "terminals")}
         arrays["observations"][137:150, :2] = [0.5, 0.5]  # 29 m away, until the time limit.
-        dataset = load(write_hdf5(tmp_path / ANT, arrays), **STORED)
+        path = write_hdf5(tmp_path / ANT, arrays)
+        assert any("do not tell the goal" in note for note in load(path).record["notes"])
+        dataset = load(path, **STORED)
         rows = [i for i in d4rl_view(arrays).rows if i != 136]
         np.testing.assert_array_equal(dataset.transitions["actions"], arrays["actions"][rows])
         assert any("1 more are left out" in note for note in dataset.record["notes"])
@@ -171,12 +173,6 @@ class TestAntMaze:
         with pytest.raises(UserError, match="another maze's file"):
             load(ant, task="antmaze-umaze-v2")
 
-    def test_a_file_without_rewards_is_said(self, tmp_path):
-        arrays = ant_arrays()
-        arrays |= {key: np.zeros(500, np.float32) for key in ("rewards", "terminals")}
-        dataset = load(write_hdf5(tmp_path / ANT, arrays))
-        assert any("do not tell the goal" in note for note in dataset.record["notes"])
-
 
 class TestMaze2D:
     def test_transitions_and_environment(self, tmp_path):
@@ -193,10 +189,3 @@ class TestMaze2D:
         env.reset(seed=0)
         np.testing.assert_allclose(env.unwrapped.goal, [-0.8, -0.8])  # Which the rewards refer to.
         env.close()
-
-    def test_dense_rewards(self, tmp_path):
-        arrays = without(d4rl_arrays(300, 4, 2), "next_observations")
-        arrays["observations"][:, :2] = 1
-        dataset = load(write_hdf5(tmp_path / "maze2d-umaze-dense-v1.hdf5", arrays))
-        expected = np.exp(-np.hypot(0.2, 0.2))
-        np.testing.assert_allclose(dataset.transitions["rewards"], expected, atol=1e-6)

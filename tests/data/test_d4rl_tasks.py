@@ -21,16 +21,10 @@ from iql_jax.envs.make import make_environment
             "Ant_maze_big-maze_noisy_multistart_True_multigoal_False_sparse_fixed",
             "antmaze-medium-play",
         ),
-        (
-            "Ant_maze_u-maze_noisy_multistart_True_multigoal_True_sparse_fixed",
-            "antmaze-umaze-diverse",
-        ),
         ("kitchen_microwave_kettle_light_slider-v0", "kitchen-partial"),
         ("antmaze-ultra-diverse-v0", None),
-        ("bullet-hopper-medium-v0", None),
         ("berkeley_hopper_v2", None),
         ("maze2d-eval-umaze-v1", None),
-        ("my_hopper", None),
     ],
 )
 def test_names(name, expected):

@@ -7,7 +7,6 @@ import sys
 import minari
 import numpy as np
 import pytest
-from data_files import HOPPER, d4rl_arrays, write_hdf5
 from minari_datasets import (
     BOX,
     GOAL_SPACE,
@@ -82,12 +81,6 @@ class TestGenerate:
         assert main(["generate", ID]) == 1
         assert capsys.readouterr().err == "No space left on device: data.hdf5\n"
 
-    def test_an_unknown_id_is_one_line(self, capsys):
-        assert main(["generate", "iql/pointmaze/umaze-v9"]) == 1
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert ID in error
-
 
 class TestInfo:
     def test_a_dataset(self, capsys, generated):
@@ -98,16 +91,6 @@ class TestInfo:
         assert lines["rewards"] == "0 to 1, mean 0.4"
         assert lines["environment"].startswith("Maze-v3, 300 steps at most")
         assert lines["score"] == "success"
-
-    def test_a_file(self, capsys, tmp_path):
-        path = write_hdf5(tmp_path / HOPPER, d4rl_arrays())
-        assert main(["info", str(path)]) == 0
-        output = capsys.readouterr()
-        assert "Hopper-v4, 1000 steps at most" in output.out
-        assert "not the same" in output.out
-        assert "not the same" not in output.err  # It is in the report already.
-        assert main(["info", str(path), "--task", "none"]) == 0
-        assert "none: " in capsys.readouterr().out
 
 
 class TestCheck:
@@ -137,18 +120,10 @@ class TestCheck:
         assert main(["check", BOX, "--trust_environment"]) == 1
         assert "ModuleNotFoundError" in capsys.readouterr().out
 
-    @pytest.mark.parametrize(
-        ("dataset_id", "message"),
-        [
-            (ID, "those that can be generated"),
-            ("../..", "is not in"),
-            ("none.hdf5", "there is no file none.hdf5"),
-        ],
-    )
-    def test_a_dataset_that_is_not_here(self, capsys, dataset_id, message):
+    @pytest.mark.parametrize("dataset_id", [ID, "../.."])
+    def test_a_dataset_that_is_not_here(self, capsys, dataset_id):
         assert main(["check", dataset_id]) == 1
-        output = capsys.readouterr()
-        assert message in output.out + output.err
+        assert "is not in" in "".join(capsys.readouterr())
 
 
 def test_no_broken_entry_of_the_metadata_breaks_the_program(capsys):

@@ -38,12 +38,6 @@ def test_nothing_is_left_of_a_failure(data_folders, monkeypatch):
     assert list(data_folders.iterdir()) == []
 
 
-def test_a_server_that_sends_another_dataset(data_folders):
-    data_folders.mkdir()
-    with pytest.raises(DownloadFailed, match="FileNotFoundError"):
-        download("test/other-v0", data_folders)
-
-
 def test_a_server_that_does_not_answer(data_folders, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # Nobody listens there.

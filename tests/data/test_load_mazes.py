@@ -15,7 +15,6 @@ from minari_datasets import (
 )
 
 from iql_jax.data.scores import ScoreRule
-from iql_jax.envs.make import make_environment
 from iql_jax.utils.errors import UserError
 
 ID = "test/corridor-v0"
@@ -61,13 +60,6 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     assert json.loads(json.dumps(found.record)) == found.record
 
 
-def test_the_environment_has_the_transitions_layout(corridor):
-    env = make_environment(load(ID, maze_goal="episode").environment)
-    observation, _ = env.reset(seed=0)
-    assert observation[4:].tolist() == [0.5, 0.0]
-    env.close()
-
-
 def test_the_environment_says_what_a_mazes_data_mean(corridor):
     change_metadata(corridor, env_spec=spec_json()[:60])
     with pytest.raises(UserError, match="environment specification cannot be read"):
@@ -94,16 +86,10 @@ def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
     np.testing.assert_array_equal(stored.transitions["observations"][:, 0], [-0.5, -0.5])
 
 
-@pytest.mark.parametrize(
-    ("walls", "maze", "goal", "share"),
-    [("data", CORRIDOR, 0.5, "40.0 %"), ("evaluation", WALLED, 1.5, "40 %")],
-)
-def test_the_walls_of_the_evaluation_are_a_choice(corridor, walls, maze, goal, share):
+def test_the_walls_of_the_evaluation_are_a_choice(corridor):
     change_metadata(corridor, eval_env_spec=maze_spec(WALLED))
-    found = load(ID, maze_walls=walls)
-    assert found.record["choices"]["maze_map"] == maze
-    assert found.record["choices"]["positions_in_walls"] == (0 if walls == "data" else 0.4)
-    assert found.environment.maze.goal == (goal, 0.0)
-    assert found.record["notes"][0].startswith(f"{share} of the data's positions lie in walls")
-    # Two positions of five lie in the wall; the corridor's goal is reached, the other never.
-    assert found.transitions["rewards"].sum() == (walls == "data")
+    assert load(ID).record["choices"]["maze_map"] == CORRIDOR
+    found = load(ID, maze_walls="evaluation")
+    assert found.record["choices"]["maze_map"] == WALLED
+    assert found.record["choices"]["positions_in_walls"] == 0.4  # Two of five.
+    assert found.environment.maze.goal == (1.5, 0.0)

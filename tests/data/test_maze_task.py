@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from gymnasium_robotics.envs.maze import maps
 from minari_datasets import ANT_MAZE, ANT_MAZE_V5, POINT_MAZE, maze_spec, spec_json
 
 from iql_jax.data.maze_task import maze_kind, maze_map, set_up_maze
@@ -31,10 +30,6 @@ def test_kinds_of_maze():
     assert maze_kind(spec(CORRIDOR, "stranger:AntMazeEnv")) is None
     assert maze_map(spec(CORRIDOR)).scaling == 1
     assert maze_map(spec(CORRIDOR, ANT_MAZE_V5)).scaling == 4
-
-
-def test_a_specification_without_map_is_of_the_constructors_default():
-    assert maze_map(parse_spec(spec_json(POINT_MAZE))).cells == tuple(map(tuple, maps.U_MAZE))
 
 
 def test_the_goal_is_fixed_and_the_task_ends_there():
@@ -122,13 +117,6 @@ def test_other_walls_without_marks_leave_the_goal_open():
     setup = set_up(spec(corridor), spec(RIGHT), THROUGH_THE_RIGHT, goal="episode")
     assert setup.kwargs["maze_map"] == RIGHT
     assert "draws starts and goals" in setup.notes[0]
-
-
-def test_other_walls_that_the_data_do_not_touch_are_the_evaluations():
-    evaluation = spec(marked(RIGHT, g=(1, 1), r=(1, 2)))
-    setup = set_up(evaluation, spec(maps.OPEN), [(-1, 1), (0, 1), (1, 1)])
-    assert setup.task.goal == (-1, 1)
-    assert setup.notes == ()
 
 
 def test_data_of_another_maze_are_refused():

@@ -138,14 +138,7 @@ def test_no_file_of_the_format(tmp_path):
     contents = [b"text", b"\x80\x04K\x01."]
     np.savez(file, **ogbench_arrays())
     contents.append(file.read_bytes()[:-2000])
-    # A compression that zipfile does not know, in the local header and in the directory.
-    unknown = bytearray(file.read_bytes())
-    unknown[8] = unknown[unknown.find(b"PK\x01\x02") + 10] = 99
-    for content in (*contents, unknown):
+    for content in contents:
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"cannot be read"):
             load(file)
-    with open(file, "wb") as stream:
-        np.save(stream, np.zeros(3))
-    with pytest.raises(UserError, match="cannot be read"):
-        load(file)

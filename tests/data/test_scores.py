@@ -39,8 +39,6 @@ def test_pens_references_are_for_another_time_limit():
 
 SOURCE = {
     "hopper-random-v0": (-20.272305, 3234.3),
-    "halfcheetah-full-replay-v2": (-280.178953, 12135.0),
-    "walker2d-medium-expert-v1": (1.629008, 4592.3),
     "ant-medium-replay-v2": (-325.6, 3879.7),
     "pen-human-v1": (96.262799, 3076.8331017826877),
     "relocate-human-longhorizon-v1": (-6.425911, 4233.877797728884),

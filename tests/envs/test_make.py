@@ -104,13 +104,6 @@ def test_actions_are_scaled_and_observations_normalized():
         assert reward == pytest.approx(expected_reward)
 
 
-def test_the_time_limit_is_the_specifications():
-    env = make_environment(PENDULUM)
-    env.reset(seed=0)
-    ends = [env.step(np.float32([0]))[3] for _ in range(200)]
-    assert ends == [False] * 199 + [True]
-
-
 def test_success_has_two_names():
     assert _success({"success": np.bool_(True), "other": 1}) == {"success": True}
     assert _success({"is_success": 0.0}) == {"success": False}

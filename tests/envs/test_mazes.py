@@ -13,28 +13,14 @@ CELLS = [[1, "r", 0, 1], [1, 1, "c", 1], [1, "g", 0, 1]]
 MAZE = MazeMap.from_lists(CELLS, scaling=4)
 
 
-def test_cells_and_meters_by_hand():
-    # Four columns of 4 m span x from -8 to 8; three rows span y from 6 (top) to -6.
-    np.testing.assert_array_equal(MAZE.cell_to_xy([0, 1]), [-2.0, 4.0])
-    np.testing.assert_array_equal(MAZE.cell_to_xy([[2, 3], [1, 0]]), [[6.0, -4.0], [-6.0, 0.0]])
-    assert MAZE.extent == (-8.0, 8.0, -6.0, 6.0)
-    assert MAZE.shape == (3, 4)
-    xy = [[-3.9, 5.9], [0.1, -0.1], [-8.1, 0.0], [0.0, 6.1]]
-    np.testing.assert_array_equal(MAZE.xy_to_cell(xy), [[0, 1], [1, 2], [1, -1], [-1, 2]])
-
-
 def test_free_space():
+    assert MAZE.extent == (-8.0, 8.0, -6.0, 6.0)
     xy = np.array([[[-2.0, 4.0], [-6.0, 4.0]], [[100.0, 0.0], [2.0, -100.0]]])
     np.testing.assert_array_equal(MAZE.is_free(xy), [[True, False], [False, False]])
     assert MAZE.share_in_walls(xy) == 0.75
     np.testing.assert_array_equal(MAZE.free_cells(), [[0, 1], [0, 2], [1, 2], [2, 1], [2, 2]])
     cells = [(0, 1), (0, 0), (-1, 1), (0, 4)]
     assert [MAZE.is_free_cell(*cell) for cell in cells] == [True, False, False, False]
-
-
-def test_marks():
-    np.testing.assert_array_equal(MAZE.marked("g"), [[1, 2], [2, 1]])
-    np.testing.assert_array_equal(MAZE.marked("r"), [[0, 1], [1, 2]])
 
 
 @pytest.mark.parametrize("scaling", [1.0, 4.0])

@@ -36,26 +36,15 @@ def test_bins_hold_the_means_of_their_values_and_are_blank_without():
     assert mean[20, 19] == -3.0
 
 
-def test_bins_have_y_first_and_rising_and_scale_with_the_maze():
-    ant_maze = MazeMap.from_lists(MAZE.cells, 4)
-    x_edges, y_edges, mean = plots.bin_values(ant_maze, [[-3.6, 5.6], [-3.9, 5.9]], [1.0, 3.0])
-    ((j, i),) = np.argwhere(~mean.mask)
-    assert mean[j, i] == 2.0
-    assert y_edges[j] < 5.6 < 5.9 < y_edges[j + 1]
-    assert x_edges[i] < -3.9 < -3.6 < x_edges[i + 1]
-    assert x_edges[1] - x_edges[0] == pytest.approx(0.5)
-
-
 @pytest.mark.parametrize(
     ("rows", "xy", "label", "last"),
     [
         (
-            [row(0, 5.0), row(1000, None), row(2000, 40.0), row(3000, 87.26)],
-            [[0, 5], [2000, 40], [3000, 87.26]],
+            [row(0, 0.0), row(1000, None), row(2000, 40.0), row(3000, 87.26)],
+            [[0, 0], [2000, 40], [3000, 87.26]],  # A score of 0 is a score.
             "success (%)",
             "87.3",
         ),
-        ([row(10, 0.0, 99.0)], [[10, 0]], "success (%)", "0.0"),  # A score of 0 is a score.
         (
             [row(10, None, 5.0), row(20, None, 2999.6)],
             [[10, 5], [20, 2999.6]],
@@ -72,25 +61,6 @@ def test_the_learning_curve_shows_scores_or_else_returns(figures, tmp_path, rows
     assert axes.get_title(loc="left") == "some/dataset-v0"
     assert [text.get_text() for text in axes.texts] == [last]
     assert axes.get_xlim()[0] == 0
-
-
-def test_the_boundary_between_two_phases_is_marked(figures, tmp_path):
-    rows = [{"step": step, "score": step / 100} for step in (1000, 2000, 3000, 5000)]
-    for boundary in (2000, 0):  # At 0 there is no phase before it.
-        plots.learning_curve(tmp_path / "x.png", rows, "score", "title", boundary=boundary)
-    axes, other = (figure.axes[0] for figure in figures)
-    (line,) = [line for line in axes.lines if set(line.get_xdata()) == {2000}]
-    assert line.get_linestyle() == "--"
-    sides = {text.get_text(): (text.get_ha(), text.xy[0]) for text in axes.texts[1:]}
-    assert sides == {"offline updates": ("right", 2000), "environment steps": ("left", 2000)}
-    assert axes.get_xlabel() == other.get_xlabel() == "steps"
-    assert len(other.texts) == 1
-
-
-def test_a_plot_is_a_png_in_a_folder_that_may_be_new(tmp_path):
-    path = tmp_path / "new" / "curve.png"
-    plots.learning_curve(path, [row(10, 1.0)], "score", "title")
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def labels(axes):
