@@ -198,3 +198,13 @@ def test_an_environment_from_a_stranger_is_not_built(folder):
     with pytest.raises(UserError, match="stranger:Env"):
         load().require_environment()
     assert load(trusted=True).require_environment().trusted
+
+
+def test_the_evaluation_environment_is_preferred(folder):
+    change_metadata(folder, eval_env_spec=spec_json(id="Hopper-v5", steps=123))
+    assert json.loads(load().environment.spec)["max_episode_steps"] == 123
+
+
+def test_requirements_reach_the_environment(folder):
+    change_metadata(folder, requirements=["no-such-package-here==1"])
+    assert load().environment.requirements == ("no-such-package-here==1",)

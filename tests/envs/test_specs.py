@@ -149,3 +149,9 @@ def test_an_environment_that_does_not_build_says_why():
     for part in ("Kitchen-v1", "ModuleNotFoundError", "for: mujoco==3.1.6", "mujoco<3.12"):
         assert part in message
     assert "\n" not in message
+
+
+def test_a_harmless_wrapper_is_applied():
+    env = make_environment(described(wrapped("gymnasium.wrappers:ClipReward", min_reward=-0.25)))
+    env.reset(seed=0)
+    assert all(env.step([1.0])[1] >= -0.25 for _ in range(20))
