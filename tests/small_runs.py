@@ -14,9 +14,8 @@ from tables import untimed_rows
 from iql_jax.generation.generate import generate
 from iql_jax.outputs import logs
 from iql_jax.outputs.checkpoints import Checkpoints
-from iql_jax.outputs.folder import read_record
 from iql_jax.outputs.logs import read_table
-from iql_jax.training.config import FinetuneConfig, from_mapping, from_record
+from iql_jax.training.config import FinetuneConfig, from_mapping
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.load import load_run
 from iql_jax.utils.signals import Interrupted
@@ -70,10 +69,6 @@ def saved(folder):
     template = load_run(folder).state
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore_newest(template)
-
-
-def config_of(folder):
-    return from_record(read_record(folder)["config"])
 
 
 def arrays(tree):

@@ -7,6 +7,7 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_runs import Crash
 from tables import untimed_rows
 
 from iql_jax.training.config import FinetuneConfig
@@ -21,10 +22,6 @@ CONFIG = {
     "progress": False,
 }
 END = 5_300
-
-
-class Crash(Exception):
-    """Stands for a kill: nothing catches it, and nothing is saved on its way."""
 
 
 class Toy:

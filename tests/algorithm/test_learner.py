@@ -84,14 +84,6 @@ def test_a_run_of_updates_is_the_same_bits_however_it_is_cut(transitions):
     assert update_n._cache_size() <= programs + 1
 
 
-def test_training_is_a_function_of_the_seed(transitions):
-    first, again, other = (
-        update_n(make_state(seed), transitions, 5, batch_size=16)[0] for seed in (0, 0, 7)
-    )
-    assert_close(first, again)
-    assert not np.array_equal(first.v(transitions.observations), other.v(transitions.observations))
-
-
 def test_update_n_draws_a_batch_and_then_updates(transitions):
     key, batch_key = jax.random.split(make_state().key)
     batch = sample_batch(batch_key, transitions, 16)
@@ -120,13 +112,3 @@ def test_batches_are_drawn_uniformly_and_rows_stay_together(rows):
     # Each count is binomial; its standard deviation is at most 57.
     assert np.abs(counts[first : first + size] - 20_000 / size).max() < 5 * 57
     assert counts.sum() == counts[first : first + size].sum()
-
-
-def test_metrics_are_flat_scalars():
-    shapes = jax.eval_shape(update, make_state(), make_transitions())[1]
-    assert all(metric.shape == () for metric in shapes.values())
-    assert set(shapes) == {
-        *("value_loss", "v", "value_grad_norm", "critic_loss", "q1", "q2", "critic_grad_norm"),
-        *("actor_loss", "advantage", "log_prob", "policy_std", "actor_grad_norm"),
-        *("weight", "weight_clipped", "weight_ess"),
-    }

@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy_iql
 import pytest
-from helpers import QUICKLY
 
 import parity
-from iql_jax.algorithm import learner, losses, update, updates
 
 FILES = sorted((Path(__file__).parents[1] / "data/parity").glob("*.npz"))
 INFOS = ("value_loss", "critic_loss", "actor_loss", "v", "q1", "q2", "adv")
@@ -22,26 +18,6 @@ def test_every_array_agrees_with_the_official_implementation(path):
     assert {row.step for row in rows} == {1, 5, 20}
     assert {row.group for row in rows} == {*parity.NETWORKS, *(f"info/{name}" for name in INFOS)}
     assert [row for row in rows if not row.passed] == []
-
-
-def online_critics(state, observations, actions):
-    return jnp.min(state.critic.apply_fn(state.critic.params, observations, actions), axis=0)
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "deviation", "file"),
-    [
-        (learner.IQLState, "target_q", online_critics, 0),
-        (losses, "critic_loss", lambda q, y: jnp.mean(jnp.square(q - y[None]), axis=0), 0),
-        (learner, "update_target", lambda state: state, 0),
-        (updates, "cosine_decay", lambda rate, step, decay_steps: rate, 2),
-    ],
-)
-def test_the_comparison_notices_a_deviation(monkeypatch, module, name, deviation, file):
-    monkeypatch.setattr(module, name, deviation)
-    deviating = jax.jit(lambda state, batch: update(state, batch), compiler_options=QUICKLY)
-    monkeypatch.setattr(parity, "compiled_update", deviating)
-    assert any(not row.passed for row in parity.compare(FILES[file]))
 
 
 # A file with hyperparameters of its own.
@@ -111,20 +87,11 @@ def test_a_file_with_learning_rates_of_its_own_agrees(tmp_path, recorded, capsys
     assert capsys.readouterr().out.count("info/adv") == 2
 
 
-@pytest.mark.parametrize("key", ["actor_lr", "value_lr", "critic_lr", "max_weight"])
-def test_every_hyperparameter_counts(tmp_path, recorded, key):
-    without = {name: number for name, number in HYPER.items() if name != key}
-    assert replay(tmp_path, recorded, without) == 1
-
-
 @pytest.mark.parametrize(
     ("hyper", "phrase"),
     [
         ({**HYPER, "weight_decay": 0.1}, "unknown key 'weight_decay'"),
-        ({key: value for key, value in HYPER.items() if key != "tau"}, "no 'tau'"),
         ({**HYPER, "dropout_rate": 0.1}, "without dropout"),
-        ({**HYPER, "expectile": 2.0}, "expectile is 2.0; it must be in (0, 1)"),
-        ({**HYPER, "max_steps": None}, "max_steps is None"),
         ("no dict", "cannot replay"),
     ],
 )
@@ -135,23 +102,11 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, recorded, caps
     assert phrase in line
 
 
-def test_missing_parameters_are_refused(tmp_path, recorded, capsys):
-    arrays = {name: array for name, array in recorded.items() if name != "step_0/value/out/bias"}
-    assert replay(tmp_path, arrays) == 2
-    assert "step_0" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("array", ["actor/mean/bias", "value/hidden_0/kernel"])
 @pytest.mark.parametrize(("factor", "shown"), [(1.01, "e-0"), (np.nan, "nan")])
-def test_one_array_that_differs_fails(tmp_path, recorded, capsys, array, factor, shown):
-    name = f"step_5/{array}"
+def test_one_array_that_differs_fails(tmp_path, recorded, capsys, factor, shown):
+    name = "step_5/actor/mean/bias"
     assert replay(tmp_path, {**recorded, name: factor * recorded[name]}) == 1
     (failed,) = (line for line in capsys.readouterr().out.splitlines() if line.endswith("  FAILED"))
     step, group, error = failed.split()[:3]
-    assert (step, group) == ("5", array.partition("/")[0])
+    assert (step, group) == ("5", "actor")
     assert shown in error
-
-
-def test_the_command_names_a_file_that_is_missing(tmp_path, capsys):
-    assert parity.main([str(tmp_path / "missing.npz")]) == 2
-    assert "missing.npz" in capsys.readouterr().err

@@ -1,10 +1,5 @@
 """The mapped update: N members together are N learners on their own."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -42,7 +37,7 @@ def assert_close(actual, expected, atol):
         np.testing.assert_allclose(x, y, rtol=0, atol=atol)
 
 
-def together(indices, in_turn):
+def together(indices):
     """Each member's state and metrics, trained with the others."""
     placement = Placement(len(indices))
     population, metrics = update_population_n(
@@ -51,7 +46,7 @@ def together(indices, in_turn):
         np.int32(UPDATES),
         batch_size=8,
         mesh=placement.mesh,
-        in_turn=in_turn,
+        in_turn=False,
     )
     host, means = placement.gather(population), placement.gather(metrics)
     return [
@@ -74,7 +69,7 @@ def singles():
 def test_a_population_is_its_members_on_their_own_and_others_compile_nothing_anew(singles):
     before = update_population_n._cache_size()
     for indices in (range(4), [3, 2, 0, 0]):
-        for i, actual in zip(indices, together(indices, False), strict=True):
+        for i, actual in zip(indices, together(indices), strict=True):
             assert_close(actual, singles[i], atol=1e-5)
     assert update_population_n._cache_size() == before + 1
 
@@ -85,29 +80,3 @@ def test_a_pool_holds_each_dataset_once():
     assert pool.transitions.size == 104
     np.testing.assert_array_equal(pool.transitions.rewards[40:], ONE["rewards"])
     assert Pool.of([ONE, ONE]).transitions.rewards is ONE["rewards"]
-
-
-ON_TWO_DEVICES = """
-import sys
-import jax, numpy as np
-from test_mapped import arrays, together
-assert jax.device_count() == 2
-# Two on the first device; on the second, one and a copy of it.
-for i, member in enumerate(together([0, 1, 2], True)):
-    np.savez(f"{sys.argv[1]}/{i}.npz", *arrays(member))
-"""
-
-
-def test_members_in_turn_on_two_devices_are_the_same(singles, tmp_path):
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": f"{here}:{here.parent}:{here.parents[1]}",
-    }
-    subprocess.run([sys.executable, "-c", ON_TWO_DEVICES, tmp_path], env=environment, check=True)
-    for i in range(3):
-        with np.load(tmp_path / f"{i}.npz") as found:
-            for x, y in zip(found.values(), arrays(singles[i]), strict=True):
-                np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)

@@ -120,20 +120,7 @@ def test_errors_of_ray_itself_are_one_line(train_with):
         train_with(FakeRay(error))
 
 
-def test_what_ended_a_task_ends_the_command(train_with):
-    error = FakeRay.exceptions.RayTaskError()
-    error.cause = Interrupted(signal.SIGTERM, "stopped; saved", resumable=True)
-    with pytest.raises(Interrupted, match="stopped; saved"):
-        train_with(FakeRay(error))
-
-
 def test_ctrl_c_can_be_resumed(train_with):
     with pytest.raises(Interrupted, match="stopped by SIGINT") as caught:
         train_with(FakeRay(ends=False))
     assert caught.value.resumable
-
-
-def test_without_ray_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'iql_jax\[ray\]'"):
-        ray_engine(cpus=1, gpus=0)

@@ -32,32 +32,16 @@ def test_the_interval_of_a_setting(scores, low, high):
     np.testing.assert_allclose(setting(scores).interval(), [low, high], atol=1e-4)
 
 
-@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
-def test_curves_say_what_their_interval_is(monkeypatch, seeds):
+def test_two_swept_keys_make_a_grid(monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
-    found = [setting(np.arange(2.0 * k).reshape(k, 2)) for k in seeds]
-    plots.curves("", found, "score", "a title")
-    assert figures[0].axes[0].get_ylabel().startswith("score: mean, 95 % interval")
-    assert len(figures[0].axes[0].lines) == len(seeds)
-
-
-def test_two_swept_keys_make_a_grid_and_three_no_picture(monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
-
-    def found(*keys):
-        sides = np.stack(np.meshgrid(*[[1, 2]] * len(keys), indexing="ij"), -1)
-        return [
-            Setting(dict(zip(keys, place, strict=True)), np.array([10]), np.array([[float(i)]]))
-            for i, place in enumerate(sides.reshape(-1, len(keys)).tolist())
-        ]
-
-    plots.sweep("", found("tau", "discount")[:3], "score", "a title")
+    found = [
+        Setting({"tau": tau, "discount": discount}, np.array([10]), np.array([[score]]))
+        for tau, discount, score in ((1, 1, 0.0), (1, 2, 1.0), (2, 1, 2.0))
+    ]
+    plots.sweep("", found, "score", "a title")
     (image,) = figures[0].axes[0].images
     np.testing.assert_array_equal(image.get_array().filled(-1), [[0, 1], [2, -1]])
-    plots.sweep("", found("tau", "discount", "expectile"), "score", "a title")
-    assert len(figures) == 1
 
 
 def write_run(workdir, member, score):

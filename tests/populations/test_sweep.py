@@ -1,10 +1,8 @@
 """Sweeps: members, who trains together, and the plan that a folder keeps."""
 
 import dataclasses
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from iql_jax.algorithm import Hyperparameters
@@ -66,25 +64,15 @@ def test_a_list_gives_each_member_its_own_overrides(tmp_path):
     assert (second.name, second.config.temperature) == ("temperature_3.0-seed_1", 3.0)
 
 
-def test_numpys_numbers_become_pythons():
-    sweep = [{"expectile": x, "seed": s} for x in np.array([0.5, 0.75]) for s in np.arange(2)]
-    members = members_of(CONFIG, sweep)
-    assert [m.name for m in members[:2]] == ["expectile_0.5-seed_0", "expectile_0.5-seed_1"]
-    assert from_mapping(json.loads(json.dumps(members[3].config.to_dict()))) == members[3].config
-
-
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
         ([{"expectil": 0.5}], "'expectil'.*'expectile'"),
         ([{"expectile": 1.5}], "expectile is 1.5"),
         ([{"progress": False}], "config.progress .* cannot be swept"),
-        ([{"num_envs": 4}], "'num_envs' .* fine-tuning"),
         ([{"seed": 5}, {"seed": 5}], "a folder: seed_5 and seed_5"),
-        ([{}, {"expectile": 0.7}], "a folder: seed_5 and expectile_0.7-seed_5"),
         ([{"dataset": "a/b-v0"}, {"dataset": "a-b-v0"}], "a folder: dataset_a-b-v0"),
         ([], "no members"),
-        ([{"num_seeds": 2}], "num_seeds .* cannot be swept"),
     ],
 )
 def test_a_wrong_override_is_refused(sweep, message):
@@ -101,7 +89,6 @@ def test_too_many_members_are_refused_before_they_are_made():
     ("text", "message"),
     [
         ("def get_sweep(): return 3\n", "must return a dict"),
-        ("def get_sweep(): return {'expectile': 0.5}\n", "must return a dict"),
         ("x = 1\n", "fails with KeyError: 'get_sweep'"),
         ("def get_sweep(): return 1 / 0\n", "fails with ZeroDivisionError"),
         ("import sys\nsys.exit(3)\n", "fails with SystemExit: 3"),

@@ -87,14 +87,10 @@ def test_members_with_data_of_their_own_train_together(
     assert_same_run(tmp_path / "together" / mixed[1].name, tmp_path / "alone")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_it_resumes_to_the_same_bits(finished, no_pictures, tmp_path, monkeypatch, signum):
-    stop_at(monkeypatch, "evaluations", 40, signum)
-    with pytest.raises(Crash if signum == signal.SIGKILL else Interrupted) as caught:
+def test_a_killed_one_resumes_to_the_same_bits(finished, no_pictures, tmp_path, monkeypatch):
+    stop_at(monkeypatch, "evaluations", 40, signal.SIGKILL)
+    with pytest.raises(Crash):
         train_sweep(members(), tmp_path)
-    if signum == signal.SIGTERM:
-        assert caught.value.resumable
-        assert "at update 40; saved in" in str(caught.value)
     assert not any(tmp_path.glob("*/summary.json"))
     assert train_sweep(members(), tmp_path) == finished[1]
     for name in NAMES:
@@ -118,9 +114,15 @@ def test_members_that_come_later_leave_the_others_alone(
     assert_same_run(folder / NAMES[0], finished[0] / NAMES[0])
 
 
-def test_a_member_without_a_result_has_failed_and_gets_no_score(
-    finished, no_pictures, tmp_path, monkeypatch
+def test_a_member_that_diverges_is_marked_and_the_others_continue(
+    finished, no_pictures, tmp_path, monkeypatch, capsys
 ):
+    broken = members_of(CONFIG, [{"value_lr": 1e30, "critic_lr": 1e30}])
+    three = [members()[0], *broken, members()[1]]
+    # It stays marked when the population resumes.
+    stop_at(monkeypatch, "metrics", 40, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_sweep(three, tmp_path)
     play = Evaluator.run
 
     def spoil(self, tasks, *args, **more):
@@ -128,28 +130,14 @@ def test_a_member_without_a_result_has_failed_and_gets_no_score(
         return [results[0], Diverged("not finite")] if len(tasks) == 2 else results
 
     monkeypatch.setattr(Evaluator, "run", spoil)
-    rows = train_sweep(members(), tmp_path)
-    assert [row["status"] for row in rows] == ["finished", "failed"]
-    assert rows[1]["failure"] == "actions not finite at update 40"
-    assert not (tmp_path / NAMES[1] / "evaluations.csv").exists()
-    assert_same_run(tmp_path / NAMES[0], finished[0] / NAMES[0])
-
-
-def test_a_member_that_diverges_is_marked_and_the_others_continue(
-    finished, no_pictures, tmp_path, monkeypatch, capsys
-):
-    broken = members_of(CONFIG, [{"value_lr": 1e30, "critic_lr": 1e30}])
-    both = [members()[0], *broken]
-    # It stays marked when the population resumes.
-    stop_at(monkeypatch, "metrics", 40, signal.SIGTERM)
-    with pytest.raises(Interrupted):
-        train_sweep(both, tmp_path)
-    rows = train_sweep(both, tmp_path)
-    assert [row["status"] for row in rows] == ["finished", "failed"]
+    rows = train_sweep(three, tmp_path)
+    assert [row["status"] for row in rows] == ["finished", "failed", "failed"]
     assert "not finite between updates 0 and 20" in rows[1]["failure"]
+    assert rows[2]["failure"] == "actions not finite at update 40"
+    assert not (tmp_path / NAMES[1] / "evaluations.csv").exists()
     name = broken[0].name
     assert capsys.readouterr().err.count(f"member {name} has failed, the others continue") == 1
-    with pytest.raises(UserError, match=rf"1 of 2 members have failed \({name}\)"):
+    with pytest.raises(UserError, match=rf"2 of 3 members have failed \({name}"):
         check_finished(rows, tmp_path)
     assert_same_run(tmp_path / NAMES[0], finished[0] / NAMES[0])
     assert (tmp_path / name / "diagnosis" / "20").is_dir()
@@ -219,8 +207,9 @@ def test_two_processes_with_two_devices_resume_a_population(
     finished, no_pictures, tmp_path, monkeypatch
 ):
     stop_at(monkeypatch, "metrics", 20, signal.SIGTERM)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="at update 20; saved in") as caught:
         train_sweep(members(), tmp_path)
+    assert caught.value.resumable
     settings = repr((CONFIG.to_dict(), SWEEP))
     first, second = run_processes(ON_TWO_PROCESSES, tmp_path, settings, devices=2)
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]

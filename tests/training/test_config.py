@@ -24,12 +24,6 @@ def test_base_config_holds_every_key_and_the_papers_numbers():
     assert config.hidden_dims == (256, 256)
 
 
-def test_settings_are_frozen():
-    config = from_mapping({"dataset": "a/b-v0"})
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        config.seed = 1
-
-
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
@@ -37,19 +31,10 @@ def test_settings_are_frozen():
         ({"expectile": "high"}, ["expectile", "'high'", "float"]),
         ({"batch_size": 25.5}, ["batch_size", "25.5", "int"]),
         ({"batch_size": True}, ["batch_size", "bool"]),
-        ({"seed": None}, ["seed", "NoneType"]),
-        ({"hidden_dims": 256}, ["hidden_dims", "tuple"]),
-        ({"hidden_dims": ()}, ["hidden_dims", "at least one"]),
-        ({"hidden_dims": (0,)}, ["hidden_dims", "at least 1"]),
         ({"expectile": 1.0}, ["expectile", "(0, 1)"]),
-        ({"actor_lr": -1e-3}, ["actor_lr", "above 0"]),
-        ({"batch_size": 0}, ["batch_size", "at least 1"]),
-        ({"opt_decay_schedule": "cosin"}, ["opt_decay_schedule", "did you mean 'cosine'"]),
         ({"actor_loss": "ddpg"}, ["actor_loss", "did you mean 'ddpgbc'"]),
-        ({"reward_transform": "minus"}, ["reward_transform", "minus_one"]),
         ({"maze_walls": "datas"}, ["maze_walls", "did you mean 'data'"]),
         ({"top_episodes": 0.0}, ["top_episodes", "(0, 1]"]),
-        ({"dataset": ""}, ["dataset", "Minari"]),
     ],
 )
 def test_wrong_settings_are_one_clear_line(settings, parts):
@@ -61,11 +46,6 @@ def test_wrong_settings_are_one_clear_line(settings, parts):
         assert part in message
 
 
-def test_zero_is_a_value_not_a_missing_one():
-    config = from_mapping({"dataset": "a/b-v0", "temperature": 0.0, "discount": 0})
-    assert (config.temperature, config.discount) == (0.0, 0.0)
-
-
 def test_numpys_numbers_are_numbers():
     settings = {"seed": np.int64(3), "discount": np.float32(0.5), "temperature": np.int32(2)}
     config = from_mapping({"dataset": "a/b-v0", **settings})
@@ -75,11 +55,6 @@ def test_numpys_numbers_are_numbers():
     for wrong in ({"seed": np.float64(3)}, {"seed": np.True_}, {"discount": np.True_}):
         with pytest.raises(UserError, match="it must be a"):
             from_mapping({"dataset": "a/b-v0", **wrong})
-
-
-def test_round_trip_through_plain_types():
-    config = from_mapping({"dataset": "a/b-v0", "hidden_dims": (8,), "seed": 3})
-    assert from_mapping(config.to_dict()) == config
 
 
 @pytest.mark.parametrize(
@@ -138,17 +113,12 @@ def test_fine_tuning_has_the_papers_protocol_by_default():
     ("settings", "parts"),
     [
         ({"num_pretraining_step": 1}, ["did you mean 'num_pretraining_steps'"]),
-        ({"max_steps": 0}, ["max_steps", "at least 1"]),
-        ({"num_pretraining_steps": -1}, ["num_pretraining_steps", "at least 0"]),
         ({"start_steps": 8, "max_steps": 8}, ["start_steps is 8", "max_steps 8", "no update"]),
         ({"offline_ratio": 1.01}, ["offline_ratio", "-1"]),
-        ({"offline_ratio": -0.5}, ["offline_ratio", "-1"]),
         ({"offline_ratio": float("nan")}, ["offline_ratio", "nan"]),
         ({"offline_ratio": 0.001}, ["offline_ratio is 0.001", "(256) comes to 0"]),
         ({"offline_ratio": 0.999}, ["offline_ratio is 0.999", "(256) comes to 256"]),
         ({"max_steps": 1_001}, ["max_steps is 1001", "num_envs (4)"]),
-        ({"eval_interval": 1_003}, ["eval_interval", "num_envs (4)"]),
-        ({"expectile": 1.5}, ["expectile", "(0, 1)"]),
     ],
 )
 def test_wrong_settings_of_fine_tuning_are_one_clear_line(settings, parts):
@@ -206,12 +176,8 @@ def test_fine_tunings_own_defaults_take_the_place_of_the_offline_configs():
     settings = finetune_config(offline)
     assert (settings.max_steps, settings.expectile) == (1_000_000, 0.8)
     assert settings.opt_decay_schedule == "none"
-
-
-def test_a_mistake_in_an_offline_config_is_one_of_fine_tunings_too():
-    offline = base_config()
-    offline.expectil = 0.9
-    with pytest.raises(UserError, match="'expectil'; did you mean 'expectile'"):
+    offline.expectil = 0.9  # A mistake there is one here.
+    with pytest.raises(UserError, match="did you mean 'expectile'"):
         from_mapping(finetune_config(offline).to_dict(), FinetuneConfig)
 
 

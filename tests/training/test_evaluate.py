@@ -1,8 +1,5 @@
 """The evaluation command on saved runs, called in this process."""
 
-import json
-import shutil
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -89,6 +86,9 @@ def test_an_environment_is_trusted_by_the_flag_alone(tmp_path, capsys, monkeypat
     with pytest.raises(UserError, match="trusted only with trust_environment"):
         run(capsys, **asked)
     assert run(capsys, **asked, trust_environment=True)["length_mean"] == "5"
+    # Where the run itself had no evaluations, the command says how many episodes to play.
+    with pytest.raises(UserError, match="--episodes"):
+        run(capsys, **{**asked, "episodes": None}, trust_environment=True)
 
 
 def test_a_film_that_cannot_be_written_is_refused_first(finished, tmp_path, capsys, monkeypatch):
@@ -106,39 +106,3 @@ def test_a_film_of_the_first_episode(finished, tmp_path, capsys):
     film = tmp_path / "film.mp4"
     run(capsys, workdir=str(finished[0]), episodes=1, video=str(film))
     assert film.read_bytes()[4:8] == b"ftyp"
-
-
-def test_a_run_without_evaluation_can_be_evaluated(tmp_path, capsys):
-    train_offline(from_mapping({**SETTINGS, "eval_episodes": 0}), tmp_path)
-    with pytest.raises(UserError, match="--episodes"):
-        run(capsys, workdir=str(tmp_path))
-    assert run(capsys, workdir=str(tmp_path), episodes=2)["episodes"] == "2"
-
-
-def other_data(folder):
-    record = json.loads((folder / "config.json").read_text())
-    record["dataset"]["fingerprint"] = "0" * 64
-    (folder / "config.json").write_text(json.dumps(record))
-
-
-def other_version(folder):
-    record = json.loads((folder / "config.json").read_text())
-    record["versions"]["iql_jax"] = "0.1.0"
-    (folder / "config.json").write_text(json.dumps(record))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (other_data, "a run on other data"),
-        (other_version, r"0\.1\.0"),
-        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint yet"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
-    ],
-)
-def test_a_run_that_cannot_be_evaluated_is_refused(finished, tmp_path, capsys, damage, message):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished[0], copy)
-    damage(copy)
-    with pytest.raises(UserError, match=message):
-        run(capsys, workdir=str(copy))

@@ -10,7 +10,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from minari_datasets import box, coded_episodes, write_dataset
 from small_runs import (
     BOUNDARY,
     END,
@@ -28,9 +27,7 @@ from small_runs import (
 )
 from tables import untimed_rows
 
-from iql_jax.algorithm import replay_buffer
 from iql_jax.envs import rollout
-from iql_jax.outputs.folder import read_record
 from iql_jax.outputs.logs import read_table
 from iql_jax.training import report
 from iql_jax.training.finetune import train_finetune
@@ -77,17 +74,8 @@ def test_the_folder_holds_what_the_readme_lists(finished):
     assert summary["offline_score"] == evaluations[1]["score"]
     assert summary["updates"] == int(saved(folder)[0].step) == 180
     assert summary["env_steps"] == 120
-
-
-def test_metrics_have_the_rates_and_the_datasets_share(finished):
-    rows = read_table(finished[0] / "metrics.csv")
-    assert all(row["env_steps_per_second"] is None for row in rows[:3])
-    assert all(row["env_steps_per_second"] > 0 for row in rows[3:])
-    shares = [row["offline_share"] for row in rows[3:]]
-    # At the end 60 of the dataset's 600 are overwritten, and 120 of 660 are the environment's.
-    assert all(0.7 < share <= 1 for share in shares)
-    assert np.mean(shares[-3:]) < 1
-    assert all(row["updates_per_second"] > 0 for row in rows)
+    speeds = [row["env_steps_per_second"] for row in read_table(folder / "metrics.csv")]
+    assert [speed is None for speed in speeds] == [True] * 3 + [False] * 6
 
 
 def test_episodes_are_logged_as_they_end(finished):
@@ -106,13 +94,21 @@ def test_episodes_are_logged_as_they_end(finished):
 
 
 def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path):
-    config = finetune_config(offline_ratio=0.5, num_envs=4, start_steps=30, updates_per_step=2)
+    config = finetune_config(
+        offline_ratio=0.5,
+        num_envs=4,
+        start_steps=30,
+        updates_per_step=2,
+        opt_decay_schedule="cosine",
+    )
     summary = train_finetune(config, tmp_path)
     rows = read_table(tmp_path / "metrics.csv")
     assert [row["step"] for row in rows] == [20, 40, 60, 100, 120, 140, 160, 180]
     assert [row["offline_share"] for row in rows[3:]] == [0.5] * 5
     # After steps 32, 36, ..., 120, each time 4 x 2 updates.
-    assert summary["updates"] == int(saved(tmp_path)[0].step) == 60 + 23 * 8
+    ended = saved(tmp_path)[0]
+    assert summary["updates"] == int(ended.step) == 60 + 23 * 8
+    assert float(ended.hyperparameters.actor_decay_steps) == summary["updates"]
     assert steps(tmp_path, "episodes") == sorted(steps(tmp_path, "episodes"))
 
 
@@ -121,15 +117,11 @@ def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path):
     [
         ({"replay_buffer_size": 599}, "replay_buffer_size is 599"),
         ({"init_dataset_size": 601}, "init_dataset_size is 601"),
-        ({"dataset": "test/plain-v0", "reward_transform": "none", "eval_episodes": 0},
-         "names no environment"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_the_data_are_refused_before_any_training(
-    tmp_path, pointmaze, changes, message
+    tmp_path, changes, message
 ):
-    if "dataset" in changes and not (pointmaze / "test").exists():
-        write_dataset("test/plain-v0", coded_episodes(lengths=(9, 8)), box(4))
     with pytest.raises(UserError, match=message):
         train_finetune(finetune_config(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -148,7 +140,9 @@ def test_the_offline_phase_is_an_offline_run_to_the_bit(offline, tmp_path, monke
 
 
 def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, capsys):
-    config = finetune_config(offline_run=str(offline), num_pretraining_steps=7)
+    config = finetune_config(
+        offline_run=str(offline), num_pretraining_steps=7, opt_decay_schedule="cosine"
+    )
     summary = train_finetune(config, tmp_path)
     assert f"continuing from {offline} at step 60" in capsys.readouterr().err
     assert steps(tmp_path, "metrics") == [80, 100, 120, 140, 160, 180]
@@ -158,7 +152,9 @@ def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, capsys):
     last = untimed_rows(offline / "evaluations.csv")[-1]
     assert first["score"] == last["score"] == str(summary["offline_score"])
     # Updates are this run's; a schedule starts with it.
-    assert summary["updates"] == int(saved(tmp_path)[0].step) == 120
+    ended = saved(tmp_path)[0]
+    assert summary["updates"] == int(ended.step) == 120
+    assert float(ended.hyperparameters.actor_decay_steps) == 120
 
 
 def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_path, monkeypatch):
@@ -177,24 +173,10 @@ def test_an_offline_run_is_taken_under_this_runs_hyperparameters(offline, tmp_pa
     assert keys[0] != keys[1]  # Runs of several seeds draw differently.
 
 
-@pytest.mark.parametrize("on_top", [False, True])
-def test_a_cosine_ends_with_the_environment_steps(offline, tmp_path, on_top):
-    changes = {"offline_run": str(offline)} if on_top else {}
-    config = finetune_config(
-        opt_decay_schedule="cosine", num_envs=4, updates_per_step=2, start_steps=6, **changes
-    )
-    train_finetune(config, tmp_path)
-    ended = saved(tmp_path)[0]
-    # Of four environments' second step the half is too late.
-    expected = 2 * (120 - 4) + (0 if on_top else BOUNDARY)
-    assert int(ended.step) == float(ended.hyperparameters.actor_decay_steps) == expected
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"hidden_dims": (16,)}, r"hidden_dims \[8\] -> \[16\]"),
-        ({"reward_transform": "none"}, "reward_transform 'minus_one' -> 'none'"),
         ({"dataset": "iql/pointmaze/umase-v0"}, r"other settings \(dataset "),
     ],
 )
@@ -221,7 +203,6 @@ def change_record(folder, change):
         (lambda folder: change_record(folder, lambda r: r["dataset"].update(fingerprint="0" * 64)),
          "a run on other data"),
         (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
-        (lambda folder: shutil.rmtree(folder), "holds no run"),
     ],
 )  # fmt: skip
 def test_an_offline_run_that_is_not_all_there_is_refused(offline, tmp_path, damage, message):
@@ -295,20 +276,6 @@ def test_an_environment_that_fails_stops_the_run_with_its_state_saved(tmp_path, 
     assert progress["step"] == int(state.step) == 93
     summary = train_finetune(finetune_config(), tmp_path)
     assert (summary["updates"], summary["env_steps"]) == (180, 120)
-
-
-def test_where_memory_runs_out_for_the_buffer_a_smaller_one_will_do(tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replay_buffer, "init", full)
-        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
-            train_finetune(finetune_config(), tmp_path)
-    assert saved(tmp_path)[1]["step"] == BOUNDARY
-    summary = train_finetune(finetune_config(replay_buffer_size=620), tmp_path)
-    assert (summary["updates"], summary["env_steps"]) == (180, 120)
-    assert read_record(tmp_path)["config"]["replay_buffer_size"] == 620
 
 
 def test_the_command_survives_a_kill(tmp_path):

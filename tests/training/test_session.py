@@ -117,39 +117,19 @@ def test_a_policy_that_diverged_is_saved_for_diagnosis_alone(tmp_path):
     assert saved(tmp_path) == [900]
 
 
-@pytest.mark.parametrize(
-    ("broken_from", "message"),
-    [
-        (2_000, r"loss not finite between updates 1,800 and 2,000.*that of 1,800 is in check"),
-        (0, r"loss not finite between updates 0 and 700.*for diagnosis; check"),
-    ],
-)
-def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path, broken_from, message):
+def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     toy = Toy(tmp_path)
     update = toy.update
 
     def broken(state, count):
         state, metrics = update(state, count)
-        return state, {"loss": jnp.nan} if int(state[1]) >= broken_from else metrics
+        return state, {"loss": jnp.nan} if int(state[1]) >= 2_000 else metrics
 
     toy.update = broken
-    with pytest.raises(Diverged, match=message):
+    with pytest.raises(Diverged, match=r"between updates 1,800 and 2,000.*of 1,800 is in check"):
         toy.run()
     (place,) = (tmp_path / "diagnosis").iterdir()
     assert int(place.name) not in saved(tmp_path)
-
-
-def test_a_second_signal_stops_at_once(tmp_path):
-    toy = Toy(tmp_path)
-
-    def interrupted_twice(state, count):
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("the second went by")
-
-    toy.update = interrupted_twice
-    with pytest.raises(KeyboardInterrupt):
-        toy.run()
 
 
 def test_a_second_signal_waits_for_a_save_to_end(tmp_path, monkeypatch, whole):

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import pointmaze_finetune
 from iql_jax import cli
-from iql_jax.training.config import Config
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 
@@ -19,9 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 CONFIGS = {
     "broken": "def get_config(: pass\n",
-    "empty": "x = 1\n",
-    "raises": "def get_config():\n    raise RuntimeError('my own\\n mistake')\n",
     "attribute": "import os\ndef get_config():\n    return os.nothing\n",
+    "raises": "def get_config():\n    raise RuntimeError('my own\\n mistake')\n",
 }
 
 OFFLINE = "train_offline.py --config=configs/pointmaze.py"
@@ -30,20 +27,15 @@ SEEDS = f"{OFFLINE} --config.num_seeds=2"
 
 MISTAKES = {
     "train_offline.py": "no --config given; for example --config=configs/pointmaze.py",
-    "train_offline.py --config=configs/no.py": "configs/no.py",
     "train_offline.py --config={tmp}/broken.py": "config file fails with SyntaxError",
-    "train_offline.py --config={tmp}/empty.py": "no attribute 'get_config'",
-    "train_offline.py --config={tmp}/raises.py": "fails with RuntimeError: my own mistake",
     "train_offline.py --config={tmp}/attribute.py": "config file fails with AttributeError",
-    "train_offline.py --confg=x": "Did you mean: config",
+    "train_offline.py --config={tmp}/raises.py": "fails with RuntimeError: my own mistake",
     f"{OFFLINE} config.seed=3": "unexpected argument 'config.seed=3'; flags are --name=value",
-    f"{OFFLINE} --config.expectil=0.8": 'Did you mean "expectile"',
     f"{OFFLINE} --config.num_envs=4": "'num_envs' is one of fine-tuning; use train_finetune.py",
     f"{NEW} --config.dataset=iql/pointmaze/umazes-v0": "iql/pointmaze/umaze-v0",
     f"{OFFLINE} --workdir={{tmp}}/empty.py/run": "Not a directory",
     f"{OFFLINE} --engine=ray": "--sweep",
     f"{SEEDS} --coordinator=localhost:1": "go together",
-    f"{SEEDS} --task_cpus=2": "need --engine=ray",
     f"{SEEDS} --distributed": "--distributed does not start",
     "train_finetune.py --config=configs/pointmaze.py": "use train_offline.py",
     "-m iql_jax.evaluate": "no --workdir given",
@@ -92,11 +84,6 @@ def test_nothing_is_left_half_written(outcomes):
     assert not any((tmp / "datasets").rglob("*"))
 
 
-def test_a_config_of_fine_tuning_is_none_of_an_offline_run():
-    with pytest.raises(UserError, match=r"another program; use train_finetune\.py"):
-        cli.read_config(pointmaze_finetune.get_config(), Config)
-
-
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
@@ -105,7 +92,6 @@ def test_a_config_of_fine_tuning_is_none_of_an_offline_run():
         (Interrupted(signal.SIGINT, "saved"), 130, "saved"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device", "a.csv"), 1, "No space left on device: a.csv"),
-        (MemoryError(), 1, "out of memory; buy some"),
         (MemoryError("allocate 9 EiB"), 1, "out of memory (allocate 9 EiB); buy some"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: 9 bytes.\nDetails"),
