@@ -33,7 +33,7 @@ MISTAKES = {
     f"{OFFLINE} config.seed=3": "unexpected argument 'config.seed=3'; flags are --name=value",
     f"{OFFLINE} --config.num_envs=4": "'num_envs' is one of fine-tuning; use train_finetune.py",
     f"{NEW} --config.dataset=iql/pointmaze/umazes-v0": "iql/pointmaze/umaze-v0",
-    f"{OFFLINE} --workdir={{tmp}}/empty.py/run": "Not a directory",
+    f"{OFFLINE} --workdir={{tmp}}/broken.py/run": "Not a directory",
     f"{OFFLINE} --engine=ray": "--sweep",
     f"{SEEDS} --coordinator=localhost:1": "go together",
     f"{SEEDS} --distributed": "--distributed does not start",
