@@ -146,27 +146,14 @@ _READ_AS: dict[str, Any] = {"f": np.float32, "i": np.int64, "u": np.int64, "b": 
 
 def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episodes:
     """Checks episodes one by one, and lays them end to end."""
-    parts: dict[str, list[Float32]] = {}
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
     lengths = []
     for e, episode in enumerate(raw):
-        where = f"{name}: episode {e}"
-        lengths.append(_check_episode(episode, where, is_discrete))
+        lengths.append(_check_episode(episode, f"{name}: episode {e}", is_discrete))
         for field, array in episode.items():
-            with np.errstate(over="ignore"):  # An overflow is inf, which is reported as such.
-                flat = array.astype(np.float32, copy=False)
-            flat = flat[:, None] if flat.ndim == 1 else flat
-            if not np.isfinite(flat).all():
-                step, column = np.argwhere(~np.isfinite(flat))[0]
-                raise UserError(
-                    f"{where}, {field} holds {flat[step, column]} at step {step} (component "
-                    f"{column}), no finite float32 number: {AGAIN}"
-                )
-            parts.setdefault(field, []).append(flat)
+            parts.setdefault(field, []).append(array)
     counts = np.array(lengths, dtype=np.int64)
-    for field, arrays in parts.items():
-        if len({array.shape[1] for array in arrays}) > 1:
-            raise UserError(f"{name}: {field} have several widths: {AGAIN}")
-    joined = {field: np.concatenate(arrays) for field, arrays in parts.items()}
+    joined = {field: _join_field(parts.pop(field), name, field) for field in list(parts)}
     actions, rewards, terminations = (joined.pop(field) for field in _STEP_FIELDS)
     is_dict = "observations" not in joined
     rows = np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts)
@@ -183,6 +170,25 @@ def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episod
         lengths=counts,
         is_dict=is_dict,
     )
+
+
+def _join_field(arrays: list[npt.NDArray[Any]], name: str, field: str) -> Float32:
+    """Lays one field's arrays end to end, [rows, d], and refuses numbers that are not finite."""
+    if len({array.shape[1:] for array in arrays}) > 1:
+        raise UserError(f"{name}: {field} have several widths: {AGAIN}")
+    with np.errstate(over="ignore"):  # An overflow is inf, which is reported as such.
+        joined = np.concatenate(arrays, dtype=np.float32, casting="unsafe")
+    joined = joined[:, None] if joined.ndim == 1 else joined
+    if not np.isfinite(joined).all():
+        row, column = np.argwhere(~np.isfinite(joined))[0]
+        ends = np.cumsum([len(array) for array in arrays])
+        e = int(np.searchsorted(ends, row, side="right"))
+        step = row - ends[e] + len(arrays[e])
+        raise UserError(
+            f"{name}: episode {e}, {field} holds {joined[row, column]} at step {step} (component "
+            f"{column}), no finite float32 number: {AGAIN}"
+        )
+    return joined
 
 
 def _check_episode(arrays: _RawEpisode, where: str, is_discrete: bool) -> int:
