@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags, logging
 
 from iql_jax.training import config
+from iql_jax.training.compilation import keep_programs
 from iql_jax.utils.errors import UserError, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
 
@@ -25,6 +26,7 @@ def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> 
     """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
     logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
+    keep_programs()
     app.run(lambda argv: guard(lambda: main(argv), memory_advice), flags_parser=_parse_flags)
 
 

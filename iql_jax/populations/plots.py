@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -34,6 +33,8 @@ class Setting:
         num_seeds, mean = len(self.scores), self.scores.mean(axis=0)
         if num_seeds < 3:
             return self.scores.min(axis=0), self.scores.max(axis=0)
+        import scipy.stats  # Half a second, which only this waits for.
+
         half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
         return mean - half, mean + half
 

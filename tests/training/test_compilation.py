@@ -1,10 +1,10 @@
-"""The options that training programs are compiled with."""
+"""The options that training programs are compiled with, and where they are kept."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from iql_jax.training.compilation import COMPILER_OPTIONS
+from iql_jax.training.compilation import COMPILER_OPTIONS, keep_programs
 
 
 @pytest.mark.parametrize("backend", COMPILER_OPTIONS)
@@ -12,3 +12,20 @@ def test_this_jax_knows_the_options(backend):
     """Every backend parses the options of all, by name, type and value."""
     lowered = jax.jit(lambda x: x + 1).lower(jnp.ones(3))
     assert lowered.compile(COMPILER_OPTIONS[backend])(jnp.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_programs_are_kept_where_nothing_else_is_named(tmp_path, monkeypatch):
+    """JAX's own setting, which all tests have, comes first."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = ("compilation_cache_dir", "compilation_cache_max_size")
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in options}
+    keep_programs()
+    assert not list(tmp_path.iterdir())
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_programs()
+        folder = jax.config.jax_compilation_cache_dir
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert [folder] == [str(path) for path in tmp_path.glob("iql_jax/*")]
