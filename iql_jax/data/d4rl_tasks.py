@@ -31,10 +31,7 @@ _PEN = (
     "an episode goes on after the pen is dropped, at 5 less a step, where D4RL's ends: scores of "
     "poor policies are lower than D4RL's"
 )
-_KITCHEN = (
-    "no environment: D4RL's observations (positions and goal, 60 numbers) are not those of "
-    "FrankaKitchen-v1 (positions and velocities, 59), so only training is possible"
-)
+_KITCHEN = "D4RL's observations, tasks and score, but today's MuJoCo"
 _ANT_MAZE = (
     "D4RL's walls, start cell, goal cell and ant, but a start within 1 m of the start cell's "
     "middle (D4RL: 0.1 m), a goal in the middle of its cell (D4RL: up to 1.5 m from it in x and "
@@ -58,6 +55,11 @@ def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit:
     maze = functools.partial(ant_maze, drawing, start=(1, 1), goal=goal)
     kwargs = {"include_cfrc_ext_in_observation": False}
     return D4RLTask(29, 8, limit, (f"AntMaze_{name}-v5",), _ANT_MAZE, kwargs, maze)
+
+
+def _kitchen(fourth: str) -> D4RLTask:
+    kwargs = {"tasks_to_complete": ["microwave", "kettle", "light switch", fourth]}
+    return D4RLTask(60, 9, 280, ("D4RLKitchen-v0",), _KITCHEN, kwargs)
 
 
 def _maze2d() -> dict[str, D4RLTask]:
@@ -87,7 +89,8 @@ TASKS: dict[str, D4RLTask] = {
     "hammer": _adroit("Hammer", 46, 26),
     "door": _adroit("Door", 39, 28),
     "relocate": _adroit("Relocate", 39, 30),
-    "kitchen": D4RLTask(60, 9, 280, (), _KITCHEN),
+    "kitchen": _kitchen("slide cabinet"),
+    "kitchen-mixed": _kitchen("bottom burner"),
     "antmaze-umaze": _ant_maze("UMaze", UMAZE, (3, 1), 700),
     "antmaze-medium": _ant_maze("Medium", MEDIUM, (6, 6), 1000),
     "antmaze-large": _ant_maze("Large", LARGE, (7, 9), 1000),

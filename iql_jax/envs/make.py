@@ -47,7 +47,7 @@ def _build(spec: EnvSpec, description: EnvironmentDescription, render_mode: str 
     if render_mode is not None:  # Not every constructor knows it.
         kwargs["render_mode"] = render_mode
     try:
-        if entry_point.startswith("gymnasium_robotics."):
+        if entry_point.startswith(("gymnasium_robotics.", "iql_jax.")):
             register_robotics()
         if not description.trusted:
             check_classes(spec)
@@ -63,8 +63,8 @@ def _build(spec: EnvSpec, description: EnvironmentDescription, render_mode: str 
         message = f"environment {spec.id!r} ({entry_point}) does not build: {one_line(error)}"
         if description.requirements:
             message += f"; the dataset asks for: {', '.join(description.requirements)}"
-        if "franka_kitchen" in entry_point:
-            message += "; FrankaKitchen needs an older mujoco: pip install 'mujoco<3.12'"
+        if "kitchen" in entry_point:
+            message += "; FrankaKitchen needs an older mujoco: pip install 'iql_jax[kitchen]'"
         raise NoEnvironment(message) from error
 
 

@@ -22,6 +22,7 @@ KNOWN_NAMESPACES = (
     "gymnasium.envs.classic_control",
     "gymnasium.envs.mujoco",
     "gymnasium_robotics.envs",
+    "iql_jax.envs.kitchen",
 )
 """Packages whose environment classes may be imported for any dataset.
 
@@ -123,10 +124,13 @@ def build(spec: EnvSpec, **kwargs: Any) -> gym.Env:
 
 
 def register_robotics() -> None:
-    """Makes gymnasium_robotics' environments known to gymnasium."""
+    """Makes gymnasium_robotics' environments and D4RL's kitchen known to gymnasium."""
     with contextlib.redirect_stderr(io.StringIO()):  # It prints its news in every process.
         import gymnasium_robotics
     gym.register_envs(gymnasium_robotics)
+    if "D4RLKitchen-v0" not in gym.registry:
+        entry_point = "iql_jax.envs.kitchen:D4RLKitchen"
+        gym.register("D4RLKitchen-v0", entry_point, max_episode_steps=280)
 
 
 def registered_spec(env_id: str) -> EnvSpec:

@@ -1,0 +1,58 @@
+"""D4RL's kitchen, where the installed MuJoCo builds it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.make import make_environment
+from iql_jax.envs.specs import registered_spec
+from iql_jax.utils.errors import NoEnvironment
+
+TASKS = {  # Where D4RL's goals are among the positions of objects, and their values.
+    "microwave": (slice(22, 23), [-0.75]),
+    "kettle": (slice(23, 30), [-0.23, 0.75, 1.62, 0.99, 0.0, 0.0, -0.06]),
+    "light switch": (slice(17, 19), [-0.69, -0.05]),
+    "slide cabinet": (slice(19, 20), [0.37]),
+}
+
+
+@pytest.fixture(scope="module")
+def kitchen():
+    spec = registered_spec("D4RLKitchen-v0")
+    spec = dataclasses.replace(spec, kwargs={"tasks_to_complete": list(TASKS)})
+    description = EnvironmentDescription(spec=spec.to_json(), observation_dim=60, action_dim=9)
+    try:
+        env = make_environment(description)
+    except NoEnvironment as error:
+        pytest.skip(str(error))
+    yield env
+    env.close()
+
+
+def test_observations_are_joints_objects_and_goals(kitchen):
+    observation, _ = kitchen.reset(seed=0)
+    goals = np.zeros(30)
+    for where, values in TASKS.values():
+        goals[where] = values
+    np.testing.assert_allclose(observation[30:], goals, atol=1e-6)
+    positions = kitchen.unwrapped.data.qpos
+    np.testing.assert_allclose(observation[:30], positions, atol=0.1)  # They are observed noisily.
+    assert abs(observation[:30] - positions).max() > 0
+
+
+def test_each_task_counts_once_and_the_last_one_ends_the_episode(kitchen):
+    kitchen.reset(seed=0)
+    robot = kitchen.unwrapped.robot_env
+    rewards, ended = [], []
+    for task in ("slide cabinet", "slide cabinet", "kettle", "microwave", "light switch"):
+        where, values = TASKS[task]
+        positions = robot.data.qpos.copy()
+        positions[where] = values
+        robot.set_state(positions, np.zeros_like(robot.data.qvel))
+        _, reward, terminated, _, _ = kitchen.step(np.zeros(9, np.float32))
+        rewards.append(reward)
+        ended.append(terminated)
+    assert rewards == [1, 0, 1, 1, 1]
+    assert ended == [False] * 4 + [True]
