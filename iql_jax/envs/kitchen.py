@@ -1,8 +1,10 @@
-"""D4RL's kitchen: today's FrankaKitchen with D4RL's observations and tasks.
+"""D4RL's kitchen: today's FrankaKitchen with D4RL's observations and their noise.
 
-From github.com/Farama-Foundation/D4RL, ``d4rl/kitchen/kitchen_envs.py``. The environment already
-rewards each task once, in any order, when its objects are within 0.3 of their goal, and ends the
-episode when all are done; only its observations differ.
+From github.com/Farama-Foundation/D4RL, ``d4rl/kitchen/kitchen_envs.py``, and there
+``adept_envs/franka/kitchen_multitask_v0.py`` and ``robot/franka_robot.py``. Today's environment
+already rewards each task once, in any order, when its objects are within 0.3 of their goal, and
+ends the episode when all are done. But it is observed with a tenth of D4RL's noise, by which the
+robot is also steered, and with next to none of the objects'.
 """
 
 from typing import Any
@@ -17,6 +19,11 @@ from gymnasium_robotics.envs.franka_kitchen.kitchen_env import (
 
 from iql_jax.utils.arrays import Float64
 
+_NOISE_RATIO = 0.1
+_OBJECT_NOISE = np.repeat(  # Amplitudes, by D4RL's robot/franka_config.xml.
+    [0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1]
+)
+
 
 class D4RLKitchen(gym.ObservationWrapper):
     """FrankaKitchen that is observed as positions of 9 joints and 21 of objects, and 30 of goals.
@@ -27,7 +34,9 @@ class D4RLKitchen(gym.ObservationWrapper):
     metadata = KitchenEnv.metadata  # gymnasium.make reads it from the class.
 
     def __init__(self, tasks_to_complete: list[str], **kwargs: Any) -> None:
-        super().__init__(KitchenEnv(tasks_to_complete=tasks_to_complete, **kwargs))
+        # Its own noise of objects has the amplitudes of their neighbors.
+        noise = {"robot_noise_ratio": _NOISE_RATIO, "object_noise_ratio": 0.0}
+        super().__init__(KitchenEnv(tasks_to_complete=tasks_to_complete, **noise, **kwargs))
         self._goals = np.zeros(30)
         for task in tasks_to_complete:
             self._goals[OBS_ELEMENT_INDICES[task]] = OBS_ELEMENT_GOALS[task]
@@ -36,4 +45,7 @@ class D4RLKitchen(gym.ObservationWrapper):
     def observation(self, observation: dict[str, Any]) -> Float64:
         """Leaves out velocities: 'observation' is joints, their velocities, objects, theirs."""
         numbers = observation["observation"]
-        return np.concatenate([numbers[:9], numbers[18:39], self._goals])
+        kitchen: Any = self.unwrapped
+        noise = kitchen.robot_env.np_random.uniform(-1.0, 1.0, len(_OBJECT_NOISE))
+        objects = numbers[18:39] + _NOISE_RATIO * _OBJECT_NOISE * noise
+        return np.concatenate([numbers[:9], objects, self._goals])
