@@ -122,8 +122,8 @@ def failures(run: Trained, episodes: int) -> str:
     environment = run.dataset.environment
     if environment is None or environment.maze is None or environment.action_dim != 8:
         raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
-    with StopRequest() as stop, open_evaluator(run.config, [run.dataset]) as evaluator:
-        evaluation = Evaluation(run.config, run.dataset, evaluator)
+    with StopRequest() as stop, open_evaluator(run.config, [environment]) as evaluator:
+        evaluation = Evaluation(run.config, environment, run.dataset.score_rule, evaluator)
         result = evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
     assert result.successes is not None
     paths = [environment.unnormalized(path) for path in result.trajectories]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from iql_jax.data.load import load_dataset
     from iql_jax.envs.make import make_environment
     from iql_jax.training.finetune import train_finetune
-    from iql_jax.training.load import load_run
+    from iql_jax.training.load import load_policy, load_run
     from iql_jax.training.offline import train_offline
 
 __version__ = "0.2.0"
@@ -20,6 +20,7 @@ __all__ = [
     "AgentConfig",
     "create_state",
     "load_dataset",
+    "load_policy",
     "load_run",
     "make_environment",
     "train_finetune",
@@ -32,6 +33,7 @@ _MODULES = {
     "AgentConfig": "algorithm",
     "create_state": "algorithm",
     "load_dataset": "data.load",
+    "load_policy": "training.load",
     "load_run": "training.load",
     "make_environment": "envs.make",
     "train_finetune": "training.finetune",

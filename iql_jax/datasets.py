@@ -149,15 +149,16 @@ def _report(dataset: Dataset) -> None:
     lengths = np.diff(np.flatnonzero(dataset.transitions["next_action_masks"] == 0), prepend=-1)
     returns = episode_returns(rewards, lengths)
     ends = int((dataset.transitions["masks"] == 0).sum())
-    environment = f"none: {dataset.no_environment}"
+    layout, environment = dataset.layout, f"none: {dataset.no_environment}"
     if dataset.environment is not None:
         environment = dataset.environment.describe()
+    kind = "numbers" if layout.discrete_start is None else "choices"
     for topic, text in {
         "dataset": dataset.record["id"],
         "transitions": f"{dataset.size:,} in {len(lengths):,} episodes of {lengths.min():,} to "
         f"{lengths.max():,}; {ends:,} end the bootstrap",
-        "observations": f"{dataset.observation_dim} numbers",
-        "actions": f"{dataset.action_dim} {'choices' if dataset.discrete_actions else 'numbers'}",
+        "observations": f"{layout.observation_dim} numbers",
+        "actions": f"{layout.action_dim} {kind}",
         "rewards": f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}",
         "returns": f"{returns.min():,.4g} to {returns.max():,.4g}, mean {returns.mean():,.4g}",
         "environment": environment,

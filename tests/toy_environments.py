@@ -130,7 +130,7 @@ def dataset_of(monkeypatch, make, size=5, terminates=True, reward_transform=None
             "next_observations": rng.normal(size=(size, OBSERVATION_DIM)).astype(np.float32),
         },
         record={"id": "test/diary-v0"},
-        environment=description(Diary),
+        layout=description(Diary),
         reward_transform=reward_transform or RewardTransform(),
         score_rule=ScoreRule("success"),
         terminates=terminates,

@@ -22,7 +22,7 @@ from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
 from iql_jax.data.scores import ScoreRule
 from iql_jax.data.top_episodes import keep_top
-from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.description import EnvironmentDescription, Layout, to_json
 from iql_jax.envs.specs import check_spec, parse_spec
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
@@ -39,11 +39,10 @@ class Dataset:
 
     transitions: dict[str, Float32]  # By the names of the fields of ``Transitions``, C-contiguous.
     record: dict[str, Any]  # Its content, and every choice made on the way; JSON-able.
-    environment: EnvironmentDescription | None  # Of the evaluation.
+    layout: Layout  # An ``EnvironmentDescription`` where there is an evaluation environment.
     reward_transform: RewardTransform  # Apply it to new rewards as well.
     score_rule: ScoreRule
     terminates: bool  # A termination in the environment ends the bootstrap, as in the data.
-    discrete_actions: bool = False  # Actions are one-hot vectors.
     no_environment: str = ""  # Why there is no evaluation environment.
 
     @property
@@ -52,14 +51,9 @@ class Dataset:
         return len(self.transitions["rewards"])
 
     @property
-    def observation_dim(self) -> int:
-        """Numbers in an observation."""
-        return int(self.transitions["observations"].shape[1])
-
-    @property
-    def action_dim(self) -> int:
-        """Numbers in an action."""
-        return int(self.transitions["actions"].shape[1])
+    def environment(self) -> EnvironmentDescription | None:
+        """The environment of the evaluation."""
+        return self.layout if isinstance(self.layout, EnvironmentDescription) else None
 
     def require_environment(self) -> EnvironmentDescription:
         """Returns ``environment``, or raises ``NoEnvironment`` (untrusted: a subclass of it)."""
@@ -122,27 +116,26 @@ def load_dataset(
         "score": dataclasses.asdict(rule),
         **steps.choices,
     }
+    layout = _layout(found, steps, actions, (mean, std), trusted)
     record = {
         "id": found.name,
         "fingerprint": found.episodes.fingerprint(),
         "transitions": len(steps.rewards),
         "episodes": len(steps.lengths),
-        "observation_dim": int(steps.observations.shape[1]),
-        "action_dim": int(actions.values.shape[1]),
         "choices": choices,
+        "layout": to_json(layout),
         **found.about,
         "notes": notes,
     }
     return Dataset(
         transitions=transitions,
         record=record,
-        environment=_environment(found, steps, actions, (mean, std), trusted),
+        layout=layout,
         reward_transform=transform,
         score_rule=rule,
         # A maze's episodes end at success, and what that means is the config's choice, unless the
         # stored terminations, which D4RL's files have at the goal, are kept.
         terminates=not is_maze or config.maze_terminate_at_success or not bool(steps.masks.all()),
-        discrete_actions=actions.discrete is not None,
         no_environment="" if found.evaluation else found.no_environment,
     )
 
@@ -214,31 +207,33 @@ def _normalized(observations: Float32, mean: Float32 | None, std: Float32 | None
     return observations if mean is None or std is None else (observations - mean) / std
 
 
-def _environment(
+def _layout(
     source: Source,
     steps: Steps,
     actions: LearnableActions,
     moments: tuple[Float32 | None, Float32 | None],
     trusted: bool,
-) -> EnvironmentDescription | None:
-    """Describes the evaluation environment, where there is one."""
-    if source.evaluation is None:
-        return None
+) -> Layout:
+    """Describes the evaluation environment, or what is known of it without one."""
     low, high = actions.bounds or (None, None)
-    mean, std = moments
+    layout: dict[str, Any] = {
+        "observation_dim": int(steps.observations.shape[1]),
+        "action_dim": int(actions.values.shape[1]),
+        "observation_keys": steps.observation_keys,
+        "observation_mean": moments[0],
+        "observation_std": moments[1],
+        "action_low": low,
+        "action_high": high,
+        "discrete_start": None if actions.discrete is None else actions.discrete.start,
+    }
+    if source.evaluation is None:
+        return Layout(**layout)
     return EnvironmentDescription(
+        **layout,
         spec=source.evaluation.to_json(),
         kwargs=steps.kwargs,
-        observation_keys=steps.observation_keys,
-        observation_mean=mean,
-        observation_std=std,
         maze=steps.maze,
         trusted=trusted,
-        observation_dim=int(steps.observations.shape[1]),
-        action_dim=int(actions.values.shape[1]),
-        action_low=low,
-        action_high=high,
-        discrete_start=None if actions.discrete is None else actions.discrete.start,
         requirements=source.requirements,
         model_xml=source.model_xml,
     )

@@ -1,7 +1,5 @@
 """Builds an environment in the layout of its dataset's transitions."""
 
-import functools
-import operator
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from iql_jax.envs.description import EnvironmentDescription, MazeTask
+from iql_jax.envs.description import EnvironmentDescription, MazeTask, entry
 from iql_jax.envs.mazes import at_goal
 from iql_jax.envs.specs import build, check_classes, check_spec, parse_spec, register_robotics
 from iql_jax.utils.arrays import Float32
@@ -100,11 +98,8 @@ class DatasetLayout(gym.Wrapper):
 
     def __init__(self, env: gym.Env, description: EnvironmentDescription) -> None:
         super().__init__(env)
-        self._keys = description.observation_keys or ("",)
-        self._mean, self._std = description.observation_mean, description.observation_std
-        self._low, self._high = description.action_low, description.action_high
-        self._start = description.discrete_start
-        self.observation_space = _observation_space(env, self._keys, description.observation_dim)
+        self._description = description
+        self.observation_space = _observation_space(env, description)
         self.action_space = _action_space(env, description)
 
     def reset(
@@ -112,27 +107,14 @@ class DatasetLayout(gym.Wrapper):
     ) -> tuple[Float32, dict[str, Any]]:
         """Resets, without options; the observation is float32 [observation_dim]."""
         observation, info = self.env.reset(seed=seed)
-        return self._layout(observation), _success(info)
+        return self._description.policy_observations(observation), _success(info)
 
     def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
         """Steps with an action in [-1, 1], or one-hot; the environment gets its own kind."""
-        own: Any = np.asarray(action, dtype=np.float32)
-        if self._start is not None:
-            own = self._start + np.argmax(own)
-        elif self._low is not None and self._high is not None:
-            own = self._low + (own + 1) / 2 * (self._high - self._low)
+        own = self._description.environment_actions(np.asarray(action, dtype=np.float32))
         observation, reward, terminated, truncated, info = self.env.step(own)
-        following = self._layout(observation)
+        following = self._description.policy_observations(observation)
         return following, float(reward), bool(terminated), bool(truncated), _success(info)
-
-    def _layout(self, observation: Any) -> Float32:
-        parts = [np.ravel(_entry(observation, key)) for key in self._keys]
-        flat = np.concatenate(parts).astype(np.float32)
-        if flat.shape != self.observation_space.shape:
-            raise UserError(f"an observation of {_name(self.env)} has {len(flat)} numbers")
-        if self._mean is not None and self._std is not None:
-            flat = (flat - self._mean) / self._std
-        return flat
 
 
 def _success(info: dict[str, Any]) -> dict[str, Any]:
@@ -145,15 +127,11 @@ def _at_goal(observation: dict[str, Any]) -> bool:
     return bool(at_goal(observation["achieved_goal"], observation["desired_goal"]))
 
 
-def _entry(observation: Any, key: str) -> Any:
-    """Returns an entry of an observation or its space, such as achieved_goal/kettle; '' is all."""
-    return functools.reduce(operator.getitem, key.split("/") if key else [], observation)
-
-
-def _observation_space(env: gym.Env, keys: tuple[str, ...], dim: int) -> gym.spaces.Box:
+def _observation_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:
     """Returns the space of the dataset's observations, if the environment has their entries."""
+    keys, dim = description.observation_keys or ("",), description.observation_dim
     try:
-        fits = dim == sum(np.prod(_entry(env.observation_space, key).shape) for key in keys)
+        fits = dim == sum(np.prod(entry(env.observation_space, key).shape) for key in keys)
     except (KeyError, TypeError):
         fits = False
     if not fits:

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from iql_jax.envs.description import Layout
 from iql_jax.utils.arrays import Float32
 
 _LOG_STD_RANGE = (-5.0, 2.0)
@@ -37,25 +39,41 @@ class NumpyPolicy:
         )
 
     def __call__(
-        self, observation: Float32, generator: np.random.Generator | None = None
+        self, observations: Float32, generator: np.random.Generator | None = None
     ) -> Float32:
-        """Returns the likeliest action, or a drawn one where there is a generator.
+        """Returns the likeliest actions, or drawn ones where there is a generator.
 
-        [action_dim], clipped to [-1, 1] or one-hot; not finite where the network's output is not.
+        Maps [..., observation_dim] to [..., action_dim], clipped to [-1, 1] or one-hot; not finite
+        where the network's output is not.
         """
         # One dot product an output: BLAS would spread a matrix product over threads, which costs
         # more than it saves here, and makes the last bits depend on their number.
-        hidden = observation
+        hidden = observations
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = np.maximum(np.vecdot(weight, hidden) + bias, 0.0)
-        output = np.asarray(np.vecdot(self.weights[-1], hidden) + self.biases[-1])
+            hidden = np.maximum(np.vecdot(weight, hidden[..., None, :]) + bias, 0.0)
+        output = np.asarray(np.vecdot(self.weights[-1], hidden[..., None, :]) + self.biases[-1])
         if self.log_std is not None:
             action = np.tanh(output)
             if generator is not None:
                 std = np.exp(np.clip(self.log_std, *_LOG_STD_RANGE))
-                action += std * generator.standard_normal(len(action), np.float32)
+                action += std * generator.standard_normal(action.shape, np.float32)
             return np.clip(action, -1.0, 1.0)
-        if not np.isfinite(output).all():
-            return np.full_like(output, np.nan)
-        noise = 0.0 if generator is None else generator.gumbel(size=len(output))
-        return np.eye(len(output), dtype=np.float32)[np.argmax(output + noise)]
+        noise = 0.0 if generator is None else generator.gumbel(size=output.shape)
+        action = np.eye(output.shape[-1], dtype=np.float32)[np.argmax(output + noise, axis=-1)]
+        return np.where(np.isfinite(output).all(axis=-1, keepdims=True), action, np.nan)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedPolicy:
+    """A run's policy, from its environment's own observations to its own actions."""
+
+    network: NumpyPolicy
+    layout: Layout
+
+    def __call__(self, observations: Any, generator: np.random.Generator | None = None) -> Any:
+        """Acts on one observation or a batch of them: by its mean, or draws with a generator.
+
+        A Dict observation is a dictionary, as the environment gives it.
+        """
+        laid_out = self.layout.policy_observations(observations)
+        return self.layout.environment_actions(self.network(laid_out, generator))

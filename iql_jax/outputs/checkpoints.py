@@ -35,15 +35,15 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder.absolute()
         self._read_only = read_only
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else KEPT,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
-            # A save takes a fraction of a second; finishing it before training continues keeps the
-            # logs and the checkpoint of one step together.
-            enable_async_checkpointing=False,
-        )
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else KEPT,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+                # A save takes a fraction of a second; finishing it before training continues keeps
+                # the logs and the checkpoint of one step together.
+                enable_async_checkpointing=False,
+            )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":

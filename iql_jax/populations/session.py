@@ -64,7 +64,9 @@ class PopulationSession(Session[IQLState]):
 
     def evaluate(self, members: IQLState, step: int, stop: StopRequest) -> Values:
         """Return the members' rows of evaluations.csv, as columns with a number for each."""
-        found = self._play(self._config.eval_episodes, lambda run, r: describe(r, run.dataset))
+        found = self._play(
+            self._config.eval_episodes, lambda run, r: describe(r, run.dataset.score_rule)
+        )
         rows = [found.get(i) for i in range(len(self._runs))]
         for i, row in enumerate(rows):
             if row is None and i not in self._failed:
@@ -107,7 +109,8 @@ class PopulationSession(Session[IQLState]):
                 tasks = []
                 for i in own:
                     run, actor = self._runs[i], jax.tree.map(lambda x, i=i: x[i], actors)
-                    tasks.append(episode_task(run.config, run.dataset, actor, self.step))
+                    environment = run.dataset.require_environment()
+                    tasks.append(episode_task(run.config, environment, actor, self.step))
                 # Of several processes none stops alone in the middle of an evaluation.
                 check = self.stop.check if jax.process_count() == 1 else lambda: None
                 results = self._evaluator.run(tasks, episodes, record=record, check=check)

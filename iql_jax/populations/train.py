@@ -15,7 +15,7 @@ from iql_jax.populations.folder import Population
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.populations.session import PopulationSession, own_members
 from iql_jax.training.compilation import compile_program
-from iql_jax.training.evaluation import may_do_without_environment, open_evaluator
+from iql_jax.training.evaluation import is_evaluated, may_do_without_environment, open_evaluator
 from iql_jax.training.offline import Update, train_on_dataset
 from iql_jax.training.run import Run, dataset_record, initial_state, load_data
 from iql_jax.utils import hosts
@@ -29,19 +29,21 @@ def train_population(population: Population) -> None:
         context.enter_context(may_do_without_environment())
         runs = context.enter_context(_open_runs(population))
         config, evaluator = runs[0].config, None
+        evaluates = all(is_evaluated(config, run.dataset) for run in runs)
         with hosts.all_or_none():
-            own = [runs[i].dataset for i in own_members(len(runs))]
-            if own and config.eval_episodes > 0:
-                evaluator = context.enter_context(open_evaluator(config, own))
+            own = own_members(len(runs))
+            if own and evaluates:
+                environments = [runs[i].dataset.require_environment() for i in own]
+                evaluator = context.enter_context(open_evaluator(config, environments))
         placement = Placement(len(runs))
-        members = placement.spread(stack([initial_state(r.config, r.dataset) for r in runs]))
+        members = placement.spread(stack([initial_state(r.config, r.dataset.layout) for r in runs]))
         # What fails here leaves new folders as they were; environments are built meanwhile.
         update = _compile_update(runs, placement, members)
         with hosts.all_or_none():
             if evaluator is not None:
                 evaluator.wait_until_built()
         with PopulationSession(runs, population.folder, placement, members, evaluator) as session:
-            evaluate = session.evaluate if config.eval_episodes > 0 else None
+            evaluate = session.evaluate if evaluates else None
             try:
                 train_on_dataset(session, update, evaluate, config.max_steps)
             except Diverged as error:

@@ -1,7 +1,7 @@
 """Evaluates the policies of runs in the environments that their datasets name."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ import numpy as np
 from iql_jax.algorithm import IQLState, TrainState
 from iql_jax.data.find import is_file
 from iql_jax.data.load import Dataset
+from iql_jax.data.scores import ScoreRule
+from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.episodes import EpisodeTask, EvaluationResult, Evaluator
 from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.training.config import Config
@@ -20,9 +22,16 @@ from iql_jax.utils.signals import StopRequest
 class Evaluation:
     """Evaluates a run's policy on episodes that follow from the run's seed and its step."""
 
-    def __init__(self, config: Config, dataset: Dataset, evaluator: Evaluator) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environment: EnvironmentDescription,
+        rule: ScoreRule,
+        evaluator: Evaluator,
+    ) -> None:
         self._config = config
-        self._dataset = dataset
+        self._environment = environment
+        self._rule = rule
         self._evaluator = evaluator
 
     def wait_until_ready(self) -> None:
@@ -31,7 +40,7 @@ class Evaluation:
 
     def __call__(self, state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
         """Return a row of evaluations.csv."""
-        return describe(self.episodes(state, step, self._config.eval_episodes, stop), self._dataset)
+        return describe(self.episodes(state, step, self._config.eval_episodes, stop), self._rule)
 
     def episodes(
         self,
@@ -51,7 +60,7 @@ class Evaluation:
             Diverged: If an action is not finite.
             UserError: If an environment fails.
         """
-        task = episode_task(self._config, self._dataset, state.actor, step)
+        task = episode_task(self._config, self._environment, state.actor, step)
         (result,) = self._evaluator.run(
             [task], count, record=record, sample=sample, check=stop.check
         )
@@ -60,22 +69,31 @@ class Evaluation:
         return result
 
 
+def is_evaluated(config: Config, dataset: Dataset) -> bool:
+    """Whether a run evaluates: not without episodes, nor for a file of an unknown task."""
+    return config.eval_episodes > 0 and not (
+        dataset.environment is None and is_file(config.dataset)
+    )
+
+
 @contextlib.contextmanager
 def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | None]:
-    """Open what evaluates a run; None without episodes, or for a file of an unknown task."""
-    if config.eval_episodes == 0 or (dataset.environment is None and is_file(config.dataset)):
+    """Open what evaluates a run; None where nothing does, see ``is_evaluated``."""
+    if not is_evaluated(config, dataset):
         yield None
         return
-    with open_evaluator(config, [dataset]) as evaluator:
-        yield Evaluation(config, dataset, evaluator)
+    environment = dataset.require_environment()
+    with open_evaluator(config, [environment]) as evaluator:
+        yield Evaluation(config, environment, dataset.score_rule, evaluator)
 
 
 @contextlib.contextmanager
-def open_evaluator(config: Config, datasets: list[Dataset]) -> Iterator[Evaluator]:
-    """Open an evaluator that starts to build these datasets' environments."""
-    environments = {id(dataset): dataset.require_environment() for dataset in datasets}
+def open_evaluator(
+    config: Config, environments: Sequence[EnvironmentDescription]
+) -> Iterator[Evaluator]:
+    """Open an evaluator that starts to build these environments."""
     with Evaluator(config.eval_processes) as evaluator:
-        evaluator.prepare(list(environments.values()))
+        evaluator.prepare(list({id(each): each for each in environments}.values()))
         yield evaluator
 
 
@@ -90,9 +108,10 @@ def may_do_without_environment() -> Iterator[None]:
         ) from error
 
 
-def episode_task(config: Config, dataset: Dataset, actor: TrainState, step: int) -> EpisodeTask:
+def episode_task(
+    config: Config, environment: EnvironmentDescription, actor: TrainState, step: int
+) -> EpisodeTask:
     """Return what an evaluation of an actor at a step consists of."""
-    environment = dataset.require_environment()
     return EpisodeTask(environment, numpy_policy(actor), evaluation_seed(config, step))
 
 
@@ -112,11 +131,11 @@ def numpy_policy(actor: TrainState) -> NumpyPolicy:
     )
 
 
-def describe(result: EvaluationResult, dataset: Dataset) -> dict[str, float | None]:
+def describe(result: EvaluationResult, rule: ScoreRule) -> dict[str, float | None]:
     """Return an evaluation's numbers; None where there is no reference or no success signal."""
     successes = result.successes
     return {
-        "score": dataset.score_rule.score(result.returns, successes),
+        "score": rule.score(result.returns, successes),
         "return_mean": float(np.mean(result.returns)),
         "return_std": float(np.std(result.returns)),
         "success_rate": None if successes is None else float(np.mean(successes)),

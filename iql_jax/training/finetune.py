@@ -39,7 +39,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
         open_evaluation(config, run.dataset) as evaluation,
     ):
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
-        state, boundary = initial_state(config, run.dataset), config.num_pretraining_steps
+        state, boundary = initial_state(config, run.dataset.layout), config.num_pretraining_steps
         if offline_run is not None:
             state, boundary = _first_state(run, config, offline_run, state)
         is_offline = offline_run is None and (newest_step(checkpoints) or 0) < boundary
@@ -166,7 +166,7 @@ def _first_state(
     record = read_record(offline_run)
     check_same_data(offline_run, record, run.record["dataset"])
     theirs = from_record(record["config"])
-    state, step = load_state(offline_run, theirs, run.dataset)
+    state, step = load_state(offline_run, theirs, run.dataset.layout)
     if step != theirs.max_steps:  # Its newest checkpoint is damaged, and an older one was read.
         raise UserError(
             f"config.offline_run {offline_run} ended at update {theirs.max_steps:,}, but its "

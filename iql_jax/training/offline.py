@@ -35,7 +35,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         open_run(config, workdir) as run,
         open_evaluation(config, run.dataset) as evaluation,
     ):
-        state = initial_state(config, run.dataset)
+        state = initial_state(config, run.dataset.layout)
         # What fails here leaves a new folder as it was; the environment is built meanwhile.
         update = compile_update(run, state)
         if evaluation is not None:

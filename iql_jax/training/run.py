@@ -11,6 +11,7 @@ import jax
 
 from iql_jax.algorithm import NEEDS_NEXT_ACTIONS, IQLState, create_state
 from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.envs.description import Layout
 from iql_jax.generation.provide import Provided, provide
 from iql_jax.outputs.checkpoints import read_newest
 from iql_jax.outputs.folder import RunFolder, read_record, started_with
@@ -84,20 +85,20 @@ def dataset_record(dataset: Dataset, provided: Provided) -> dict[str, Any]:
     }
 
 
-def initial_state(config: Config, dataset: Dataset) -> IQLState:
+def initial_state(config: Config, layout: Layout) -> IQLState:
     """Return the learner's state before the first update."""
     return create_state(
         jax.random.key(config.seed),
-        dataset.observation_dim,
-        dataset.action_dim,
+        layout.observation_dim,
+        layout.action_dim,
         config,
-        discrete_actions=dataset.discrete_actions,
+        discrete_actions=layout.discrete_start is not None,
     )
 
 
-def load_state(folder: Path, config: Config, dataset: Dataset) -> tuple[IQLState, int]:
+def load_state(folder: Path, config: Config, layout: Layout) -> tuple[IQLState, int]:
     """Return the newest saved state of a run, and its step; raise UserError if there is none."""
-    restored = read_newest(folder / "checkpoints", initial_state(config, dataset))
+    restored = read_newest(folder / "checkpoints", initial_state(config, layout))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")
     state, progress = restored

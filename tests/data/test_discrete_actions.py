@@ -11,7 +11,7 @@ from iql_jax.utils.errors import UserError
 
 def test_a_dataset_loads_as_one_hot_actions(data_folders):
     dataset = load(write_cart_pole(), next_actions=True)
-    assert dataset.discrete_actions
+    assert dataset.layout.discrete_start is not None
     assert dataset.environment.discrete_start == 0
     assert dataset.record["choices"]["discrete"] == {"n": 2, "start": 0}
     left, right = [1, 0], [0, 1]

@@ -64,7 +64,7 @@ def test_the_record(folder):
     record = found.record
     assert json.loads(json.dumps(record)) == record
     assert (record["id"], record["transitions"], record["episodes"]) == (BOX, 9, 3)
-    assert (found.size, found.observation_dim, found.action_dim) == (9, 4, 2)
+    assert (found.size, found.layout.observation_dim, found.layout.action_dim) == (9, 4, 2)
     assert len(record["fingerprint"]) == 64
     assert record["choices"]["score"]["kind"] == "none"
     assert record["notes"] == []

@@ -47,7 +47,11 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     found = load(ID, **choices)
     np.testing.assert_array_equal(found.transitions["rewards"], rewards)
     np.testing.assert_array_equal(found.transitions["masks"], masks)
-    assert (found.size, found.observation_dim, found.action_dim) == (len(rewards), dim, 2)
+    assert (found.size, found.layout.observation_dim, found.layout.action_dim) == (
+        len(rewards),
+        dim,
+        2,
+    )
     assert found.environment.observation_dim == dim
     assert found.environment.maze.goal == (0.5, 0.0)
     recorded = found.record["choices"]

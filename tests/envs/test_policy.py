@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from iql_jax.envs.policy import NumpyPolicy
+from iql_jax.envs.description import Layout
+from iql_jax.envs.policy import NumpyPolicy, TrainedPolicy
 
 # One hidden layer: of observation [2, 3] it is relu([2 - 3, 4 + 3 + 1]) = [0, 8].
 HIDDEN = ([[1.0, 2.0], [-1.0, 1.0]], [0.0, 1.0])
@@ -61,3 +62,33 @@ def test_a_categorical_policy_chooses_one_hot_vectors():
 def test_an_output_that_is_not_finite_is_no_finite_action(log_std):
     broken = policy(([[np.nan, 0.0], [0.0, 0.0]], [0.0, 0.0]), log_std)
     assert not np.isfinite(broken(OBSERVATION)).all()
+
+
+@pytest.mark.parametrize("make", [gaussian, categorical])
+def test_a_batch_is_its_observations_one_by_one(make):
+    observations = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    actions = make()(observations)
+    one_by_one = [[make()(observation) for observation in row] for row in observations]
+    np.testing.assert_array_equal(actions, one_by_one)
+
+
+def test_a_trained_policy_acts_in_the_environments_own_numbers():
+    layout = Layout(
+        observation_dim=2,
+        action_dim=2,
+        observation_keys=("a", "b/c"),
+        observation_mean=np.float32([1, -1]),
+        observation_std=np.float32([2, 0.5]),
+        action_low=np.float32([0, -4]),
+        action_high=np.float32([4, 4]),
+    )
+    act = TrainedPolicy(gaussian(), layout)
+    expected = [2 + 2 * np.tanh(1.0), 0.0]  # (5 - 1) / 2 and (0.5 + 1) / 0.5 are [2, 3].
+    one = {"a": np.array([5.0]), "b": {"c": np.array([0.5])}}
+    np.testing.assert_allclose(act(one), expected, atol=1e-6)
+    batch = {"a": np.full((3, 1), 5.0), "b": {"c": np.full((3, 1), 0.5)}}
+    np.testing.assert_allclose(act(batch), [expected] * 3, atol=1e-6)
+    chooses = TrainedPolicy(
+        categorical(), Layout(observation_dim=2, action_dim=3, discrete_start=7)
+    )
+    assert chooses(OBSERVATION) == 8

@@ -1,5 +1,11 @@
 """The evaluation command on saved runs, called in this process."""
 
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,13 +14,16 @@ from absl.testing import flagsaver
 from minari_datasets import box, episode_buffer, spec_json, write_dataset
 from small_runs import OFFLINE
 
-from iql_jax import evaluate
+import iql_jax
+from iql_jax import evaluate, export
 from iql_jax.envs.video import configure_headless_rendering
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import from_mapping
 from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import UserError
 
+POLICIES = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", POLICIES, re.DOTALL)
 PENDULUM = spec_json("gymnasium.envs.classic_control.pendulum:PendulumEnv", "Pendulum-v1", 20)
 SETTINGS = {
     **OFFLINE,
@@ -72,6 +81,37 @@ def test_it_repeats_the_last_evaluation(finished, capsys):
     assert run(capsys, workdir=str(folder), sample=True, eval_processes=2) == sampled
 
 
+def test_a_run_folder_is_enough(finished, tmp_path, capsys, monkeypatch):
+    folder, summary = finished
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
+    printed = run(capsys, workdir=str(copied))
+    assert float(printed["return_mean"]) == pytest.approx(summary["return_mean"], rel=1e-3)
+    # Actions are torques between -2 and 2; one observation, or a batch.
+    policy = iql_jax.load_policy(copied)
+    observations = np.random.default_rng(0).normal(size=(5, 3))
+    actions = policy(observations)
+    assert actions.shape == (5, 1)
+    np.testing.assert_array_equal(policy(observations[2]), actions[2])
+
+
+def test_exported_policies_act_without_the_package(finished, tmp_path):
+    folder, _ = finished
+    observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    expected = iql_jax.load_policy(folder)(observations)
+    for suffix in ("npz", "jaxexport"):
+        export.main([f"--workdir={folder}", f"--out={tmp_path / 'policy'}.{suffix}"])
+        np.save(tmp_path / "observations.npy", observations)
+        (example,) = (block for block in EXAMPLES if f"policy.{suffix}" in block)
+        code = f"observations = __import__('numpy').load('observations.npy')\n{example}"
+        code += "import sys; assert 'iql_jax' not in sys.modules\n"
+        code += "np.save('actions.npy', actions)\n"
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        np.testing.assert_allclose(np.load(tmp_path / "actions.npy"), expected, atol=1e-6)
+    with pytest.raises(UserError, match=r"\.npz or \.jaxexport"):
+        export.main([f"--workdir={folder}", f"--out={tmp_path / 'policy.onnx'}"])
+
+
 def test_an_environment_is_trusted_by_the_flag_alone(tmp_path, capsys, monkeypatch):
     (tmp_path / "stranger_pendulum.py").write_text(
         "from gymnasium.envs.classic_control.pendulum import PendulumEnv\n"
@@ -92,7 +132,7 @@ def test_an_environment_is_trusted_by_the_flag_alone(tmp_path, capsys, monkeypat
 
 
 def test_a_film_that_cannot_be_written_is_refused_first(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "load_run", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(evaluate, "load_networks", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(UserError, match=r"\.mp4"):
         run(capsys, workdir=str(finished[0]), video=str(tmp_path / "film.gif"))
 
