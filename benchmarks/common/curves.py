@@ -58,8 +58,8 @@ def draw_method(axes: Axes, method: str, runs: Sequence[Run], color: str) -> Non
     array = np.array(scores)
     label = f"{method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     axes.plot(steps, array.mean(axis=0), color=color, marker="o", markersize=3, label=label)
-    success = array.min() >= 0.0 and array.max() <= 100.0
-    bounds = tables.SUCCESS if success else tables.UNBOUNDED
+    is_success = any(row["success_rate"] is not None for row in runs[0].table("evaluations"))
+    bounds = tables.SUCCESS if is_success else tables.UNBOUNDED
     found = [tables.interval(column.tolist(), bounds) for column in array.T]
     ranges = zip(array.min(axis=0), array.max(axis=0), strict=True)
     low, high = np.array([each or span for each, span in zip(found, ranges, strict=True)]).T

@@ -96,6 +96,8 @@ def _unmet(hint: Any, item: Any) -> str:
         return "" if item in choices else f"one of {', '.join(choices)}{suggestion}"
     if typing.get_origin(hint) is Annotated:
         words: str = hint.__metadata__[0]
+        if hint.__origin__ is int and not isinstance(item, numbers.Integral):
+            return f"an integer {words}"
         return "" if _is_in_range(item, words) else words
     return ""
 

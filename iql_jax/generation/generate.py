@@ -9,7 +9,6 @@ import contextlib
 import difflib
 import importlib.metadata
 import pathlib
-import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -59,7 +58,7 @@ def generate(
     if path.is_dir() and not (path / "data").exists() and any(path.iterdir()):
         raise UserError(f"{path} holds other files than a dataset's; move them away")
     # Signals are noted, and checked for: an exception might get lost in a library's callback.
-    with _stop_request() as stop, hold_place(dataset_id, stop.check) as folder:
+    with StopRequest() as stop, hold_place(dataset_id, stop.check) as folder:
         if force or not is_local(dataset_id):  # Another process may have just finished it.
             how = procedure(dataset_id, steps, seed)
             if processes is None:
@@ -78,12 +77,6 @@ def generate(
     return path
 
 
-def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
-    """Notes Ctrl-C and SIGTERM where they arrive: in the main thread."""
-    is_main = threading.current_thread() is threading.main_thread()
-    return StopRequest() if is_main else contextlib.nullcontext(StopRequest())
-
-
 def _collect(
     how: Procedure, processes: int, check: Callable[[], None]
 ) -> Generator[Sequence[EpisodeBuffer], None, None]:
@@ -93,11 +86,11 @@ def _collect(
             yield how.collect(shard, check)
         return
     with contextlib.closing(Workers(processes)) as workers:
-        futures = (workers.submit(how.collect, shard, _go_on) for shard in how.shards)
+        futures = (workers.submit(how.collect, shard, _never_stop) for shard in how.shards)
         yield from workers.results(futures, check)
 
 
-def _go_on() -> None:
+def _never_stop() -> None:
     """Lets a worker process collect: it is ended from outside."""
 
 

@@ -1,4 +1,4 @@
-"""Providing a dataset: from its name to data on this disk, and a word on where they come from.
+"""Finds, downloads or generates the dataset that a config names.
 
 A counterpart holds other data than those asked for, so the decision is logged and returned, and a
 run that has started with one dataset resumes with it.
@@ -44,9 +44,10 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
         UserError: if there is no such dataset; the message names similar ones.
     """
     if is_file(dataset):
-        if not pathlib.Path(dataset).expanduser().is_file():
+        path = pathlib.Path(dataset).expanduser().absolute()  # Workers may stand elsewhere.
+        if not path.is_file():
             raise UserError(f"dataset {dataset}: there is no such file")
-        return Provided(dataset, dataset, "file")
+        return Provided(str(path), dataset, "file")
     root = datasets_root()
     if not _ID.fullmatch(dataset):
         raise UserError(
@@ -65,6 +66,8 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
         logger.info(f"{dataset} is not in {root}; trying to download it")
         download(dataset, root)
     except DownloadFailed as failure:
+        if is_local(dataset):  # Another process was quicker.
+            return Provided(dataset, dataset, "local")
         replacement = None if started_with == dataset else counterpart(dataset)
         if replacement is None:
             raise UserError(

@@ -24,6 +24,7 @@ class Setting:
     values: dict[str, Any]  # The swept values that they share.
     steps: Int64  # [U], the updates at which all were evaluated.
     scores: Float64  # [K, U], of each seed.
+    most: float = np.inf  # The greatest possible score.
 
     def interval(self) -> tuple[Float64, Float64]:
         """Return the ends [U] of the 95 % interval of the mean by Student's t.
@@ -36,7 +37,7 @@ class Setting:
         import scipy.stats  # Half a second, which only this waits for.
 
         half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
-        return mean - half, mean + half
+        return mean - half, np.minimum(mean + half, self.most)
 
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:

@@ -52,18 +52,21 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.S
     """Return the finished members' evaluations of ``key``, by setting."""
     swept = _swept_keys(members)
     curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
+    most = np.inf
     for member in members:
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
             evaluations = read_table(workdir / member.name / "evaluations.csv")
             curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
             curves.setdefault(values, []).append(curve)
+            if key == "score" and any(row["success_rate"] is not None for row in evaluations):
+                most = 100.0
     found = []
     for values, seeds in curves.items():
         if steps := sorted(set.intersection(*map(set, seeds))):
             scores = np.array([[curve[step] for step in steps] for curve in seeds])
             shared = dict(zip(swept, values, strict=True))
-            found.append(plots.Setting(shared, np.array(steps), scores))
+            found.append(plots.Setting(shared, np.array(steps), scores, most))
     return found
 
 

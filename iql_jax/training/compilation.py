@@ -28,7 +28,7 @@ def compile_program(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     return lowered.compile(COMPILER_OPTIONS.get(jax.default_backend()))
 
 
-_FOLDER = "jax_compilation_cache_dir"
+_OPTION = "jax_compilation_cache_dir"
 
 
 def keep_programs() -> None:
@@ -37,14 +37,15 @@ def keep_programs() -> None:
     A second run then starts in half the time. Each machine has a folder of its own, for programs
     are compiled for its processor, and homes are shared.
     """
-    if getattr(jax.config, _FOLDER) is not None:
+    if getattr(jax.config, _OPTION) is not None:
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = cache / "iql_jax" / platform.node()
-    with contextlib.suppress(OSError):  # A home that cannot be written: compile each time.
+    with contextlib.suppress(OSError, RuntimeError):  # Without a home, compile each time.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "iql_jax" / platform.node()
         folder.mkdir(parents=True, exist_ok=True)
-        jax.config.update(_FOLDER, str(folder))
-        jax.config.update("jax_compilation_cache_max_size", 2**28)  # Bytes; the oldest go.
+        if not os.access(folder, os.W_OK):
+            return
+        jax.config.update(_OPTION, str(folder))
         # Many small programs make up the start, each of which takes less than JAX's limits.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

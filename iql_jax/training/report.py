@@ -85,7 +85,8 @@ def draw(
     evaluations = read_table(run.folder / "evaluations.csv")
     if not evaluations:
         return
-    title = f"{dataset.record['id']}, seed {run.config.seed}"
+    name = dataset.record.get("file") or dataset.record["id"]
+    title = f"{name}, seed {run.config.seed}"
     plots.learning_curve(
         run.folder / "learning_curve.png",
         evaluations,

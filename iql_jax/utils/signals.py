@@ -46,7 +46,7 @@ class StopRequest:
     """A context in which the first SIGINT or SIGTERM only raises a flag.
 
     It also restores the handlers in force before, so that a second Ctrl-C stops at once, or at the
-    end of ``signals_deferred``. ``resumable``: everything is saved when the context is entered.
+    end of ``signals_deferred``. Where ``resumable``, the error says that the same command resumes.
     """
 
     def __init__(self, *, resumable: bool = False) -> None:
@@ -55,9 +55,8 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-        for signum in _SIGNALS:
-            signal.signal(signum, self._note)
+        if threading.current_thread() is threading.main_thread():  # Elsewhere no signal arrives.
+            self._previous = {signum: signal.signal(signum, self._note) for signum in _SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:

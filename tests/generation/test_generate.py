@@ -162,7 +162,7 @@ def test_a_second_process_waits_and_takes_what_the_first_made(monkeypatch, capsy
                 write_dataset(ID, coded_episodes(), box(4))
 
         stop = types.SimpleNamespace(check=finish)
-        monkeypatch.setattr(module, "_stop_request", lambda: contextlib.nullcontext(stop))
+        monkeypatch.setattr(module, "StopRequest", lambda: contextlib.nullcontext(stop))
         generate_quietly(ID, 200)
     assert minari.load_dataset(ID).total_steps == 9
     assert f"waiting for another process that writes {ID}" in capsys.readouterr().err

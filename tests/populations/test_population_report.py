@@ -49,7 +49,7 @@ def write_run(workdir, member, score):
     folder.mkdir(parents=True)
     cell = "" if score is None else score
     (folder / "evaluations.csv").write_text(
-        f"update,score,return_mean\n10,{cell},5.0\n20,{cell},3.0\n"
+        f"update,score,return_mean,success_rate\n10,{cell},5.0,0.5\n20,{cell},3.0,0.5\n"
     )
     (folder / "summary.json").write_text("{}")
 
@@ -61,6 +61,7 @@ def test_a_setting_is_of_finished_members_with_scores(tmp_path):
     (found,) = settings(tmp_path, members, "score")
     assert found.values == {"tau": 0.1}
     assert (found.steps.tolist(), found.scores.tolist()) == ([10, 20], [[10, 10], [30, 30]])
+    assert found.most == 100.0
 
 
 def test_the_report_has_a_table_and_two_pictures(tmp_path):

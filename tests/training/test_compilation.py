@@ -17,8 +17,7 @@ def test_this_jax_knows_the_options(backend):
 def test_programs_are_kept_where_nothing_else_is_named(tmp_path, monkeypatch):
     """JAX's own setting, which all tests have, comes first."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    options = ("compilation_cache_dir", "compilation_cache_max_size")
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in options}
+    before = jax.config.jax_compilation_cache_dir
     keep_programs()
     assert not list(tmp_path.iterdir())
     try:
@@ -26,6 +25,5 @@ def test_programs_are_kept_where_nothing_else_is_named(tmp_path, monkeypatch):
         keep_programs()
         folder = jax.config.jax_compilation_cache_dir
     finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
+        jax.config.update("jax_compilation_cache_dir", before)
     assert [folder] == [str(path) for path in tmp_path.glob("iql_jax/*")]
