@@ -6,8 +6,8 @@ termination: trajectories only stop.
 
 The files hold no rewards, for their goals are up to the user. In AntMaze the goal is that of one of
 OGBench's five tasks, and a step is rewarded as gymnasium_robotics' environment does it: 1 where it
-ends within 0.45 m of the goal. Of all else they are 0, which is enough for cloning, unless the user
-adds an array ``rewards`` (and ``masks``, 0 where the task ends).
+ends within 0.45 m of the goal. For all other tasks rewards are 0, which is enough for cloning,
+unless the user adds an array ``rewards`` (and ``masks``, 0 where the task ends).
 """
 
 import pathlib
@@ -53,9 +53,14 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
     arrays = read_arrays(path, ("observations", "actions", "terminals"), ("rewards", "masks"))
     found = _ANT_MAZE.search(name)
     about = {"file": path.name, "rows": len(arrays["terminals"]), "task": name or None}
+    if found is None and config.task not in ("", "none"):
+        raise UserError(
+            f"config.task is {config.task!r}, none of OGBench's state-based AntMazes, such as "
+            "'antmaze-medium-task2'; 'none' trains without an environment"
+        )
     if found is None:
         rows, note = _rows(arrays, None)
-        reason = f"{path.name} and config.task name none of OGBench's state-based AntMazes"
+        reason = f"{path.name} names none of OGBench's state-based AntMazes; config.task can"
         episodes = file_episodes(rows, str(path), None)
         return Source(str(path), episodes, None, reason, about=about, notes=(note,))
     check_widths(arrays, (_ANT_DIM, _ANT_ACTIONS), "OGBench's antmaze", path)
@@ -109,17 +114,19 @@ def _rows(arrays: Arrays, maze: MazeFrame | None) -> tuple[FileRows, str]:
     terminals = np.zeros_like(kept)
     if "rewards" in arrays:
         rewards = arrays["rewards"]
-        note = "rewards are the file's, and nothing terminates"
+        note = "rewards are the file's"
         if "masks" in arrays:
             terminals = kept & (arrays["masks"] == 0)
             note = "rewards and masks are the file's"
+        if maze is not None:
+            note += ", with config.maze_goal='stored'; 'eval' recomputes them"
     elif maze is not None:
         positions = observations[1:, :2].astype(np.float64) + maze.shift
         reached = np.append(at_goal(positions, np.array(maze.goal)), False)
         rewards = reached.astype(np.float32)
         note = (
             f"the file has no rewards: {int(rewards[kept].sum()):,} steps that end at the task's "
-            "goal have 1, the others 0, and nothing terminates"
+            "goal have 1, the others 0"
         )
     else:
         rewards = np.zeros(len(kept), np.float32)

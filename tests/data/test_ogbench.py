@@ -100,6 +100,11 @@ def test_mazes_that_cannot_be_matched_have_no_environment(load_arrays, name):
     assert any("nothing can be evaluated" in note for note in dataset.record["notes"])
 
 
+def test_a_task_that_is_none_of_its_is_refused(load_arrays):
+    with pytest.raises(UserError, match=r"config.task is 'task2'"):
+        load_arrays(ogbench_arrays(), task="task2")
+
+
 def test_rewards_are_the_files_or_zero(load_arrays):
     arrays = ogbench_arrays()
     dataset = load_arrays(arrays, CUBE)

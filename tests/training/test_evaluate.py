@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from helpers import OBSERVATION_DIM, make_state
 from minari_datasets import box, episode_buffer, spec_json, write_dataset
 from small_runs import OFFLINE
 
 import iql_jax
 from iql_jax import evaluate, export
+from iql_jax.algorithm import eval_actions
 from iql_jax.envs.video import configure_headless_rendering
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.config import from_mapping
+from iql_jax.training.evaluation import numpy_policy
 from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import UserError
 
@@ -93,6 +96,14 @@ def test_a_run_folder_is_enough(finished, tmp_path, capsys, monkeypatch):
     actions = policy(observations)
     assert actions.shape == (5, 1)
     np.testing.assert_array_equal(policy(observations[2]), actions[2])
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_numpy_acts_as_the_networks_do(discrete):
+    actor = make_state(discrete_actions=discrete).actor
+    observations = np.random.default_rng(0).normal(size=(9, OBSERVATION_DIM)).astype(np.float32)
+    expected = eval_actions(actor, observations)
+    np.testing.assert_allclose(numpy_policy(actor)(observations), expected, atol=1e-6)
 
 
 def test_exported_policies_act_without_the_package(finished, tmp_path):
