@@ -5,8 +5,8 @@
 
 Both runs are the entry points' own commands on PointMaze: train_offline.py, or train_finetune.py
 with both of its phases (``finetune``) or the second alone (``online``). Further arguments are
-theirs. At moments drawn uniformly over start-up, updates, environment steps, evaluations and saves,
-they get SIGKILL or, by chance, SIGTERM. At the end each array of the last checkpoint must have the
+theirs. At moments drawn over start-up, updates, environment steps, evaluations and saves, they get
+SIGKILL or, by chance, SIGTERM. At the end each array of the last checkpoint must have the
 same bits, each table the same rows but for columns of time, and fine-tuning the same transitions.
 The exit status is 1 if anything differs.
 """
@@ -34,6 +34,8 @@ from iql_jax.training.load import load_run
 
 LOG, EVALUATE, SAVE = 200, 2_000, 500
 
+BEFORE = ("", "compiled the", "compiled the")  # One stop of three may come during the start.
+
 
 def main() -> int:
     """Runs, kills, resumes and compares; returns the exit status."""
@@ -57,19 +59,16 @@ def main() -> int:
         session = time.perf_counter() - started
         print(f"undisturbed: {session:.0f} s", flush=True)
         reached, said = [], ""
-        bar = tqdm(total=options.kills, unit="kill")
-        while len(reached) < options.kills:
+        for _ in tqdm(range(options.kills), unit="kill"):
             # Short enough, on average, that the last kill comes before the run's end.
-            longest = min(2.0 * session / options.kills + 10.0, 0.8 * session)
+            seconds = moments.uniform(0.0, min(2.0 * session / options.kills, 0.8 * session))
             signum = moments.choice((signal.SIGKILL, signal.SIGTERM))
-            said += (last := stop_after(killed, moments.uniform(0.0, longest), signum))
+            said += stop_after(killed, moments.choice(BEFORE), seconds, signum)
             if killed.summary() is not None:
                 print("it ended before the last kill: raise --steps for more kills")
                 break
-            if "compiled the" in last:  # Else it was still starting.
-                reached.append(f"{last_step(killed):,} {signum.name}")
-                bar.update()
-        print(f"stopped {len(reached)} times after the start: {', '.join(reached)}")
+            reached.append(f"{last_step(killed):,} {signum.name}")
+        print(f"stopped {len(reached)} times, at steps {', '.join(reached)}")
         print(*re.findall("(?:repeated|dropping) .*", said), sep="\n")
         finish(killed)
         problems = list(compare(whole, killed))
@@ -93,15 +92,18 @@ def make_run(folder: Path, options: argparse.Namespace, flags: Sequence[str]) ->
     return Run(folder, "pointmaze_finetune", settings, flags)
 
 
-def stop_after(run: Run, seconds: float, signum: signal.Signals) -> str:
-    """Starts or resumes a run and sends it a signal; returns what it said."""
-    with subprocess.Popen(
-        run.command(), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
+def stop_after(run: Run, before: str, seconds: float, signum: signal.Signals) -> str:
+    """Starts or resumes a run; sends a signal some time after it said something; returns all."""
+    with (
+        run.log.open("w") as log,
+        subprocess.Popen(run.command(), cwd=ROOT, env=environment(), stderr=log) as process,
+    ):
+        while before not in run.log.read_text() and process.poll() is None:
+            time.sleep(0.05)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=seconds)
+            process.wait(timeout=seconds)
         process.send_signal(signum)
-        said = process.communicate()[1]
+    said = run.log.read_text()
     # Before its handlers are installed, SIGTERM ends it as SIGKILL does.
     if process.returncode not in (0, -signum, 128 + signum):
         sys.exit(f"a session failed before it was stopped:\n{said}")

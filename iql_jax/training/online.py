@@ -175,10 +175,7 @@ class Online:
         return means, updates
 
     def _filled_buffer(self, num_recent: int) -> tuple[ReplayBuffer, Fields]:
-        """Return a buffer with the dataset and all that the environments have made since.
-
-        The last ``num_recent`` of the environments' transitions, or all, are returned beside it.
-        """
+        """Return a buffer with the dataset and all transitions since, and the last of these."""
         buffer = replay_buffer.init(
             Transitions(**self._dataset.transitions),
             self._config.replay_buffer_size,
@@ -203,23 +200,21 @@ class Online:
         self._due, self._updates = saved["due"], saved["updates"]
         self._sums = {name: jnp.float32(total) for name, total in saved["sums"].items()}
         if saved["actor"]:
-            like = self._actor.params
-            params = jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), like, saved["actor"])
+            params = jax.tree.map(lambda _, x: jnp.float32(x), self._actor.params, saved["actor"])
             self._actor = self._actor.replace(params=params)
 
     def _start_episodes(self, saved: Mapping[str, Any], made: Fields) -> bool:
         """Repeat the episodes that were under way; return whether all of them go on."""
-        started, dropped, reason = time.perf_counter(), self._config.num_envs, ""
         if saved:
-            dropped, reason = (
-                self._rollout.resume(saved, made),
-                ": repeated, they came out otherwise",
-            )
-            seconds = time.perf_counter() - started
-            logger.info(f"repeated {sum(saved['lengths']):,} steps of episodes in {seconds:.1f} s")
+            started = time.perf_counter()
+            dropped = self._rollout.resume(saved, made)
+            steps, seconds = sum(saved["lengths"]), time.perf_counter() - started
+            logger.info(f"repeated {steps:,} steps of the episodes under way in {seconds:.1f} s")
         else:
             self._rollout.start()
+            dropped = self._config.num_envs
         if dropped and self._rollout.counters.env_steps:
+            reason = ": repeated, they came out differently" if saved else ""
             logger.info(
                 f"dropping {dropped} unfinished training episode(s){reason}; the transitions that "
                 "they made are kept"

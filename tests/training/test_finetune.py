@@ -239,7 +239,7 @@ def test_stops_in_both_phases_leave_no_trace(finished, tmp_path, monkeypatch, ca
     assert progress["step"] == 60 + progress["companion"]["counters"]["env_steps"] == 140
     capsys.readouterr()
     train_finetune(finetune_config(), tmp_path)
-    assert "repeated 5 steps of episodes in" in capsys.readouterr().err
+    assert "repeated 5 steps of the episodes under way in" in capsys.readouterr().err
     assert_same_run(tmp_path, finished[0])
 
 
