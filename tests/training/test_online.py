@@ -275,21 +275,16 @@ def test_a_buffer_too_small_is_refused(start, settings, message):
         start(**settings)
 
 
-@pytest.mark.parametrize(
-    ("num_envs", "train_freq", "offline_ratio", "start_steps"),
-    [(1, 1, 0.5, 0), (3, 1, -1.0, 39), (1, 4, -1.0, 0), (3, 4, 0.5, 30)],
-)
-def test_a_resumed_phase_goes_on_to_the_bit(
-    start, capsys, num_envs, train_freq, offline_ratio, start_steps
-):
+@pytest.mark.parametrize(("num_envs", "train_freq", "offline_ratio"), [(1, 1, 0.5), (3, 3, -1.0)])
+def test_a_resumed_phase_goes_on_to_the_bit(start, capsys, num_envs, train_freq, offline_ratio):
     settings = {"num_envs": num_envs, "train_freq": train_freq, "offline_ratio": offline_ratio}
-    settings |= {"start_steps": start_steps, **intervals_of(6)}
+    settings |= {"updates_per_step": 2, "start_steps": 5, **intervals_of(6)}
     settings["data"] = {"reward_transform": RewardTransform(scale=2.0, shift=-3.0)}
     first, state = start(**settings)
     for steps in (6, 33):  # Two files, and the buffer has gone round.
         state, *_ = advance(first, state, steps)
         first.save()
-    for _ in range(2):  # A chunk that is stopped before its end.
+    for _ in range(3):  # A chunk that is stopped before its end, one step after learning.
         first.step()
         state = first.learn(state)
     first.take_metrics(whole=False)
