@@ -264,7 +264,7 @@ def test_an_environment_that_fails_stops_the_run_with_its_state_saved(tmp_path, 
 def test_the_command_survives_a_kill(tmp_path):
     """The command as a person types it, killed in earnest."""
     folder, whole = tmp_path / "run", tmp_path / "whole"
-    changes = {**FINETUNE, "num_pretraining_steps": 0, "max_steps": 1_000}
+    changes = {**FINETUNE, "num_pretraining_steps": 0, "max_steps": 600}
     settings = {**pointmaze_finetune.get_config().to_dict(), **changes}
     train_finetune(from_mapping(settings, FinetuneConfig), whole)
     command = [sys.executable, "train_finetune.py", "--config=configs/pointmaze_finetune.py"]
