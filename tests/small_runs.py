@@ -15,6 +15,7 @@ from iql_jax.generation.generate import generate
 from iql_jax.outputs import logs
 from iql_jax.outputs.checkpoints import Checkpoints
 from iql_jax.outputs.logs import read_table
+from iql_jax.outputs.transitions import FIELDS
 from iql_jax.training.config import FinetuneConfig, from_mapping
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.load import load_run
@@ -86,9 +87,16 @@ def assert_same_state(first, second):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def transitions(folder):
+    """What the environments of a fine-tuning run made, field by field."""
+    files = [np.load(path) for path in sorted((folder / "transitions").glob("*.npz"))]
+    return {name: np.concatenate([file[name] for file in files]) for name in FIELDS if files}
+
+
 def assert_same_run(folder, expected):
-    """Two runs ended with the same bits and the same tables but for their times."""
+    """Two runs ended with the same bits and transitions, and the same tables but for times."""
     assert_same_state(saved(folder)[0], saved(expected)[0])
+    assert_same_state(transitions(folder), transitions(expected))
     for table in ("metrics.csv", "evaluations.csv", "episodes.csv"):
         if (expected / table).exists():
             assert untimed_rows(folder / table) == untimed_rows(expected / table)

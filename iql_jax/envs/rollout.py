@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.episodes import episode_seed
 from iql_jax.envs.make import make_environment
-from iql_jax.utils.arrays import Bool, Float32
+from iql_jax.utils.arrays import Bool, Float32, Int64
 from iql_jax.utils.errors import UserError, one_line
 from iql_jax.utils.processes import (
     START_METHOD,
@@ -58,12 +58,41 @@ class Rollout:
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, np.int64)
         self._successes = np.full(num_envs, np.nan)  # NaN: none reported.
-        self._failed_reset: UserError | None = None
         self._vector = _vector_environment(environment, num_envs)
 
-    def start(self) -> None:
-        """Starts an episode in each environment; those under way are dropped."""
-        self._reset(np.ones(len(self._episode), np.bool_))
+    def start(self, mask: Bool | None = None) -> None:
+        """Starts an episode in each environment, or in those of the mask [num_envs]."""
+        mask = np.ones(len(self._episode), np.bool_) if mask is None else mask
+        self._started(mask, self._reset(mask, self._next(mask))[0])
+
+    def save(self) -> dict[str, Any]:
+        """Returns what ``resume`` needs, as JSON has it; the episodes' steps are not part of it."""
+        return {
+            "episodes": self._episode.tolist(),
+            "lengths": self._lengths.tolist(),
+            "observations": self.observations.tolist(),
+        }
+
+    def resume(self, saved: Mapping[str, Any], made: Mapping[str, npt.NDArray[Any]]) -> int:
+        """Repeats the episodes that were under way when ``save`` returned this.
+
+        An episode of a deterministic environment is a function of its reset's seed and its actions.
+        ``made`` has the last transitions [steps * num_envs, ...]. Where an observation comes out
+        differently, a new episode starts; returns in how many environments.
+        """
+        self._episode, self._lengths = np.array(saved["episodes"]), np.array(saved["lengths"])
+        every, now = np.full(len(self._episode), True), np.array(saved["observations"], np.float32)
+        recorded = []
+        for i, length in enumerate(self._lengths):
+            rows = slice(len(made["actions"]) - length * len(every) + i, None, len(every))
+            observations = np.concatenate([made["observations"][rows], now[i : i + 1]])
+            recorded.append((observations, made["actions"][rows]))
+        self.observations, repeated = self._reset(every, self._episode, recorded)
+        self._returns, self._successes = repeated["return"], repeated["success"]
+        different = ~repeated["same"]
+        if different.any():
+            self.start(different)
+        return int(different.sum())
 
     def step(
         self, actions: Float32
@@ -76,16 +105,14 @@ class Rollout:
         time limits.
 
         Raises:
-            UserError: If an environment fails or gives a number that is not finite. No transition
-                of the step counts then. Where the reset after an episode fails, the next step
-                raises it, for this one is complete.
+            UserError: If an environment fails or gives a number that is not finite, also in the
+                reset after an episode. Nothing of the step counts then.
         """
-        if self._failed_reset is not None:
-            raise self._failed_reset
         with _one_line_failures(self._when()):
             following, rewards, terminated, truncated, infos = self._vector.step(actions)
             _check_finite(observation=following, reward=rewards)
-        self._lengths += 1
+        over = terminated | truncated
+        observations = self._reset(over, self._next(over))[0] if over.any() else following
         transitions = {
             "observations": self.observations,
             "actions": actions,
@@ -94,18 +121,13 @@ class Rollout:
             "next_observations": following,
         }
         self.counters.env_steps += len(actions)
+        self._lengths += 1
         self._returns += rewards
         if "success" in infos:
             reported = np.where(infos["_success"], infos["success"], np.nan)
             self._successes = np.fmax(self._successes, reported)
-        self.observations = following
-        over = terminated | truncated
         rows = [self._end(int(i)) for i in np.flatnonzero(over)]
-        if rows:
-            try:
-                self._reset(over)
-            except UserError as error:
-                self._failed_reset = error
+        self._started(over, observations)
         return transitions, rows
 
     def close(self) -> None:
@@ -117,21 +139,31 @@ class Rollout:
             self._vector.closed = True
         self._vector.close()
 
-    def _reset(self, mask: Bool) -> None:
-        """Starts the next episodes, in the environments of the mask [num_envs]."""
-        count, first = int(mask.sum()), self.counters.episodes_started
-        self.counters.episodes_started += count
-        self._episode[mask] = first + np.arange(count)
+    def _next(self, mask: Bool) -> Int64:
+        """Returns the episodes [num_envs] once the next ones start in those of the mask."""
+        return np.where(mask, self.counters.episodes_started + np.cumsum(mask) - 1, self._episode)
+
+    def _reset(
+        self, mask: Bool, episodes: Int64, recorded: Sequence[Any] = ()
+    ) -> tuple[Float32, dict[str, Any]]:
+        """Resets the environments of the mask, which repeat what is recorded for each."""
+        seeds = [
+            episode_seed(self._seed, int(episode)) if starts else None
+            for episode, starts in zip(episodes, mask, strict=True)
+        ]
+        options = {"reset_mask": mask, "recorded": dict(zip(seeds, recorded, strict=False))}
+        with _one_line_failures(self._when()):
+            observations, infos = self._vector.reset(seed=seeds, options=options)
+            _check_finite(observation=observations)
+        return observations, infos
+
+    def _started(self, mask: Bool, observations: Float32) -> None:
+        """Counts the episodes that a reset started."""
+        self._episode = self._next(mask)
+        self.counters.episodes_started += int(mask.sum())
         self._returns[mask] = 0.0
         self._lengths[mask] = 0
         self._successes[mask] = np.nan
-        seeds = [
-            episode_seed(self._seed, int(episode)) if started else None
-            for episode, started in zip(self._episode, mask, strict=True)
-        ]
-        with _one_line_failures(self._when()):
-            observations, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})
-            _check_finite(observation=observations)
         self.observations = observations
 
     def _end(self, i: int) -> dict[str, float | None]:
@@ -151,6 +183,31 @@ class Rollout:
 
     def _when(self) -> str:
         return f"after {self.counters.env_steps:,} training steps"
+
+
+class Repeatable(gym.Wrapper):
+    """An environment whose reset goes on to where a recorded episode stopped.
+
+    Its options have, for each seed, the observations [steps + 1, ...] and actions [steps, ...] of
+    an episode that is not over. It is repeated as long as the observations are the recorded ones;
+    the info says whether all are (``same``), and the ``return`` and ``success`` so far.
+    """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets, and repeats what is recorded for the seed."""
+        observation, _ = self.env.reset(seed=seed)
+        observations, actions = (options or {})["recorded"].get(seed, ([observation], []))
+        same, total, success = np.array_equal(observation, observations[0]), 0.0, np.nan
+        for action, expected in zip(actions, observations[1:], strict=True):
+            if not same:
+                break
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            same = np.array_equal(observation, expected) and not (terminated or truncated)
+            total += float(reward)
+            success = np.fmax(success, info.get("success", np.nan))
+        return observation, {"same": same, "return": total, "success": float(success)}
 
 
 def in_processes(num_envs: int) -> bool:
@@ -175,7 +232,7 @@ def _vector_environment(
 def _build(description: EnvironmentDescription, owner: int) -> gym.Env:
     if os.getpid() != owner:
         prepare_worker()
-    return make_environment(description)
+    return Repeatable(make_environment(description))
 
 
 @contextlib.contextmanager

@@ -98,11 +98,13 @@ def train_in_environment(
             for row in episodes:
                 session.write("episodes", row, step=session.step + made)
             session.state = online.learn(session.state)
-        metrics, updates = online.take_metrics()
+        metrics, updates = online.take_metrics(whole=made == steps)
         session.record(metrics, steps=made, updates=updates)
         if isinstance(failure, Diverged):
             session.diverge(str(failure))
         if failure is not None:
+            session.stop.check()  # A signal to the process group may have ended the workers.
+            online.drop_episodes()
             session.fail(failure)
 
 

@@ -29,7 +29,7 @@ from iql_jax.algorithm import (
 )
 from iql_jax.data.load import Dataset
 from iql_jax.envs.rollout import Counters, Rollout
-from iql_jax.outputs.transitions import TransitionLog
+from iql_jax.outputs.transitions import FIELDS, TransitionLog
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.utils.console import logger
@@ -52,6 +52,9 @@ class Online:
         self._dataset = dataset
         self._log = TransitionLog(folder)
         self._act_key = jax.random.key(stream_seed(config.seed, Stream.ACTIONS))
+        self._saved: Mapping[str, Any] = {}  # What the run resumes from.
+        self._actions: Any = None  # The next ones; None before the start.
+        self._failed = False  # An environment has.
         self._due = 0  # Updates that steps have asked for and that are not made yet.
         self._new: list[Fields] = []  # Not learned from yet: of fewer than `train_freq` steps.
         environment = dataset.require_environment()
@@ -66,19 +69,33 @@ class Online:
     # As ``progress.Saved``.
 
     def save(self) -> dict[str, Any]:
-        """Write the transitions since the last time; return how far everything is."""
-        return {
-            "transitions": self._log.save(),
-            "counters": dataclasses.asdict(self._rollout.counters),
-            "due": self._due,
-        }
+        """Write the transitions since the last time; return all else that ``restore`` needs."""
+        counters = dataclasses.asdict(self._rollout.counters)
+        saved = {"transitions": self._log.save(), "counters": counters}
+        if self._actions is not None:
+            # With `train_freq` 1 the actor has acted for the last time, and was donated.
+            actor = self._actor.params if self._config.train_freq > 1 else {}
+            saved["under_way"] = {  # Numbers in float32 survive JSON to the bit.
+                "due": self._due,
+                "waiting": len(self._new),
+                "updates": self._updates,
+                "sums": {name: float(total) for name, total in self._sums.items()},
+                "actor": jax.tree.map(lambda x: np.asarray(x).tolist(), actor),
+                "actions": np.asarray(self._actions).tolist(),
+                "rollout": {} if self._failed else self._rollout.save(),
+            }
+        return saved
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
-        """Continue where ``save`` returned this, with new episodes; None in a new run."""
-        saved = saved or {}
-        self._log.restore(saved.get("transitions", 0))
-        self._rollout.counters = Counters(**saved.get("counters", {}))
-        self._due = saved.get("due", 0)
+        """Continue where ``save`` returned this; None in a new run."""
+        self._saved = saved or {}
+        self._log.restore(self._saved.get("transitions", 0))
+        self._rollout.counters = Counters(**self._saved.get("counters", {}))
+
+    def drop_episodes(self) -> None:
+        """Have a resumed run start new episodes, after an environment failed in those under way."""
+        self._failed = True  # It might fail again where they are repeated.
+        self._rollout.counters.episodes_started += self._config.num_envs
 
     def totals(self) -> dict[str, Any]:
         """Return the counts for ``summary.json``."""
@@ -86,15 +103,13 @@ class Online:
         return {"env_steps": counters.env_steps, "episodes": counters.episodes_ended}
 
     def start(self, state: IQLState) -> None:
-        """Fill the buffer, compile, and start the first episodes, so that rates exclude it."""
+        """Fill the buffer, compile, and start or repeat episodes, so that rates exclude it."""
         started = time.perf_counter()
         config = self._config
-        if self._rollout.counters.env_steps:
-            logger.info(
-                f"dropping {config.num_envs} unfinished training episode(s); the transitions that "
-                "they made are kept"
-            )
-        self._buffer = self._filled_buffer()
+        under_way = self._saved.get("under_way", {})
+        rollout = under_way.get("rollout", {})
+        steps = max([1, under_way.get("waiting", 0), *rollout.get("lengths", [])])
+        self._buffer, recent = self._filled_buffer(steps * config.num_envs)
         self._no_sums = no_sums(state, self._buffer, config.batch_size, config.num_offline)
         self._sums, self._updates = jax.tree.map(jnp.zeros_like, self._no_sums), 0
         example = self._padded([{k: x[:1] for k, x in self._dataset.transitions.items()}])
@@ -102,9 +117,11 @@ class Online:
         sizes = {"batch_size": config.batch_size, "num_offline": config.num_offline}
         lowered = learn.lower(state, self._buffer, example, zero, self._no_sums, zero, **sizes)
         self._learn = compile_program(lowered)
-        self._rollout.start()
         self._actor = self._actor_of(state)
-        self._actions = self._act()
+        if under_way:
+            self._restore_waiting(under_way, recent)
+        goes_on = self._start_episodes(rollout, recent)
+        self._actions = np.array(under_way["actions"], np.float32) if goes_on else self._act()
         logger.info(
             f"{int(self._buffer.size):,} transitions in the replay buffer; compiled the online "
             f"step; {time.perf_counter() - started:.1f} s"
@@ -145,23 +162,64 @@ class Online:
         self._new, self._due = [], 0
         return state
 
-    def take_metrics(self) -> tuple[Metrics, int]:
-        """Return the metrics' means over the updates since the last call, and their number."""
+    def take_metrics(self, *, whole: bool = True) -> tuple[Metrics, int]:
+        """Return the metrics' means over a chunk's updates, and how many updates count now.
+
+        Before the chunk is whole none do, and its sums go on: parts would be rounded differently.
+        """
         updates, sums = self._updates, self._sums
-        self._updates, self._sums = 0, jax.tree.map(jnp.zeros_like, self._no_sums)
         means = jax.tree.map(lambda total: total / updates, sums) if updates else {}
+        if not whole:
+            return means, 0
+        self._updates, self._sums = 0, jax.tree.map(jnp.zeros_like, self._no_sums)
         return means, updates
 
-    def _filled_buffer(self) -> ReplayBuffer:
-        """Return a buffer with the dataset and all that the environments have made since."""
+    def _filled_buffer(self, num_recent: int) -> tuple[ReplayBuffer, Fields]:
+        """Return a buffer with the dataset and all transitions since, and the last of these."""
         buffer = replay_buffer.init(
             Transitions(**self._dataset.transitions),
             self._config.replay_buffer_size,
             keep_dataset=self._config.num_offline is not None,
         )
+        recent = {name: self._dataset.transitions[name][:0] for name in FIELDS}
         for made in self._log.read():
             buffer = replay_buffer.extend(buffer, Transitions(**self._learnable(made)))
-        return buffer
+            recent = {k: np.concatenate([x, made[k]])[-num_recent:] for k, x in recent.items()}
+        return buffer, recent
+
+    def _restore_waiting(self, saved: Mapping[str, Any], made: Fields) -> None:
+        """Restore what waited between two steps."""
+        num_envs, end = self._config.num_envs, len(made["rewards"])
+        first = end - saved["waiting"] * num_envs
+        self._new = [
+            {name: x[i : i + num_envs] for name, x in made.items()}
+            for i in range(first, end, num_envs)
+        ]
+        # They are in the buffer already, where the next updates will store them again.
+        self._buffer = self._buffer.replace(added=self._buffer.added - (end - first))
+        self._due, self._updates = saved["due"], saved["updates"]
+        self._sums = {name: jnp.float32(total) for name, total in saved["sums"].items()}
+        if saved["actor"]:
+            params = jax.tree.map(lambda _, x: jnp.float32(x), self._actor.params, saved["actor"])
+            self._actor = self._actor.replace(params=params)
+
+    def _start_episodes(self, saved: Mapping[str, Any], made: Fields) -> bool:
+        """Repeat the episodes that were under way; return whether all of them go on."""
+        if saved:
+            started = time.perf_counter()
+            dropped = self._rollout.resume(saved, made)
+            steps, seconds = sum(saved["lengths"]), time.perf_counter() - started
+            logger.info(f"repeated {steps:,} steps of the episodes under way in {seconds:.1f} s")
+        else:
+            self._rollout.start()
+            dropped = self._config.num_envs
+        if dropped and self._rollout.counters.env_steps:
+            reason = ": repeated, they came out differently" if saved else ""
+            logger.info(
+                f"dropping {dropped} unfinished training episode(s){reason}; the transitions that "
+                "they made are kept"
+            )
+        return not dropped
 
     def _actor_of(self, state: IQLState) -> TrainState:
         """Return the actor for the next steps, a copy if it outlives the donated state."""

@@ -1,7 +1,9 @@
 """What training environments leave behind, against a plain loop over the same environments."""
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import re
@@ -131,12 +133,75 @@ def test_an_episode_starts_alike_whatever_came_before_it():
     assert rows[0]["regret"] == 1 - (9 + rows[0]["success"]) / 28
 
 
-def test_started_again_the_open_episodes_are_dropped():
-    with contextlib.closing(Rollout(description(Diary), 1, SEED, True)) as live:
-        live.start()
-        rows = [row for _, rows in start_and_step(live, some_actions(1)) for row in rows]
-    assert [row["episode"] for row in rows[:2]] == [1, 2]
-    assert plain_loop(some_actions(1), first_episode=1)[1][0]["length"] == rows[0]["length"]
+# Episodes under way are repeated.
+
+
+def interrupted(num_envs, steps, change=lambda saved, made: None):
+    """The rollout that resumes after some steps, how many episodes it dropped, and the first."""
+    actions = some_actions(num_envs)
+    first, second = (Rollout(description(Diary), num_envs, SEED, True) for _ in range(2))
+    with contextlib.closing(first):
+        pieces = [made for made, _ in start_and_step(first, actions[:steps])]
+        saved = json.loads(json.dumps(first.save()))
+        made = {field: np.concatenate([piece[field] for piece in pieces]) for field in FIELDS}
+        change(saved, made)
+        second.counters = dataclasses.replace(first.counters)
+        dropped = second.resume(saved, made)
+    return second, dropped, first
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "cores", "steps"),
+    [(1, 1, 17), (1, 1, 18), (3, 1, 19), (2, 4, 18)],  # At 18, one episode has just started.
+)
+def test_repeated_episodes_go_on_as_if_nothing_had_happened(monkeypatch, num_envs, cores, steps):
+    monkeypatch.setattr(rollout, "available_cores", lambda: cores)
+    actions = some_actions(num_envs)
+    transitions, episodes, counters = run(actions)
+    live, dropped, _ = interrupted(num_envs, steps)
+    with contextlib.closing(live):
+        rest = [live.step(at_once) for at_once in actions[steps:]]
+    rows = [row for _, rows in rest for row in rows]
+    assert (dropped, live.counters) == (0, counters)
+    assert rows == episodes[len(episodes) - len(rows) :]
+    for (made, _), expected in zip(rest, transitions[steps:], strict=True):
+        for field in FIELDS:
+            np.testing.assert_array_equal(made[field], expected[field])
+
+
+def spoil_the_last_observation(saved, made):
+    saved["observations"][1][0] += 1
+
+
+def spoil_the_first_observation(saved, made):
+    made["observations"][-3 * saved["lengths"][1] + 1] += 1
+
+
+def test_an_episode_that_comes_out_differently_is_dropped_alone():
+    for spoil in (spoil_the_last_observation, spoil_the_first_observation):
+        live, dropped, first = interrupted(3, 19, spoil)
+        with contextlib.closing(live):
+            assert dropped == 1
+            expected, started = first.save(), first.counters.episodes_started
+            assert live.save()["lengths"] == [expected["lengths"][0], 0, expected["lengths"][2]]
+            expected["episodes"][1] = started
+            assert live.save()["episodes"] == expected["episodes"]
+            assert live.counters == dataclasses.replace(
+                first.counters, episodes_started=started + 1
+            )
+
+
+def test_an_episode_that_ends_where_it_did_not_is_dropped():
+    length = plain_loop(some_actions(1))[1][0]["length"]
+
+    def ended(saved, made):
+        over = made["next_observations"][-1:].tolist()
+        saved.update(episodes=[0], lengths=[length], observations=over)
+
+    live, dropped, _ = interrupted(1, length, ended)
+    with contextlib.closing(live):
+        assert dropped == 1
+        live.step(some_actions(1)[0])
 
 
 def test_without_reported_success_there_is_none_and_no_regret():
@@ -165,9 +230,9 @@ def run_to_failure(fault, first_bad_episode, num_envs=1):
         ("observation", 1, 6, 1, "after 6 training steps: .*observation is not finite"),
         ("reward", 1, 6, 1, "after 6 training steps: .*reward is not finite"),
         ("shape", 1, 6, 1, "an observation of Toy-v0 has 3 numbers"),
-        # The step before a reset that fails counts: two episodes of four, to their ends.
-        ("reset", 2, 8, 2, "failed after 8 training steps: OSError: no such maze"),
-        ("first observation", 2, 8, 2, "after 8 training steps: .*observation is not finite"),
+        # Nor does one whose reset fails: an episode of four, and all but the end of another.
+        ("reset", 2, 7, 1, "failed after 7 training steps: OSError: no such maze"),
+        ("first observation", 2, 7, 1, "after 7 training steps: .*observation is not finite"),
         ("reset", 0, 0, 0, "failed after 0 training steps: OSError: no such maze"),
     ],
 )

@@ -27,9 +27,11 @@ from small_runs import (
 )
 from tables import untimed_rows
 
+from configs import pointmaze_finetune
 from iql_jax.envs import rollout
 from iql_jax.outputs.logs import read_table
 from iql_jax.training import report
+from iql_jax.training.config import FinetuneConfig, from_mapping
 from iql_jax.training.finetune import train_finetune
 from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import UserError
@@ -93,23 +95,24 @@ def test_episodes_are_logged_as_they_end(finished):
     assert summary["regret"] == rows[-1]["regret"]
 
 
-def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path):
-    config = finetune_config(
-        offline_ratio=0.5,
-        num_envs=4,
-        start_steps=30,
-        updates_per_step=2,
-        opt_decay_schedule="cosine",
-    )
-    summary = train_finetune(config, tmp_path)
-    rows = read_table(tmp_path / "metrics.csv")
+def test_half_of_each_batch_from_the_dataset_and_four_environments(tmp_path, monkeypatch):
+    changes = {"offline_ratio": 0.5, "num_envs": 4, "start_steps": 30, "updates_per_step": 2}
+    changes["opt_decay_schedule"] = "cosine"
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    summary = train_finetune(finetune_config(**changes), whole)
+    rows = read_table(whole / "metrics.csv")
     assert [row["step"] for row in rows] == [20, 40, 60, 100, 120, 140, 160, 180]
     assert [row["offline_share"] for row in rows[3:]] == [0.5] * 5
     # After steps 32, 36, ..., 120, each time 4 x 2 updates.
-    ended = saved(tmp_path)[0]
+    ended = saved(whole)[0]
     assert summary["updates"] == int(ended.step) == 60 + 23 * 8
     assert float(ended.hyperparameters.actor_decay_steps) == summary["updates"]
-    assert steps(tmp_path, "episodes") == sorted(steps(tmp_path, "episodes"))
+    assert steps(whole, "episodes") == sorted(steps(whole, "episodes"))
+    # Stopped in the middle of its episodes, and after the first of those that end together.
+    stop(monkeypatch, stopped, "metrics", 100, signal.SIGTERM, **changes)
+    stop(monkeypatch, stopped, "episodes", 160, signal.SIGKILL, **changes)
+    train_finetune(finetune_config(**changes), stopped)
+    assert_same_run(stopped, whole)
 
 
 @pytest.mark.parametrize(
@@ -139,20 +142,24 @@ def test_the_offline_phase_is_an_offline_run_to_the_bit(offline, tmp_path, monke
     assert [list(row.values()) for row in ours] == [list(row.values()) for row in theirs]
 
 
-def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, capsys):
-    config = finetune_config(
-        offline_run=str(offline), num_pretraining_steps=7, opt_decay_schedule="cosine"
-    )
-    summary = train_finetune(config, tmp_path)
-    assert f"continuing from {offline} at step 60" in capsys.readouterr().err
-    assert steps(tmp_path, "metrics") == [80, 100, 120, 140, 160, 180]
-    assert steps(tmp_path, "evaluations") == [BOUNDARY, 100, 140, END]
+def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, monkeypatch, capsys):
+    folder, copy = tmp_path / "run", tmp_path / "offline"
+    shutil.copytree(offline, copy)
+    changes = {"offline_run": str(copy), "num_pretraining_steps": 7}
+    changes["opt_decay_schedule"] = "cosine"
+    stop(monkeypatch, folder, "metrics", 80, signal.SIGTERM, **changes)
+    assert f"continuing from {copy} at step 60" in capsys.readouterr().err
+    shutil.rmtree(copy)  # It is not needed any more.
+    summary = train_finetune(finetune_config(**changes), folder)
+    assert "compiled the update in" not in capsys.readouterr().err
+    assert steps(folder, "metrics") == [80, 100, 120, 140, 160, 180]
+    assert steps(folder, "evaluations") == [BOUNDARY, 100, 140, END]
     # Evaluated first, by the same seeds: the very evaluation with which the offline run ended.
-    first = untimed_rows(tmp_path / "evaluations.csv")[0]
+    first = untimed_rows(folder / "evaluations.csv")[0]
     last = untimed_rows(offline / "evaluations.csv")[-1]
     assert first["score"] == last["score"] == str(summary["offline_score"])
     # Updates are this run's; a schedule starts with it.
-    ended = saved(tmp_path)[0]
+    ended = saved(folder)[0]
     assert summary["updates"] == int(ended.step) == 120
     assert float(ended.hyperparameters.actor_decay_steps) == 120
 
@@ -216,48 +223,24 @@ def test_an_offline_run_that_is_not_all_there_is_refused(offline, tmp_path, dama
 # Stops, kills and failures.
 
 
-def test_stops_before_the_first_saved_environment_step_leave_no_trace(
-    finished, tmp_path, monkeypatch
-):
+def test_stops_in_both_phases_leave_no_trace(finished, tmp_path, monkeypatch, capsys):
     for table, step, signum in (
         ("metrics", 20, signal.SIGKILL),
         ("metrics", BOUNDARY, signal.SIGINT),
         ("evaluations", BOUNDARY, signal.SIGTERM),
         ("metrics", 80, signal.SIGKILL),  # In the second phase, before its first checkpoint.
+        ("metrics", 80, signal.SIGTERM),
+        ("episodes", 110, signal.SIGTERM),  # Between the steps at which anything else is due.
+        ("episodes", 135, signal.SIGKILL),
+        ("evaluations", 140, signal.SIGINT),
     ):
         stop(monkeypatch, tmp_path, table, step, signum)
-    train_finetune(finetune_config(), tmp_path)
-    assert_same_run(tmp_path, finished[0])
-
-
-def test_stops_between_environment_steps_lose_the_open_episode_alone(
-    offline, tmp_path, monkeypatch, capsys
-):
-    folder, copy = tmp_path / "run", tmp_path / "offline"
-    shutil.copytree(offline, copy)
-    changes = {"offline_run": str(copy)}
-    stop(monkeypatch, folder, "metrics", 80, signal.SIGTERM, **changes)
-    shutil.rmtree(copy)  # It is not needed any more.
-    stop(monkeypatch, folder, "metrics", 140, signal.SIGKILL, **changes)
-    stop(monkeypatch, folder, "evaluations", 140, signal.SIGINT, **changes)
-    state, progress = saved(folder)
-    assert progress["step"] == BOUNDARY + int(state.step) == 140
-    assert progress["companion"]["counters"]["env_steps"] == 80
-    shutil.copytree(folder, tmp_path / "other")
+    progress = saved(tmp_path)[1]
+    assert progress["step"] == 60 + progress["companion"]["counters"]["env_steps"] == 140
     capsys.readouterr()
-    summary = train_finetune(finetune_config(**changes), folder)
-    message = capsys.readouterr().err
-    assert f"resuming {folder} at step 140" in message
-    assert "dropping 1 unfinished training episode(s)" in message
-    assert "compiled the update in" not in message
-    assert (summary["env_steps"], summary["updates"]) == (120, 120)
-    assert steps(folder, "metrics") == [80, 100, 120, 140, 160, 180]
-    assert steps(folder, "evaluations") == [BOUNDARY, 100, 140, END]
-    numbers = [row["episode"] for row in read_table(folder / "episodes.csv")]
-    assert numbers == sorted(set(numbers))
-    # How it resumes is a function of the folder.
-    train_finetune(finetune_config(**changes), tmp_path / "other")
-    assert_same_run(tmp_path / "other", folder)
+    train_finetune(finetune_config(), tmp_path)
+    assert "repeated 5 steps of the episodes under way in" in capsys.readouterr().err
+    assert_same_run(tmp_path, finished[0])
 
 
 def test_an_environment_that_fails_stops_the_run_with_its_state_saved(tmp_path, monkeypatch):
@@ -280,8 +263,10 @@ def test_an_environment_that_fails_stops_the_run_with_its_state_saved(tmp_path, 
 
 def test_the_command_survives_a_kill(tmp_path):
     """The command as a person types it, killed in earnest."""
-    folder = tmp_path / "run"
-    changes = {**FINETUNE, "num_pretraining_steps": 0, "max_steps": 2_000}
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    changes = {**FINETUNE, "num_pretraining_steps": 0, "max_steps": 600}
+    settings = {**pointmaze_finetune.get_config().to_dict(), **changes}
+    train_finetune(from_mapping(settings, FinetuneConfig), whole)
     command = [sys.executable, "train_finetune.py", "--config=configs/pointmaze_finetune.py"]
     command += [f"--workdir={folder}", *(f"--config.{k}={v}" for k, v in changes.items())]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -291,8 +276,5 @@ def test_the_command_survives_a_kill(tmp_path):
     process.kill()
     assert process.communicate()[1].count("Traceback") == 0
     resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "dropping 1 unfinished" in resumed.stderr
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["env_steps"], summary["updates"]) == (2_000, 2_000)
-    for table in ("metrics", "evaluations"):
-        assert steps(folder, table) == sorted(set(steps(folder, table)))
+    assert "repeated" in resumed.stderr
+    assert_same_run(folder, whole)

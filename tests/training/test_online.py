@@ -1,6 +1,7 @@
 """The online phase step by step, on environments of which every number is known."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -274,45 +275,64 @@ def test_a_buffer_too_small_is_refused(start, settings, message):
         start(**settings)
 
 
-@pytest.mark.parametrize(("offline_ratio", "num_envs"), [(-1.0, 3), (0.5, 1)])
-def test_a_resumed_phase_has_the_same_buffer_and_counters(start, capsys, offline_ratio, num_envs):
-    settings = {"offline_ratio": offline_ratio, "num_envs": num_envs, **intervals_of(6)}
+@pytest.mark.parametrize(("num_envs", "train_freq", "offline_ratio"), [(1, 1, 0.5), (3, 3, -1.0)])
+def test_a_resumed_phase_goes_on_to_the_bit(start, capsys, num_envs, train_freq, offline_ratio):
+    settings = {"num_envs": num_envs, "train_freq": train_freq, "offline_ratio": offline_ratio}
+    settings |= {"updates_per_step": 2, "start_steps": 5, **intervals_of(6)}
     settings["data"] = {"reward_transform": RewardTransform(scale=2.0, shift=-3.0)}
     first, state = start(**settings)
-    for steps in (6, 30):  # Two files.
-        state, _, _, _ = advance(first, state, steps)
-        saved = first.save()
-    before = kept(first._buffer)
-    advance(first, state, 6)
+    for steps in (6, 33):  # Two files, and the buffer has gone round.
+        state, *_ = advance(first, state, steps)
+        first.save()
+    for _ in range(3):  # A chunk that is stopped before its end, one step after learning.
+        first.step()
+        state = first.learn(state)
+    first.take_metrics(whole=False)
+    saved = json.loads(json.dumps(first.save()))
+    copied = jax.tree.map(jnp.array, state)
+    expected = advance(first, state, 12)
     first.save()  # A kill comes before the checkpoint that goes with it.
-    assert "dropping" not in capsys.readouterr().err
+    assert "repeated" not in capsys.readouterr().err
 
     second, _ = start(saved=saved, **settings)
-    assert_same_bits(second._buffer, before)
-    assert "dropping" in capsys.readouterr().err
-    assert second.totals()["env_steps"] == 36
+    assert "repeated" in capsys.readouterr().err
+    resumed = advance(second, copied, 12)
+    assert_same_bits(second._buffer, first._buffer)
+    assert_same_bits(resumed[:2], expected[:2])
+    assert resumed[2:] == expected[2:]
+    assert second.save() == first.save()
+
+
+def test_an_environment_that_is_not_deterministic_starts_new_episodes(start, capsys):
+    class Noisy(Diary):
+        def _observation(self, action):
+            noise = np.random.default_rng().random(OBSERVATION_DIM, np.float32)
+            return super()._observation(action) + noise
+
+    first, state = start(lambda description: Noisy())
+    advance(first, state, 7)
+    second, _ = start(lambda description: Noisy(), saved=first.save())
+    assert "dropping 1 unfinished training episode(s): repeated" in capsys.readouterr().err
     advance(second, fresh_state(), 6)
-    assert second.save()["transitions"] == 42
+    assert second.save()["transitions"] == 13
 
 
-def test_updates_that_are_due_at_a_checkpoint_are_made_after_it(start):
-    first, state = start(train_freq=4)
-    assert advance(first, state, 6)[2] == 4
-    saved = first.save()
-    second, _ = start(train_freq=4, saved=saved)
-    assert int(second._buffer.added) == 6
-    assert advance(second, fresh_state(), 4)[2] == 2 + 4
-    assert int(second._buffer.added) == 10
-
-
-@pytest.mark.parametrize(("fault", "steps"), [("step", 6), ("reset", 4)])
-def test_a_failure_leaves_all_that_was_made_before(start, fault, steps):
+@pytest.mark.parametrize(("fault", "steps"), [("step", 6), ("reset", 3)])
+def test_a_failure_leaves_all_that_was_made_before_and_is_not_repeated(start, capsys, fault, steps):
     phase, state = start(lambda description: Faulty(fault, first_bad_episode=1))
     state = advance(phase, state, steps)[0]
     with pytest.raises(UserError):
         phase.step()
     assert int(state.step) == phase.totals()["env_steps"] == steps
-    assert phase.save()["transitions"] == steps
+    phase.drop_episodes()
+    saved = phase.save()
+    assert saved["transitions"] == steps
+    resumed, _ = start(saved=saved)
+    said = capsys.readouterr().err
+    assert "dropping 1 unfinished training episode(s);" in said
+    assert "repeated" not in said
+    numbers = [row["episode"] for row in advance(resumed, fresh_state(), 12)[3]]
+    assert numbers[0] == saved["counters"]["episodes_started"] > 1
 
 
 def test_actions_that_are_not_finite_are_a_divergence(start):
