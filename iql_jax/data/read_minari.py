@@ -12,7 +12,13 @@ from tqdm import tqdm
 
 from iql_jax.data.episodes import Episodes, Source
 from iql_jax.data.maze_task import MAZE_ENTRIES, maze_kind
-from iql_jax.data.metadata import AGAIN, DiscreteActions, action_space, read_metadata
+from iql_jax.data.metadata import (
+    AGAIN,
+    DiscreteActions,
+    action_space,
+    observation_entries,
+    read_metadata,
+)
 from iql_jax.data.scores import minari_references
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32
@@ -42,14 +48,14 @@ def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
     if references and evaluation and evaluation.name == "AdroitHandPen":
         notes.append("reference scores are for episodes of 100 steps (Minari issue 286)")
     return Source(
-        name=str(metadata["dataset_id"]),
+        name=metadata["dataset_id"],
         episodes=episodes,
         evaluation=evaluation,
         no_environment=reason,
         collection=collection if collection is not None and maze_kind(collection) else None,
         action_space=action_space(metadata),
         references=references,
-        requirements=tuple(map(str, metadata.get("requirements") or ())),
+        requirements=tuple(metadata.get("requirements") or ()),
         about={"collection": metadata.get("collection")},
         notes=tuple(notes),
     )
@@ -74,9 +80,9 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     """
     name = f"dataset {metadata['dataset_id']}"
     total = metadata["total_episodes"]
-    if not isinstance(total, int) or total < 1:
-        raise UserError(f"{name} has no episodes; its metadata name {total!r}: {AGAIN}")
-    declared = action_space(metadata)
+    if total < 1:
+        raise UserError(f"{name} has no episodes: {AGAIN}")
+    declared, entries = action_space(metadata), observation_entries(metadata)
     if (data_format := metadata.get("data_format", "hdf5")) != "hdf5":
         raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
     raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
@@ -87,6 +93,12 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     if expected not in (None, width):
         raise UserError(
             f"{name} holds actions of {width} numbers, but its action space has {expected}: {AGAIN}"
+        )
+    widths = {key: array.shape[1] for key, array in episodes.observations.items()}
+    if entries is not None and widths != (said := {key: n for key, (n, _) in entries.items()}):
+        raise UserError(
+            f"{name} holds observations of {widths} numbers, but its observation space has {said}: "
+            f"{AGAIN}"
         )
     found = len(episodes.rewards)
     if (promised := metadata.get("total_steps", found)) != found:

@@ -19,6 +19,7 @@ from iql_jax.data.read_minari import read_episodes
 from iql_jax.utils.errors import UserError
 
 LENGTHS = (3, 1, 5)
+OBSERVED = '{"type": "Box", "dtype": "float64", "shape": [%s]}'
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +101,8 @@ def assert_refused(folder, message):
     [
         (None, r"metadata\.json cannot be read"),
         ("{", r"metadata\.json cannot be read"),
-        ("{}", "lacks dataset_id or total_episodes"),
-        ("[]", "lacks dataset_id"),
+        ("{}", "holds None as its dataset_id"),
+        ("[]", "no object"),
         (
             '{"dataset_id": "a/b-v0", "total_episodes": 3, "env_spec": [7]}',
             r"holds \[7\] as its env_spec",
@@ -126,6 +127,38 @@ def test_missing_or_broken_metadata(folder, text, message):
         ({"action_space": '{"type": "Discrete", "n": 7}'}, "actions are float32, not integers"),
         ({"action_space": '{"type": "MultiDiscrete", "nvec": [2]}'}, "only Box and Discrete"),
         *(
+            ({key: entry}, f"as its {key}: move its folder away")
+            for key, entry in (
+                ("dataset_id", "a\nb"),
+                ("dataset_id", ""),
+                ("total_episodes", "3"),
+                ("total_episodes", 3.0),
+                ("total_steps", True),
+                ("ref_min_score", float("nan")),
+                ("ref_max_score", float("inf")),
+                ("ref_max_score", False),
+                ("requirements", "numpy"),
+                ("requirements", [["numpy"]]),
+                ("collection", []),
+            )
+        ),
+        *(
+            ({"observation_space": space}, message)
+            for space, message in (
+                ("{", "an observation space that cannot be read"),
+                ('{"type": "Dict", "subspaces": [4]}', "an observation space that cannot be read"),
+                ('{"type": "Dict", "subspaces": {}}', r"{'observation': 4} numbers, but .* has {}"),
+                (OBSERVED % 5, r"{'observation': 4} numbers, but .* has {'observation': 5}"),
+                (
+                    OBSERVED % "64, 64, 3",
+                    r"observations of shape \[64, 64, 3\]; only vectors",
+                ),
+                (OBSERVED % 0, r"observations of shape \[0\]; only vectors"),
+                ('{"type": "Discrete", "n": 500}', "'Discrete' observations.* as one-hot"),
+                ('{"type": "Tuple", "subspaces": []}', "'Tuple' observations"),
+            )
+        ),
+        *(
             ({"action_space": space}, r"test/.* has an action space that cannot be read")
             for space in (
                 '{"type": "Box", "low": [-1], "high": [1, 1]}',
@@ -133,6 +166,8 @@ def test_missing_or_broken_metadata(folder, text, message):
                 '{"type": "Box", "shape": [1]}',
                 '{"type": "Discrete"}',
                 '{"type": "Discrete", "n": Infinity}',
+                '{"type": "Discrete", "n": 1000000000}',
+                '{"type": "Discrete", "n": 2, "start": 0.5}',
                 "[3]",
                 "{",
             )

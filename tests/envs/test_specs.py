@@ -125,7 +125,11 @@ def test_specifications_of_older_gymnasiums():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"id": "no version"}', '{"id": "A-v0", "new": 1}']
+    "text",
+    [
+        *("", "[]", "{}", '{"id": "no version"}', '{"id": "A-v0", "new": 1}', "[" * 200_000),
+        *(PENDULUM.replace("200", steps) for steps in ("0", "2.5", '"many"', "true")),
+    ],
 )
 def test_what_is_no_specification(text):
     with pytest.raises(UserError, match="specification cannot be read"):
