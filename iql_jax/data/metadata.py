@@ -19,9 +19,8 @@ _MOST = 10_000
 """Discrete actions above which their one-hot vectors would fill the memory."""
 
 
-def is_whole(number: Any, least: int = 0) -> bool:
-    """Returns whether an entry is an integer from ``least`` on."""
-    return type(number) is int and number >= least
+def _is_whole(number: Any, least: int = 0, most: int = 2**62) -> bool:
+    return type(number) is int and least <= number <= most
 
 
 def _is_finite(number: Any) -> bool:
@@ -34,7 +33,7 @@ def _is_name(text: Any) -> bool:
 
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "dataset_id": _is_name,
-    **dict.fromkeys(("total_episodes", "total_steps"), is_whole),
+    **dict.fromkeys(("total_episodes", "total_steps"), _is_whole),
     **dict.fromkeys(("ref_min_score", "ref_max_score"), _is_finite),
     **dict.fromkeys(
         ("data_format", "observation_space", "action_space", "env_spec", "eval_env_spec"),
@@ -69,7 +68,8 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
         UserError: if it is missing or broken.
     """
     file = path / "data" / "metadata.json"
-    metadata = read_json(file, AGAIN)
+    why = "" if file.exists() else "it is incomplete, or Minari before 0.5 wrote and reads it; "
+    metadata = read_json(file, why + AGAIN)
     for key, fits in _ENTRIES.items():
         entry = metadata.get(key)
         if not (fits(entry) or (entry is None and key not in ("dataset_id", "total_episodes"))):
@@ -91,7 +91,7 @@ def action_space(metadata: dict[str, Any]) -> DiscreteActions | BoxActions | Non
         kind = space["type"]
         if kind == "Discrete":
             n, start = space["n"], space.get("start", 0)
-            if not (is_whole(n, 1) and n <= _MOST and is_whole(abs(start)) and abs(start) <= _MOST):
+            if not (_is_whole(n, 1, _MOST) and _is_whole(start, -_MOST, _MOST)):
                 raise ValueError(f"n {n!r} and start {start!r}")
             return DiscreteActions(n, start)
         if kind == "Box":
@@ -125,7 +125,7 @@ def observation_entries(metadata: dict[str, Any]) -> dict[str, tuple[int, bool]]
                 spaces += [(f"{path}/{key}", inner) for key, inner in space["subspaces"].items()]
                 continue
             shape = [space["n"]] if kind == "MultiBinary" else space.get("shape", [])
-            is_vector = len(shape) < 2 and all(is_whole(n, 1) for n in shape)
+            is_vector = len(shape) < 2 and all(_is_whole(n, 1) for n in shape)
             if kind not in ("Box", "MultiBinary") or not is_vector:
                 raise UserError(
                     f"dataset {metadata['dataset_id']} has {kind!r} observations of shape {shape}; "

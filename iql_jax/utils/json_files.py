@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from iql_jax.utils.errors import UserError
+from iql_jax.utils.files import reading
 
 _DEEPEST = 64  # Records and metadata nest less than ten deep.
 _NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -20,14 +20,10 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     Raises:
         UserError: if it cannot be read; ``advice`` says what to do where it is damaged or missing.
     """
-    try:
+    with reading(path, advice):
         content = parse_json(path.read_text("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it is no object")
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {advice}") from error
-    except OSError as error:  # Where the system refuses, the file may be sound.
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     return content
 
 

@@ -162,6 +162,7 @@ class TestTasks:
         (lambda a: a.update(actions=np.zeros((600, 3), int)), "floating-point"),
         (lambda a: a.update(actions=np.zeros(600, np.float32)), "not a vector"),
         (lambda a: a.update(actions=np.zeros((600, 4), np.float32)), "another task's file"),
+        (lambda a: a.update(actions=np.zeros((600, 0), np.float32)), "not a vector"),
         (lambda a: a.update(next_observations=np.zeros((600, 9), np.float32)), r"\[600, 9\]"),
         (lambda a: a["observations"].__setitem__((17, 2), np.nan), "observations in or after row"),
         (lambda a: a["rewards"].__setitem__(17, np.inf), "rewards in or after row 17"),
@@ -178,6 +179,33 @@ def test_a_wrong_file(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as error:
         load(tmp_path / HOPPER)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        (h5py.SoftLink("/nowhere"), "cannot be read"),
+        (h5py.SoftLink("/timeouts"), "cannot be read"),
+        (h5py.ExternalLink("other.hdf5", "/timeouts"), "lies in another file"),
+    ],
+)
+def test_a_link_is_not_taken_for_nothing_and_leads_nowhere_else(tmp_path, link, message):
+    """Without its ``timeouts`` a file would have other transitions."""
+    write_hdf5(tmp_path / "other.hdf5", d4rl_arrays())
+    path = write_hdf5(tmp_path / HOPPER, without(d4rl_arrays(), "timeouts"))
+    with h5py.File(path, "a") as file:
+        file["timeouts"] = link
+    with pytest.raises(UserError, match=message):
+        load(path)
+
+
+def test_external_storage_is_not_read(tmp_path):
+    path = write_hdf5(tmp_path / HOPPER, without(d4rl_arrays(), "rewards"))
+    (tmp_path / "secret").write_bytes(bytes(2400))
+    with h5py.File(path, "a") as file:
+        file.create_dataset("rewards", (600,), np.float32, external=str(tmp_path / "secret"))
+    with pytest.raises(UserError, match="lies in another file"):
+        load(path)
 
 
 def test_no_file_of_the_format(tmp_path):

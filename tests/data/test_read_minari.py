@@ -99,7 +99,7 @@ def assert_refused(folder, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"metadata\.json cannot be read"),
+        (None, r"metadata\.json cannot be read .*Minari before 0\.5 .*move its folder away"),
         ("{", r"metadata\.json cannot be read"),
         ("{}", "holds None as its dataset_id"),
         ("[]", "no object"),
