@@ -74,7 +74,7 @@ def open_arrays(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
 def _read(key: str, stored: Any, rows: int, path: pathlib.Path) -> npt.NDArray[Any]:
     """Reads an array after a look at its shape: a small file may hold the zeros of a huge one."""
     if isinstance(stored, h5py.Dataset):
-        check_place(stored.id, path.resolve())
+        check_place(stored.id, b"", path.resolve())
     is_vector, shape = key in _VECTORS, stored.shape
     fits = (len(shape) == 2 and shape[1]) if is_vector else shape in ((rows,), (rows, 1))
     kinds = "f" if is_vector else "fiub"

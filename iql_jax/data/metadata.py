@@ -1,19 +1,22 @@
 """The metadata of a Minari dataset, and the action space that they declare."""
 
-import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
+from iql_jax.utils.files import reading
 from iql_jax.utils.json_files import parse_json, read_json
 
 AGAIN = "move its folder away, and download or generate it again"
+
+REALS, INTEGERS = "f", "iub"
+"""Kinds of NumPy's types."""
 
 _MOST = 10_000
 """Discrete actions above which their one-hot vectors would fill the memory."""
@@ -42,7 +45,9 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "requirements": lambda entry: isinstance(entry, list) and all(map(_is_name, entry)),
     "collection": lambda entry: isinstance(entry, dict),
 }
-"""What the entries that are used may be, where they are there; the first two have to be."""
+"""What the entries that are used may be."""
+
+_REQUIRED = ("dataset_id", "total_episodes", "total_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +77,7 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     metadata = read_json(file, why + AGAIN)
     for key, fits in _ENTRIES.items():
         entry = metadata.get(key)
-        if not (fits(entry) or (entry is None and key not in ("dataset_id", "total_episodes"))):
+        if not (fits(entry) or (entry is None and key not in _REQUIRED)):
             raise UserError(f"{file} holds {repr(entry)[:200]} as its {key}: {AGAIN}")
     return metadata
 
@@ -83,7 +88,7 @@ def action_space(metadata: dict[str, Any]) -> DiscreteActions | BoxActions | Non
     Raises:
         UserError: if the entry is broken, or names another kind of space.
     """
-    with _reading("action space", metadata):
+    with reading(f"the action space of {metadata['dataset_id']}", AGAIN):
         text = metadata.get("action_space")
         if not text:
             return None
@@ -106,19 +111,18 @@ def action_space(metadata: dict[str, Any]) -> DiscreteActions | BoxActions | Non
         )
 
 
-def observation_entries(metadata: dict[str, Any]) -> dict[str, tuple[int, bool]] | None:
-    """Returns the width of each entry of an observation, and whether it holds integers.
+def observation_entries(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Returns the width of each entry of an observation, and the kinds of NumPy's types it may be.
 
-    Entries are named as ``Episodes`` does it; None where the metadata have no such space.
+    Entries are 'observations' or 'observations/...'; there are none without such a space.
 
     Raises:
         UserError: if the entry is broken, or names observations that are no vectors of numbers.
     """
-    with _reading("observation space", metadata):
+    with reading(f"the observation space of {metadata['dataset_id']}", AGAIN):
+        found = dict[str, tuple[int, str]]()
         text = metadata.get("observation_space")
-        if not text:
-            return None
-        found, spaces = dict[str, tuple[int, bool]](), [("", parse_json(text))]
+        spaces = [("observations", parse_json(text))] if text else []
         for path, space in spaces:
             kind = space["type"]
             if kind == "Dict":
@@ -131,17 +135,6 @@ def observation_entries(metadata: dict[str, Any]) -> dict[str, tuple[int, bool]]
                     f"dataset {metadata['dataset_id']} has {kind!r} observations of shape {shape}; "
                     "only vectors of numbers can be learned from (discrete ones: as one-hot)"
                 )
-            is_integer = kind == "MultiBinary" or np.dtype(space["dtype"]).kind != "f"
-            found[path[1:] or "observation"] = math.prod(shape), is_integer
+            is_real = kind == "Box" and np.dtype(space["dtype"]).kind == "f"
+            found[path] = math.prod(shape), REALS if is_real else INTEGERS
         return found
-
-
-@contextlib.contextmanager
-def _reading(what: str, metadata: dict[str, Any]) -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"dataset {metadata['dataset_id']} has an {what} that cannot be read ({error!r}): "
-            f"{AGAIN}"
-        ) from error

@@ -16,8 +16,8 @@ _REFUSALS = {
 
 
 @contextlib.contextmanager
-def reading(path: Path, advice: str) -> Iterator[None]:
-    """Makes a UserError of whatever goes wrong in the block, which reads ``path`` alone.
+def reading(what: Path | str, advice: str) -> Iterator[None]:
+    """Makes a UserError of whatever goes wrong in the block, which reads ``what`` alone.
 
     ``advice`` says what to do where it is missing or damaged, which shows as almost any error.
     """
@@ -29,9 +29,9 @@ def reading(path: Path, advice: str) -> Iterator[None]:
         # Damage may send a reader to a place before the file's start: an invalid argument.
         number = error.errno if isinstance(error, OSError) else None
         if number in (None, errno.EINVAL, errno.ENOENT):
-            raise UserError(f"{path} cannot be read ({one_line(error)}): {advice}") from error
+            raise UserError(f"{what} cannot be read ({one_line(error)}): {advice}") from error
         reason = _REFUSALS.get(number) or os.strerror(number)  # The file may be sound.
-        raise UserError(f"{path} cannot be read: {reason}") from error
+        raise UserError(f"{what} cannot be read: {reason}") from error
 
 
 def partial_path(path: Path) -> Path:

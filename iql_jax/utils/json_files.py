@@ -1,4 +1,4 @@
-"""Reading JSON that a stranger may have written: it holds what the program can use, or is refused.
+"""Reading JSON that a stranger may have written.
 
 Python's own reader takes numbers that no array can hold, and texts that no terminal can show.
 """
@@ -35,15 +35,15 @@ def parse_json(text: str) -> Any:
     """
     try:
         content = json.loads(text)
+        _check(content)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    _check(content)
     return content
 
 
 def _check(node: Any, depth: int = 0) -> None:
     if depth > _DEEPEST:
-        raise ValueError("it is nested too deep")
+        raise RecursionError
     if isinstance(node, str) and _NO_TEXT.search(node):
         raise ValueError(f"{node[:40]!r} holds characters that are no text")
     if isinstance(node, int) and not -(2**63) <= node < 2**64:

@@ -28,14 +28,6 @@ def test_what_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=rf"record\.json .*{message}.*: start anew") as error:
         read_json(path, "start anew")
     assert len(str(error.value).splitlines()) == 1
-    assert len(str(error.value)) < 400
-
-
-def test_advice_is_for_damage_alone(tmp_path):
-    with pytest.raises(UserError, match=r"none\.json cannot be read.*start anew"):
-        read_json(tmp_path / "none.json", "start anew")
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
-        read_json(tmp_path, "start anew")
 
 
 def test_what_is_read():
