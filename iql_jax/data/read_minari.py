@@ -181,7 +181,7 @@ def _forms(episode: h5py.Group, expected: dict[str, tuple[int | None, str]]) -> 
     """Returns the form of each field, from how an episode has it."""
     fields = [*_STEP_FIELDS, *_observation_entries(episode["observations"])]
     if len(expected) > len(_STEP_FIELDS) and set(fields) != set(expected):
-        raise ValueError(f"it has {', '.join(fields)}, but its spaces have {', '.join(expected)}")
+        raise ValueError(f"it has {fields}, but its spaces have {list(expected)}")
     forms = {}
     for field in fields:
         stored = episode[field]
@@ -201,6 +201,8 @@ def _forms(episode: h5py.Group, expected: dict[str, tuple[int | None, str]]) -> 
 
 def _observation_entries(node: Any, path: str = "observations") -> list[str]:
     """Returns the paths of an episode's observation arrays: 'observations' or 'observations/x'."""
+    if not path.isprintable():
+        raise ValueError(f"{path!r} is no name")
     if isinstance(node, h5py.Dataset):
         return [path]
     return [
