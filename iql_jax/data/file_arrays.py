@@ -33,8 +33,7 @@ def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     with reading(path, "it is of another format or damaged"), open_arrays(path) as file:
-        names = set(file)  # HDF5 does not count a broken link "in" a file.
-        stored = {key: file[key] for key in (*required, *optional) if key in names}
+        stored = {key: file[key] for key in (*required, *optional) if key in file}
         if missing := [key for key in required if key not in stored]:
             raise UserError(
                 f"{path} lacks {', '.join(missing)}: it is not in the format of its suffix"
