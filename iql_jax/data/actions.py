@@ -46,14 +46,19 @@ def learnable_actions(
     bounds, notes = None, []
     if space is not None and not ((space.low == -1).all() and (space.high == 1).all()):
         bounds = low, high = space.low, space.high
-        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-            raise UserError(f"{name} has actions between {low} and {high}; bounds must be finite")
+        fits = np.isfinite(low) & np.isfinite(high) & (low < high)
+        if not fits.all():
+            k = int(np.argmin(fits))
+            raise UserError(
+                f"{name} has actions between {low[k]} and {high[k]} (component {k}); bounds must "
+                "be finite, and the lower one less: correct its action_space"
+            )
         actions = (actions - low) / (high - low) * 2 - 1
         notes.append("actions are rescaled from the environment's range to [-1, 1]")
     outside = int((np.abs(actions) > 1 + 1e-6).any(axis=1).sum())
     if outside:
         notes.append(
-            f"{outside:,} actions ({100 * outside / len(actions):.2g} %) lay outside the action "
+            f"{outside:,} actions ({100 * outside / len(actions):.3g} %) lay outside the action "
             f"space, as far as {np.abs(actions).max():.3g} where 1 is its end, and are clipped"
         )
     values = np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT, dtype=np.float32)

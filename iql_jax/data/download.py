@@ -20,8 +20,6 @@ def download(dataset_id: str, root: pathlib.Path) -> None:
     Raises:
         DownloadFailed: if that is not possible, for whatever reason.
     """
-    if (root / dataset_id / "data").exists():
-        raise DownloadFailed(f"{root / dataset_id} holds an incomplete dataset: delete it")
     if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
         _check_hugging_face()
     import minari

@@ -1,15 +1,18 @@
 """Reading the arrays of D4RL's HDF5 and OGBench's npz files."""
 
+import contextlib
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from iql_jax.data.hdf5 import check_place
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import is_damage
+from iql_jax.utils.files import reading
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -29,22 +32,16 @@ def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    read = _read_npz if path.suffix.lower() == ".npz" else _read_hdf5
-    try:
-        arrays = read(path, (*required, *optional))
-    except Exception as error:
-        if not is_damage(error):
-            raise
-        raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): it is of another format or "
-            "damaged"
-        ) from error
-    if missing := [key for key in required if key not in arrays]:
-        raise UserError(f"{path} lacks {', '.join(missing)}: it is not in the format of its suffix")
-    rows = len(np.atleast_1d(arrays["observations"]))
-    if not rows:
-        raise UserError(f"{path} holds no rows")
-    arrays = {key: _checked(key, array, rows, path) for key, array in arrays.items()}
+    with reading(path, "it is of another format or damaged"), open_arrays(path) as file:
+        stored = {key: file[key] for key in (*required, *optional) if key in file}
+        if missing := [key for key in required if key not in stored]:
+            raise UserError(
+                f"{path} lacks {', '.join(missing)}: it is not in the format of its suffix"
+            )
+        rows = math.prod(stored["observations"].shape[:1])
+        if not rows:
+            raise UserError(f"{path} holds no rows")
+        arrays = {key: _read(key, array, rows, path) for key, array in stored.items()}
     following = arrays.get("next_observations", arrays["observations"])
     if following.shape != arrays["observations"].shape:
         raise UserError(f"'next_observations' in {path} have the shape {list(following.shape)}")
@@ -61,28 +58,32 @@ def check_widths(arrays: Arrays, expected: tuple[int, int], task: str, path: pat
             )
 
 
-def _read_hdf5(path: pathlib.Path, keys: Sequence[str]) -> Arrays:
-    with h5py.File(path, "r") as file:
-        return {key: np.asarray(file[key]) for key in keys if key in file}
+@contextlib.contextmanager
+def open_arrays(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+    """Opens an .npz file, or else an HDF5 one."""
+    if path.suffix.lower() == ".npz":
+        # Opened here, for np.load leaves a damaged file open.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            yield archive
+    else:
+        with h5py.File(path, "r") as file:
+            yield file
 
 
-def _read_npz(path: pathlib.Path, keys: Sequence[str]) -> Arrays:
-    # Opened here, for np.load leaves a damaged file open.
-    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        return {key: archive[key] for key in keys if key in archive}
-
-
-def _checked(key: str, array: npt.NDArray[Any], rows: int, path: pathlib.Path) -> npt.NDArray[Any]:
-    is_vector = key in _VECTORS
-    if not is_vector and array.shape == (rows, 1):
-        array = array[:, 0]
+def _read(key: str, stored: Any, rows: int, path: pathlib.Path) -> npt.NDArray[Any]:
+    """Reads an array after a look at its shape: a small file may hold the zeros of a huge one."""
+    if isinstance(stored, h5py.Dataset):
+        check_place(stored.id, b"", path.resolve())
+    is_vector, shape = key in _VECTORS, stored.shape
+    fits = (len(shape) == 2 and shape[1]) if is_vector else shape in ((rows,), (rows, 1))
     kinds = "f" if is_vector else "fiub"
-    if array.dtype.kind not in kinds or array.ndim != 1 + is_vector or len(array) != rows:
+    if stored.dtype.kind not in kinds or not fits or shape[0] != rows:
         expected = "a vector of floating-point numbers" if is_vector else "a number"
         raise UserError(
-            f"{key!r} in {path} have shape {list(array.shape)} and type {array.dtype}, not "
+            f"{key!r} in {path} have shape {list(shape)} and type {stored.dtype}, not "
             f"{expected} for each of {rows} rows"
         )
+    array = np.asarray(stored) if is_vector else np.asarray(stored).ravel()
     if key in _FLAGS:
         return array != 0
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

@@ -11,8 +11,8 @@ def is_file(dataset: str) -> bool:
 
 
 def is_local(dataset_id: str) -> bool:
-    """Returns whether Minari's local folder holds a dataset of this id."""
-    return (datasets_root() / dataset_id / "data" / "metadata.json").is_file()
+    """Returns whether Minari's local folder holds a dataset of this id, or what is left of one."""
+    return (datasets_root() / dataset_id / "data").is_dir()
 
 
 def datasets_root() -> pathlib.Path:

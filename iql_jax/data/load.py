@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Hashable
 from typing import Any
 
-import h5py
 import numpy as np
 
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
 from iql_jax.data.episodes import Source, Steps
+from iql_jax.data.file_arrays import open_arrays
 from iql_jax.data.find import datasets_root, is_file, is_local
 from iql_jax.data.maze_steps import maze_steps
 from iql_jax.data.maze_task import maze_kind
@@ -27,6 +27,7 @@ from iql_jax.envs.specs import check_spec, parse_spec
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
+from iql_jax.utils.files import reading
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centered: a
@@ -166,8 +167,8 @@ def layout(config: DataConfig, source: str) -> Hashable:
 
 def _file_widths(source: str) -> tuple[int, ...]:
     """Returns how many numbers a file's observations and actions have."""
-    open_file = np.load if source.lower().endswith(".npz") else h5py.File
-    with contextlib.suppress(OSError, KeyError, IndexError), open_file(source) as file:
+    path = pathlib.Path(source).expanduser()
+    with contextlib.suppress(UserError), reading(path, ""), open_arrays(path) as file:
         return tuple(file[key].shape[1] for key in ("observations", "actions"))
     return ()  # Loading reports what is wrong.
 

@@ -20,6 +20,8 @@ environments compute both at once, and change goals afterwards. Taking it from t
 the wrong goals in the first observations of Minari's PointMaze episodes (Minari issue 265).
 """
 
+import dataclasses
+
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
@@ -36,6 +38,9 @@ _LAYOUT: dict[MazeKind, tuple[str, ...]] = {
 }
 """The entries that make up an observation: the position comes first in both."""
 
+_FLATTENED = (8, 31, 109, 115)
+"""Numbers of a ball's and of ants' observations, with both goals, in one array."""
+
 
 def maze_steps(source: Source, config: DataConfig) -> Steps:
     """Settles which maze a dataset is evaluated on, what its steps mean, and which are kept.
@@ -43,8 +48,9 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
     Raises:
         UserError: as ``set_up_maze``, or if the data are not laid out as a maze's observations.
     """
-    episodes, evaluation = source.episodes, source.evaluation
+    evaluation = source.evaluation
     assert evaluation is not None
+    episodes = _whole_entries(source.episodes, evaluation)
     check_entries(episodes, evaluation)
     setup = set_up_maze(
         evaluation,
@@ -57,6 +63,22 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
     )
     # Files name the one goal that their rewards refer to, and nobody waits there.
     return maze_transitions(episodes, setup, config, own_goals=source.rewarded_goal is None)
+
+
+def _whole_entries(episodes: Episodes, spec: EnvSpec) -> Episodes:
+    """Returns episodes with all entries of a maze's observations, where wrappers took some away.
+
+    A ball's position is a part of 'observation'; a goal that is not stored is NaN.
+    """
+    entries = dict(episodes.observations)
+    if not episodes.is_dict and entries["observation"].shape[1] in _FLATTENED:
+        parts = np.split(entries["observation"], [2, 4], axis=1)
+        entries = dict(zip(sorted(MAZE_ENTRIES), parts, strict=True))
+    if maze_kind(spec) == "point" and "observation" in entries:
+        entries.setdefault("achieved_goal", entries["observation"][:, :2])
+    if "achieved_goal" in entries:
+        entries.setdefault("desired_goal", np.full_like(entries["achieved_goal"], np.nan))
+    return dataclasses.replace(episodes, observations=entries)
 
 
 def check_entries(episodes: Episodes, spec: EnvSpec) -> None:
@@ -77,6 +99,9 @@ def maze_transitions(
     """
     step_goals = episodes.observations["desired_goal"][episodes.next_rows]
     achieved = episodes.observations["achieved_goal"][episodes.next_rows]
+    has_goals = not np.isnan(step_goals).any()
+    if config.maze_goal == "episode" and not has_goals:
+        raise UserError("the data do not hold their episodes' goals: set config.maze_goal='stored'")
     rewards, ends, notes = episodes.rewards, episodes.terminations, list(setup.notes)
     if config.maze_goal == "eval":
         target = np.asarray(setup.task.goal, dtype=np.float32)
@@ -87,13 +112,15 @@ def maze_transitions(
         if ends.any():
             notes.append(f"{int(ends.sum()):,} terminations at other goals are not ends here")
         ends = np.zeros_like(ends)
-    else:
+    elif has_goals or setup.dense:
         success = at_goal(achieved, step_goals)
+    else:
+        success = rewards > 0
     if config.maze_terminate_at_success:
         ends = ends | success
     notes.append(_arrivals_note(success, episodes, setup))
     waits = np.zeros_like(success)
-    if own_goals:
+    if own_goals and has_goals:
         waits = _starts_to_wait(achieved, step_goals)
     elif config.maze_drop == "waiting":
         notes.append("it does not tell where agents wait: maze_drop='waiting' leaves nothing out")

@@ -12,13 +12,15 @@ trains on, decides so:
   terminal is cut one row early.
 - The option ``terminate_on_end`` is off, as in IQL.
 
-Two things differ, and are counted in a note: a next observation that the file stores is taken; and
-a transition across a reset that nothing marks is left out: in a maze where the position jumps, and
-where D4RL counts time limits after a terminal, at the episode's true end.
+Three things differ, and are counted in a note: a next observation that the file stores is taken; a
+transition across a reset that nothing marks is left out, in a maze where the position jumps, and
+where D4RL counts time limits after a terminal, at the episode's true end; and where a maze's
+terminals are followed by such jumps, as in antmaze-umaze-diverse, the next observation, which is
+lost, is put at the evaluation's goal.
 
 Episodes end as IQL's official code cuts them: after terminals, and where an observation does not
-follow from the one before (see ``file_rows``). In mazes a terminal only ends the bootstrap, for the
-agent walks on.
+follow from the one before (see ``file_rows``). In most mazes a terminal only ends the bootstrap,
+for the agent walks on.
 """
 
 import dataclasses
@@ -101,6 +103,7 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
     observations, terminals = arrays["observations"], arrays["terminals"]
     following, timeouts = arrays.get("next_observations"), arrays.get("timeouts")
     resets = np.zeros_like(terminals)
+    ends = terminals if maze is None else resets
     how = "marked"
     if timeouts is None and limit is None:
         timeouts, how = resets, "neither marked nor known"
@@ -112,7 +115,10 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
             resets = count_timeouts(terminals, limit, 0) & ~timeouts
     if maze is not None and following is None:
         moved = np.linalg.norm(np.diff(observations[:, :2], axis=0), axis=1)
-        resets[:-1] |= moved > _JUMP * maze.map.scaling
+        jumps = np.append(moved > _JUMP * maze.map.scaling, False)
+        if 2 * (terminals & jumps).sum() > terminals.sum():
+            ends = terminals
+        resets = (resets | jumps) & ~ends
     kept = ~timeouts
     kept[-1] = False
     at_limits = int(timeouts[:-1].sum())
@@ -126,13 +132,21 @@ def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[Fi
         notes.append(
             f"{crossing:,} more are left out, for they lead across resets that nothing marks"
         )
+    if maze is not None and ends.any():
+        notes.append(
+            f"{int(ends.sum()):,} terminals are followed by resets that nothing marks: episodes "
+            "end there, and their last observation, which is lost, is put at the evaluation's goal"
+        )
+        following = np.roll(observations, -1, axis=0)
+        following[ends] = observations[ends]
+        following[ends, :2] = np.subtract(maze.goal, maze.shift)
     rows = FileRows(
         observations=observations,
         actions=arrays["actions"],
         rewards=arrays["rewards"],
         terminals=terminals,
         kept=kept & ~resets,
-        ends=terminals if maze is None else np.zeros_like(terminals),
+        ends=ends,
         following=following,
     )
     return rows, notes
@@ -188,6 +202,8 @@ def _rewarded_goal(rows: FileRows, maze: MazeFrame) -> tuple[tuple[float, float]
     )
     if maze.rewarded is not None:
         return maze.rewarded, [how]
+    if rows.ends.any():
+        return maze.goal, [f"the place of the goal is lost with the last observations; {how}"]
     kept = np.flatnonzero(rows.kept)
     after = rows.observations[kept + 1] if rows.following is None else rows.following[kept]
     positions = after[:, :2].astype(np.float64) + maze.shift

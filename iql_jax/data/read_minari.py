@@ -1,28 +1,36 @@
 """Reading Minari datasets, with h5py itself, in one pass; only their HDF5 format."""
 
+import math
 import pathlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
-from tqdm import tqdm
+from tqdm import trange
 
 from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.find import datasets_root
+from iql_jax.data.hdf5 import check_place
 from iql_jax.data.maze_task import MAZE_ENTRIES, maze_kind
-from iql_jax.data.metadata import AGAIN, DiscreteActions, action_space, read_metadata
+from iql_jax.data.metadata import (
+    AGAIN,
+    INTEGERS,
+    REALS,
+    DiscreteActions,
+    action_space,
+    observation_entries,
+    read_metadata,
+)
 from iql_jax.data.scores import minari_references
 from iql_jax.envs.specs import parse_spec
-from iql_jax.utils.arrays import Float32
+from iql_jax.utils.arrays import Float32, Int64
 from iql_jax.utils.errors import UserError
+from iql_jax.utils.files import reading
 
-_RawEpisode = dict[str, npt.NDArray[Any]]
-"""The arrays of one episode: 'observations' or 'observations/...', and the step fields."""
-
-_NUMBERS = ("rewards", "terminations")  # One a step.
-_STEP_FIELDS = ("actions", *_NUMBERS)
+_STEP_FIELDS = ("rewards", "actions", "terminations")
+_TOTALS = ("total_episodes", "total_steps")
 
 
 def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
@@ -42,14 +50,14 @@ def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
     if references and evaluation and evaluation.name == "AdroitHandPen":
         notes.append("reference scores are for episodes of 100 steps (Minari issue 286)")
     return Source(
-        name=str(metadata["dataset_id"]),
+        name=metadata["dataset_id"],
         episodes=episodes,
         evaluation=evaluation,
         no_environment=reason,
         collection=collection if collection is not None and maze_kind(collection) else None,
         action_space=action_space(metadata),
         references=references,
-        requirements=tuple(map(str, metadata.get("requirements") or ())),
+        requirements=tuple(metadata.get("requirements") or ()),
         about={"collection": metadata.get("collection")},
         notes=tuple(notes),
     )
@@ -73,94 +81,21 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
             are no vectors, or a value is not finite; names the episode and the field.
     """
     name = f"dataset {metadata['dataset_id']}"
-    total = metadata["total_episodes"]
-    if not isinstance(total, int) or total < 1:
-        raise UserError(f"{name} has no episodes; its metadata name {total!r}: {AGAIN}")
-    declared = action_space(metadata)
+    if metadata["total_episodes"] < 1:
+        raise UserError(f"{name} has no episodes: {AGAIN}")
     if (data_format := metadata.get("data_format", "hdf5")) != "hdf5":
         raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
-    raw = _hdf5_episodes(path / "data" / "main_data.hdf5", total, name)
-    bar = tqdm(raw, f"reading {name}", total=total, unit="episode", disable=not progress)
-    episodes = _join(bar, name, is_discrete=isinstance(declared, DiscreteActions))
-    width = episodes.actions.shape[1]
-    expected = 1 if isinstance(declared, DiscreteActions) else declared and declared.low.size
-    if expected not in (None, width):
-        raise UserError(
-            f"{name} holds actions of {width} numbers, but its action space has {expected}: {AGAIN}"
-        )
-    found = len(episodes.rewards)
-    if (promised := metadata.get("total_steps", found)) != found:
-        raise UserError(
-            f"{name}: its metadata promise {promised} transitions, there are {found}: {AGAIN}"
-        )
-    return episodes
-
-
-def _hdf5_episodes(file_path: pathlib.Path, total: int, name: str) -> Iterator[_RawEpisode]:
-    """Yields the arrays of each episode, with the fields and types of the first."""
-    try:
-        file = h5py.File(file_path, "r")
-    except OSError as error:
-        raise UserError(f"{name}: {file_path} cannot be opened ({error}): {AGAIN}") from error
-    with file:
-        fields: list[str] = []
-        types: dict[str, tuple[np.dtype[Any], h5py.h5t.TypeID]] = {}
-        for e in range(total):
-            field = "its group"
-            try:
-                # h5py's low-level interface is four times as fast for many small arrays.
-                group = h5py.h5g.open(file.id, f"episode_{e}".encode())
-                fields = fields or [*_observation_entries(file["episode_0"]), *_STEP_FIELDS]
-                arrays = {}
-                for field in fields:
-                    stored = h5py.h5d.open(group, field.encode())
-                    if field not in types:
-                        dtype = np.dtype(_READ_AS.get(stored.dtype.kind, stored.dtype))
-                        types[field] = dtype, h5py.h5t.py_create(dtype)
-                    dtype, memory_type = types[field]
-                    arrays[field] = np.empty(stored.shape, dtype)
-                    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, arrays[field], memory_type)
-            except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                where = f"episode {e}, {field}"
-                raise UserError(f"{name}: {where} cannot be read ({error}): {AGAIN}") from error
-            yield arrays
-
-
-def _observation_entries(episode: h5py.Group) -> list[str]:
-    """Returns the paths of an episode's observation arrays: 'observations' or 'observations/x'."""
-    if isinstance(episode["observations"], h5py.Dataset):
-        return ["observations"]
-    found: list[str] = []
-
-    def visit(key: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            found.append(f"observations/{key}")
-
-    episode["observations"].visititems(visit)
-    return found
-
-
-_READ_AS: dict[str, Any] = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
-"""By the kind of what is stored: the type that HDF5 converts it to."""
-
-
-def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episodes:
-    """Checks episodes one by one, and lays them end to end."""
-    parts: dict[str, list[npt.NDArray[Any]]] = {}
-    lengths = []
-    for e, episode in enumerate(raw):
-        lengths.append(_check_episode(episode, f"{name}: episode {e}", is_discrete))
-        for field, array in episode.items():
-            parts.setdefault(field, []).append(array)
-    counts = np.array(lengths, dtype=np.int64)
-    joined = {field: _join_field(parts.pop(field), name, field) for field in list(parts)}
-    actions, rewards, terminations = (joined.pop(field) for field in _STEP_FIELDS)
-    is_dict = "observations" not in joined
+    file_path = path / "data" / "main_data.hdf5"
+    with reading(file_path, AGAIN), h5py.File(file_path, "r") as file:
+        joined, counts = _read_fields(file, metadata, name, progress)
+    arrays = {field: _as_float32(array, counts, name, field) for field, array in joined.items()}
+    rewards, actions, terminations = (arrays.pop(field) for field in _STEP_FIELDS)
+    is_dict = "observations" not in arrays
     rows = np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts)
     return Episodes(
         observations={
             field.removeprefix("observations/") if is_dict else "observation": array
-            for field, array in joined.items()
+            for field, array in arrays.items()
         },
         rows=rows,
         next_rows=rows + 1,
@@ -172,43 +107,123 @@ def _join(raw: Iterable[_RawEpisode], name: str, *, is_discrete: bool) -> Episod
     )
 
 
-def _join_field(arrays: list[npt.NDArray[Any]], name: str, field: str) -> Float32:
-    """Lays one field's arrays end to end, [rows, d], and refuses numbers that are not finite."""
-    if len({array.shape[1:] for array in arrays}) > 1:
-        raise UserError(f"{name}: {field} have several widths: {AGAIN}")
+def _expected(metadata: dict[str, Any]) -> dict[str, tuple[int | None, str]]:
+    """Returns the width of each field, where it is known, and the kinds of NumPy's types it may be.
+
+    Rewards come first: they tell an episode's length.
+    """
+    actions = action_space(metadata)
+    of_actions: tuple[int | None, str] = 1, INTEGERS
+    if not isinstance(actions, DiscreteActions):
+        of_actions = None if actions is None else actions.low.size, REALS
+    of_steps = (1, REALS + INTEGERS), of_actions, (1, REALS + INTEGERS)
+    return {**dict(zip(_STEP_FIELDS, of_steps, strict=True)), **observation_entries(metadata)}
+
+
+class _Form(NamedTuple):
+    """How a field is stored in every episode, and read."""
+
+    path: bytes  # In an episode's group.
+    row: tuple[int, ...]  # The shape of a row.
+    extra: int  # Rows more than steps.
+    dtype: np.dtype[Any]
+    memory_type: h5py.h5t.TypeID
+
+
+def _read_fields(
+    file: h5py.File, metadata: dict[str, Any], name: str, progress: bool
+) -> tuple[dict[str, npt.NDArray[Any]], Int64]:
+    """Reads each field of all episodes, end to end, and the episodes' lengths."""
+    expected, total, promised = _expected(metadata), *(metadata[key] for key in _TOTALS)
+    own, root = h5py.h5f.get_name(file.id), datasets_root().resolve()
+    forms, joined, lengths = dict[str, _Form](), dict[str, npt.NDArray[Any]](), list[int]()
+    start = 0
+    for e in trange(total, desc=f"reading {name}", unit="episode", disable=not progress):
+        field, steps = "its group", 0
+        try:
+            # h5py's low-level interface is four times as fast for many small arrays.
+            group = h5py.h5g.open(file.id, f"episode_{e}".encode())
+            if not forms:
+                forms = _forms(file["episode_0"], expected)
+                for field, form in forms.items():
+                    joined[field] = np.empty((promised + total * form.extra, *form.row), form.dtype)
+            for field, form in forms.items():
+                stored = h5py.h5d.open(group, form.path)
+                check_place(stored, own, root)
+                shape = stored.shape
+                steps = shape[0] if field == "rewards" else steps
+                if shape != (steps + form.extra, *form.row) or not steps:
+                    raise ValueError(f"its shape is {list(shape)} for {steps} rewards")
+                if form.dtype.kind == "i" and stored.dtype.kind not in INTEGERS:
+                    raise ValueError(f"its type is {stored.dtype}")
+                if start + steps > promised:
+                    raise ValueError(f"the metadata promise {promised} transitions, there are more")
+                first = start + e * form.extra
+                array = joined[field][first : first + shape[0]]
+                stored.read(h5py.h5s.ALL, h5py.h5s.ALL, array, form.memory_type)
+        except UserError:
+            raise
+        except MemoryError as error:
+            raise UserError(f"{name}: too little memory for {promised:,} transitions") from error
+        except Exception as error:
+            where = f"episode {e}, {field}"
+            raise UserError(f"{name}: {where} cannot be read ({error}): {AGAIN}") from error
+        lengths.append(steps)
+        start += steps
+    if start != promised:
+        raise UserError(
+            f"{name}: its metadata promise {promised} transitions, there are {start}: {AGAIN}"
+        )
+    return joined, np.array(lengths, np.int64)
+
+
+def _forms(episode: h5py.Group, expected: dict[str, tuple[int | None, str]]) -> dict[str, _Form]:
+    """Returns the form of each field, from how an episode has it."""
+    fields = [*_STEP_FIELDS, *_observation_entries(episode["observations"])]
+    if len(expected) > len(_STEP_FIELDS) and set(fields) != set(expected):
+        raise ValueError(f"it has {fields}, but its spaces have {list(expected)}")
+    forms = {}
+    for field in fields:
+        stored = episode[field]
+        shape, kind = stored.shape, stored.dtype.kind
+        width, kinds = expected.get(field, (None, REALS + INTEGERS))
+        found = math.prod(shape[1:])
+        if kind not in kinds or len(shape) not in (1, 2) or found != (width or found or 1):
+            raise ValueError(
+                f"{field} have shape {list(shape)} and type {stored.dtype}; rows of "
+                f"{width or 'some'} numbers of kind {kinds!r} are expected"
+            )
+        dtype = np.dtype(_READ_AS[kind])
+        form = field.encode(), shape[1:], field not in _STEP_FIELDS, dtype
+        forms[field] = _Form(*form, h5py.h5t.py_create(dtype))
+    return forms
+
+
+def _observation_entries(node: Any, path: str = "observations") -> list[str]:
+    """Returns the paths of an episode's observation arrays: 'observations' or 'observations/x'."""
+    if not path.isprintable():
+        raise ValueError(f"{path!r} is no name")
+    if isinstance(node, h5py.Dataset):
+        return [path]
+    return [
+        each for key in sorted(node) for each in _observation_entries(node[key], f"{path}/{key}")
+    ]
+
+
+_READ_AS: dict[str, Any] = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
+"""By the kind of what is stored: the type that HDF5 converts it to."""
+
+
+def _as_float32(joined: npt.NDArray[Any], lengths: Int64, name: str, field: str) -> Float32:
+    """Returns a field as [rows, d], and refuses numbers that are not finite."""
     with np.errstate(over="ignore"):  # An overflow is inf, which is reported as such.
-        joined = np.concatenate(arrays, dtype=np.float32, casting="unsafe")
-    joined = joined[:, None] if joined.ndim == 1 else joined
+        joined = joined.reshape(len(joined), -1).astype(np.float32, copy=False)
     if not np.isfinite(joined).all():
         row, column = np.argwhere(~np.isfinite(joined))[0]
-        ends = np.cumsum([len(array) for array in arrays])
-        e = int(np.searchsorted(ends, row, side="right"))
-        step = row - ends[e] + len(arrays[e])
+        counts = lengths + (field not in _STEP_FIELDS)
+        e = int(np.searchsorted(np.cumsum(counts), row, side="right"))
         raise UserError(
-            f"{name}: episode {e}, {field} holds {joined[row, column]} at step {step} (component "
-            f"{column}), no finite float32 number: {AGAIN}"
+            f"{name}: episode {e}, {field} holds {joined[row, column]} at step "
+            f"{row - counts[:e].sum()} (component {column}), no finite float32 number: {AGAIN}"
         )
     return joined
-
-
-def _check_episode(arrays: _RawEpisode, where: str, is_discrete: bool) -> int:
-    """Refuses arrays that do not fit together; returns how many transitions they make up."""
-    if arrays["actions"].dtype.kind not in ("iu" if is_discrete else "f"):
-        expected = "integers" if is_discrete else "continuous"
-        raise UserError(f"{where}: actions are {arrays['actions'].dtype}, not {expected}")
-    length = len(arrays["rewards"]) if arrays["rewards"].ndim else 0
-    if length == 0:
-        raise UserError(f"{where} has no transitions: {AGAIN}")
-    for field, array in arrays.items():
-        if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
-            raise UserError(
-                f"{where}, {field} has shape {list(array.shape)} and type {array.dtype}; only "
-                "vectors of numbers are supported"
-            )
-        if len(array) != length + (field not in _STEP_FIELDS):
-            raise UserError(
-                f"{where} has {len(array)} rows of {field} for {length} rewards: {AGAIN}"
-            )
-        if field in _NUMBERS and array.size != length:
-            raise UserError(f"{where}: {field} have {array.shape[1]} columns, not one")
-    return length

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -106,7 +107,7 @@ def to_json(layout: Layout) -> dict[str, Any]:
         fields[key] = None if fields[key] is None else fields[key].tolist()
     if (maze := fields.get("maze")) is not None:
         fields["maze"] = {"cells": maze.map.cells, "scaling": maze.map.scaling, "goal": maze.goal}
-    return fields
+    return dict(json.loads(json.dumps(fields)))
 
 
 def from_json(content: Mapping[str, Any], *, trusted: bool = False) -> Layout:
@@ -118,6 +119,9 @@ def from_json(content: Mapping[str, Any], *, trusted: bool = False) -> Layout:
     for key in _ARRAYS:
         fields[key] = None if fields[key] is None else np.array(fields[key], np.float32)
     fields["observation_keys"] = tuple(fields["observation_keys"])
+    dims = fields["observation_dim"], fields["action_dim"]
+    if {type(dim) for dim in dims} != {int} or not isinstance(fields.get("kwargs", {}), dict):
+        raise TypeError("its dimensions or arguments are of another type")
     if "spec" not in fields:
         return Layout(**fields)
     if (maze := fields["maze"]) is not None:

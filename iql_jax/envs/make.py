@@ -1,5 +1,6 @@
 """Builds an environment in the layout of its dataset's transitions."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from iql_jax.envs.mazes import at_goal
 from iql_jax.envs.specs import build, check_classes, check_spec, parse_spec, register_robotics
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import NoEnvironment, UserError, one_line
+
+_SELECTING = ("FilterObservation", "FlattenObservation")
 
 
 def make_environment(
@@ -33,6 +36,9 @@ def make_environment(
     check_spec(spec, description.trusted)
     if spec.max_episode_steps is None:
         raise NoEnvironment(f"environment {spec.id} has no time limit (max_episode_steps)")
+    if description.maze is not None:  # Whatever the data have left of an observation's entries.
+        wrappers = [w for w in spec.additional_wrappers if not w.entry_point.endswith(_SELECTING)]
+        spec = dataclasses.replace(spec, additional_wrappers=tuple(wrappers))
     env = _build(spec, description, render_mode)
     if description.maze is not None:
         env = MazeEpisode(env, description.maze)

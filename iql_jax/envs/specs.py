@@ -15,7 +15,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError, one_line
+from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError
+from iql_jax.utils.files import reading
+from iql_jax.utils.json_files import parse_json
 
 KNOWN_NAMESPACES = (
     "gymnasium.envs.box2d",
@@ -56,18 +58,13 @@ def parse_spec(text: str) -> EnvSpec:
     Raises:
         UserError: If it is no specification that this gymnasium understands.
     """
-    try:
-        fields = {"additional_wrappers": [], **json.loads(text), "vector_entry_point": None}
+    with reading("the dataset's environment specification", repr(text)[:200]):
+        fields = {"additional_wrappers": [], **parse_json(text), "vector_entry_point": None}
         for key in ("autoreset", "apply_api_compatibility"):  # Written by gymnasium < 1.0.
             fields.pop(key, None)
         fields["kwargs"] = dict(fields.get("kwargs") or {})
         fields["kwargs"].pop("render_mode", None)
         return EnvSpec.from_json(json.dumps(fields))
-    except Exception as error:
-        raise UserError(
-            f"the dataset's environment specification cannot be read ({one_line(error)}): "
-            f"{text[:200]!r}"
-        ) from error
 
 
 def check_spec(spec: EnvSpec, trusted: bool) -> None:

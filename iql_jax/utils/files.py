@@ -6,15 +6,32 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from iql_jax.utils.errors import UserError, one_line
 
-def is_damage(error: Exception) -> bool:
-    """Return whether reading failed because of what a file holds, which shows as almost any error.
+_REFUSALS = {
+    errno.EAGAIN: "another process is writing to it; wait until that is done",
+    errno.ENOLCK: "its file system has no locks; set HDF5_USE_FILE_LOCKING=FALSE",
+}
+"""What the system's errors for a file that is locked mean, and what helps."""
 
-    Where the system refuses (no permission, too many open files, no memory), it may be sound.
+
+@contextlib.contextmanager
+def reading(what: Path | str, advice: str) -> Iterator[None]:
+    """Makes a UserError of whatever goes wrong in the block, which reads ``what`` alone.
+
+    ``advice`` says what to do where it is missing or damaged, which shows as almost any error.
     """
-    # Damage may send the reader to a place before the file's start: an invalid argument.
-    refused = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-    return not (refused or isinstance(error, MemoryError))
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        # Damage may send a reader to a place before the file's start: an invalid argument.
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (None, errno.EINVAL, errno.ENOENT):
+            raise UserError(f"{what} cannot be read ({one_line(error)}): {advice}") from error
+        reason = _REFUSALS.get(number) or os.strerror(number)  # The file may be sound.
+        raise UserError(f"{what} cannot be read: {reason}") from error
 
 
 def partial_path(path: Path) -> Path:

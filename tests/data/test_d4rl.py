@@ -162,6 +162,7 @@ class TestTasks:
         (lambda a: a.update(actions=np.zeros((600, 3), int)), "floating-point"),
         (lambda a: a.update(actions=np.zeros(600, np.float32)), "not a vector"),
         (lambda a: a.update(actions=np.zeros((600, 4), np.float32)), "another task's file"),
+        (lambda a: a.update(actions=np.zeros((600, 0), np.float32)), "not a vector"),
         (lambda a: a.update(next_observations=np.zeros((600, 9), np.float32)), r"\[600, 9\]"),
         (lambda a: a["observations"].__setitem__((17, 2), np.nan), "observations in or after row"),
         (lambda a: a["rewards"].__setitem__(17, np.inf), "rewards in or after row 17"),
@@ -178,6 +179,28 @@ def test_a_wrong_file(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as error:
         load(tmp_path / HOPPER)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        (h5py.SoftLink("/nowhere"), "cannot be read"),
+        (h5py.SoftLink("/timeouts"), "cannot be read"),
+        (h5py.ExternalLink("other.hdf5", "/timeouts"), "lies in another file"),
+        (None, "lies in another file"),
+    ],
+)
+def test_a_link_is_not_taken_for_nothing_and_leads_nowhere_else(tmp_path, link, message):
+    """Without its ``timeouts`` a file would have other transitions."""
+    write_hdf5(tmp_path / "other.hdf5", d4rl_arrays())
+    path = write_hdf5(tmp_path / HOPPER, without(d4rl_arrays(), "timeouts"))
+    with h5py.File(path, "a") as file:
+        if link is None:
+            file.create_dataset("timeouts", (600,), bool, external=str(tmp_path / "other.hdf5"))
+        else:
+            file["timeouts"] = link
+    with pytest.raises(UserError, match=message):
+        load(path)
 
 
 def test_no_file_of_the_format(tmp_path):

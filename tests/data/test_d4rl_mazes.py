@@ -147,6 +147,28 @@ class TestAntMaze:
         np.testing.assert_array_equal(dataset.transitions["actions"], arrays["actions"][rows])
         assert any("1 more are left out" in note for note in dataset.record["notes"])
 
+    @pytest.mark.parametrize("choices", [{}, STORED, {"maze_goal": "episode"}])
+    def test_terminals_before_resets_end_episodes_and_keep_their_rewards(self, tmp_path, choices):
+        """As in antmaze-umaze-diverse-v2: the observation at the goal is lost."""
+        arrived, resets = [60, 260, 370], [61, 261, 371, 420]
+        arrays = ant_arrays() | {"rewards": np.isin(np.arange(500), arrived) * 1.0}
+        arrays |= {"terminals": arrays["rewards"], "timeouts": np.arange(500) % 100 == 99}
+        arrays["observations"][:, :2] = [18.0, 20.0]
+        for reset in resets:  # The third lies nearby, the last follows no terminal.
+            x = 18.5 if reset == 371 else 0.5
+            arrays["observations"][reset : (reset // 100 + 1) * 100, :2] = [x, x + 1.5]
+        dataset = load(write_hdf5(tmp_path / ANT, arrays), next_actions=True, **choices)
+        rows = np.setdiff1d(np.flatnonzero(~arrays["timeouts"]), [419])
+        ends, found = np.isin(rows, arrived), dataset.transitions
+        np.testing.assert_array_equal(found["actions"], arrays["actions"][rows])
+        np.testing.assert_array_equal(found["rewards"], ends)
+        np.testing.assert_array_equal(found["masks"], ~ends)
+        assert (found["next_action_masks"][ends] == 0).all()
+        said = " | ".join(dataset.record["notes"])
+        assert "3 terminals are followed by resets" in said
+        assert "1 more are left out" in said
+        assert "lost with the last observations" in said
+
     def test_the_evaluation_has_d4rls_ant_start_and_goal_in_another_process_too(self, ant):
         description = pickle.loads(pickle.dumps(load(ant).environment))
         env = make_environment(description)

@@ -45,9 +45,3 @@ def test_a_server_that_does_not_answer(data_folders, monkeypatch):
     data_folders.mkdir(exist_ok=True)
     with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1:9 cannot be reached"):
         download(BOX, data_folders)
-
-
-def test_an_incomplete_dataset_is_in_the_way(data_folders):
-    (data_folders / BOX / "data").mkdir(parents=True)
-    with pytest.raises(DownloadFailed, match="incomplete dataset: delete it"):
-        download(BOX, data_folders)

@@ -1,7 +1,9 @@
 """From a config to the transitions of a maze; their semantics are tested in test_mazes.py."""
 
+import dataclasses
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from minari_datasets import (
@@ -15,6 +17,7 @@ from minari_datasets import (
 )
 
 from iql_jax.data.scores import ScoreRule
+from iql_jax.envs.make import make_environment
 from iql_jax.utils.errors import UserError
 
 ID = "test/corridor-v0"
@@ -62,6 +65,41 @@ def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim
     assert recorded["maze_map"] == CORRIDOR
     assert found.score_rule == ScoreRule("success")
     assert json.loads(json.dumps(found.record)) == found.record
+
+
+@pytest.mark.parametrize(
+    ("keys", "flat", "maze_goal"),
+    [
+        (["observation", "desired_goal"], False, "episode"),
+        (["observation"], False, "stored"),
+        (["observation"], True, "eval"),
+        (sorted(GOAL_SPACE), True, "episode"),
+    ],
+)
+def test_a_part_of_a_mazes_observation_is_enough(corridor, keys, flat, maze_goal):
+    expected = load(ID, maze_goal=maze_goal)
+    spec, wrapper = json.loads(maze_spec(CORRIDOR)), "gymnasium.wrappers:FilterObservation"
+    wrappers = [{"name": "F", "entry_point": wrapper, "kwargs": {"filter_keys": keys}}]
+    space = gym.spaces.Dict({key: GOAL_SPACE[key] for key in keys})
+    whole = point_episode(0, np.array([-0.5, 0.0, 0.5, 0.0, -0.5]), -0.5, [0, 0, 0, 1])
+    observations = {key: whole.observations[key] for key in keys}
+    if flat:
+        space = gym.spaces.flatten_space(space)
+        observations = np.concatenate(list(observations.values()), axis=1)
+        wrapper = "gymnasium.wrappers:FlattenObservation"
+        wrappers.append({"name": "G", "entry_point": wrapper, "kwargs": {}})
+    episode = dataclasses.replace(whole, observations=observations)
+    text = json.dumps(spec | {"additional_wrappers": wrappers})
+    write_dataset("test/part-v0", [episode], space, env_spec=text)
+    found = load("test/part-v0", maze_goal=maze_goal)
+    for name, array in expected.transitions.items():
+        np.testing.assert_array_equal(found.transitions[name], array)
+    environments = [make_environment(each.environment) for each in (found, expected)]
+    one, other = (env.reset(seed=0)[0] for env in environments)
+    np.testing.assert_array_equal(one, other)
+    if "desired_goal" not in keys:
+        with pytest.raises(UserError, match=r"do not hold.*maze_goal='stored'"):
+            load("test/part-v0", maze_goal="episode")
 
 
 def test_the_environment_says_what_a_mazes_data_mean(corridor):

@@ -1,8 +1,10 @@
 """OGBench's files are datasets."""
 
+import zipfile
+
 import numpy as np
 import pytest
-from data_files import ogbench_arrays, ogbench_view
+from data_files import ogbench_arrays, ogbench_view, without
 from minari_datasets import load
 
 from iql_jax.data import read_ogbench
@@ -147,3 +149,8 @@ def test_no_file_of_the_format(tmp_path):
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"cannot be read"):
             load(file)
+    np.savez(file, **without(ogbench_arrays(), "terminals"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("terminals.npy", b"")
+    with pytest.raises(UserError, match=r"cannot be read"):
+        load(file)

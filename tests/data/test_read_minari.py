@@ -1,5 +1,7 @@
 """Reading: every number at its place, and every defect named."""
 
+import shutil
+
 import gymnasium as gym
 import h5py
 import numpy as np
@@ -19,6 +21,7 @@ from iql_jax.data.read_minari import read_episodes
 from iql_jax.utils.errors import UserError
 
 LENGTHS = (3, 1, 5)
+OBSERVED = '{"type": "Box", "dtype": "float64", "shape": [%s]}'
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +101,12 @@ def assert_refused(folder, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"metadata\.json cannot be read"),
+        (None, r"metadata\.json cannot be read .*Minari before 0\.5 .*move its folder away"),
         ("{", r"metadata\.json cannot be read"),
-        ("{}", "lacks dataset_id or total_episodes"),
-        ("[]", "lacks dataset_id"),
+        ("{}", "holds None as its dataset_id"),
+        ("[]", "no object"),
         (
-            '{"dataset_id": "a/b-v0", "total_episodes": 3, "env_spec": [7]}',
+            '{"dataset_id": "a/b-v0", "total_episodes": 3, "total_steps": 9, "env_spec": [7]}',
             r"holds \[7\] as its env_spec",
         ),
     ],
@@ -120,19 +123,60 @@ def test_missing_or_broken_metadata(folder, text, message):
     ("entries", "message"),
     [
         ({"data_format": "arrow"}, "arrow format; write it in .* hdf5"),
-        ({"total_steps": 8}, "promise 8 transitions, there are 9"),
+        ({"total_steps": 8}, "promise 8 transitions, there are more"),
+        ({"total_steps": 10}, "promise 10 transitions, there are 9"),
+        ({"total_steps": 2**48}, "too little memory"),
         ({"total_episodes": 0}, "test/box-v0 has no episodes"),
         ({"total_episodes": 4}, "episode 3.* cannot be read"),
-        ({"action_space": '{"type": "Discrete", "n": 7}'}, "actions are float32, not integers"),
+        (
+            {"action_space": '{"type": "Discrete", "n": 7}'},
+            "actions have .*float32; rows of 1",
+        ),
         ({"action_space": '{"type": "MultiDiscrete", "nvec": [2]}'}, "only Box and Discrete"),
         *(
-            ({"action_space": space}, r"test/.* has an action space that cannot be read")
+            ({key: entry}, f"as its {key}: move its folder away")
+            for key, entry in (
+                ("dataset_id", "a\nb"),
+                ("dataset_id", ""),
+                ("total_episodes", "3"),
+                ("total_episodes", 3.0),
+                ("total_steps", True),
+                ("ref_min_score", float("nan")),
+                ("ref_max_score", float("inf")),
+                ("ref_max_score", False),
+                ("requirements", "numpy"),
+                ("requirements", [["numpy"]]),
+                ("collection", []),
+            )
+        ),
+        *(
+            ({"observation_space": space}, message)
+            for space, message in (
+                ("{", "observation space of test/box-v0 cannot be read"),
+                (
+                    '{"type": "Dict", "subspaces": [4]}',
+                    "the observation space of test/box-v0 cannot be read",
+                ),
+                (OBSERVED % 5, r"observations have shape \[4, 4\] and type float64; rows of 5"),
+                (
+                    OBSERVED % "64, 64, 3",
+                    r"observations of shape \[64, 64, 3\]; only vectors",
+                ),
+                (OBSERVED % 0, r"observations of shape \[0\]; only vectors"),
+                ('{"type": "Discrete", "n": 500}', "'Discrete' observations.* as one-hot"),
+                ('{"type": "Tuple", "subspaces": []}', "'Tuple' observations"),
+            )
+        ),
+        *(
+            ({"action_space": space}, "the action space of test/box-v0 cannot be read")
             for space in (
                 '{"type": "Box", "low": [-1], "high": [1, 1]}',
                 '{"type": "Box", "shape": [1], "low": ["x"], "high": [1]}',
                 '{"type": "Box", "shape": [1]}',
                 '{"type": "Discrete"}',
                 '{"type": "Discrete", "n": Infinity}',
+                '{"type": "Discrete", "n": 1000000000}',
+                '{"type": "Discrete", "n": 2, "start": 0.5}',
                 "[3]",
                 "{",
             )
@@ -149,7 +193,7 @@ def test_a_truncated_or_missing_file(folder, file):
     file.write_bytes(content[: len(content) // 2])
     assert_refused(folder, r"test/box-v0.*main_data\.hdf5.*truncated.*again")
     file.unlink()
-    assert_refused(folder, r"main_data\.hdf5 cannot be opened")
+    assert_refused(folder, r"main_data\.hdf5 cannot be read .*FileNotFound")
 
 
 @pytest.mark.parametrize(
@@ -170,14 +214,14 @@ def test_numbers_that_are_not_finite(folder, file, path, index, value, message):
 @pytest.mark.parametrize(
     ("field", "array", "message"),
     [
-        ("observations", np.zeros((5, 4)), "5 rows of observations for 5 rewards"),
-        ("observations", np.zeros((6, 3)), "observations have several widths"),
-        ("observations", np.zeros((6, 8, 8), np.uint8), r"shape \[6, 8, 8\].*only vectors"),
-        ("actions", np.zeros((6, 2), np.float32), "6 rows of actions for 5 rewards"),
-        ("actions", np.arange(5), "actions are int64, not continuous"),
-        ("terminations", np.zeros(4, bool), "4 rows of terminations for 5 rewards"),
-        ("rewards", np.zeros(0), "episode 2 has no transitions"),
-        ("rewards", np.zeros((5, 2)), "rewards have 2 columns, not one"),
+        ("observations", np.zeros((5, 4)), r"episode 2, observations .*\[5, 4\] for 5 rewards"),
+        ("observations", np.zeros((6, 3)), r"observations .*\[6, 3\] for 5"),
+        ("observations", np.zeros((6, 8, 8), np.uint8), r"\[6, 8, 8\] for 5"),
+        ("actions", np.zeros((6, 2), np.float32), r"actions .*\[6, 2\] for 5"),
+        ("actions", np.arange(5), "actions have shape .* int64; rows of 2"),
+        ("terminations", np.zeros(4, bool), r"terminations .*\[4\] for 5"),
+        ("rewards", np.zeros(0), r"episode 2, rewards .*\[0\] for 0"),
+        ("rewards", np.zeros((5, 2)), r"rewards .*\[5, 2\] for 5"),
         ("rewards", None, "episode 2, rewards cannot be read"),
     ],
 )
@@ -193,6 +237,73 @@ def test_arrays_that_do_not_fit(folder, file, field, array, message):
     assert_refused(folder, message)
 
 
+@pytest.fixture
+def nested(tmp_path):
+    """The file of a dataset of Dicts, and beside the datasets' folder and in it the same again."""
+    episodes = [dict_episode(0, 2), dict_episode(1, 4)]
+    folders = [write_dataset(f"test/{name}-v0", episodes, DICT_SPACE) for name in ("dict", "other")]
+    paths = [folder / "data" / "main_data.hdf5" for folder in folders]
+    shutil.copy(paths[1], tmp_path.parent / "outside.hdf5")
+    (tmp_path.parent / "secret").write_bytes(bytes(40))
+    return folders[0], *paths
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "message"),
+    [
+        ("episode_1/rewards", h5py.SoftLink("/nowhere"), "episode 1, rewards cannot be read"),
+        ("episode_1/rewards", h5py.SoftLink("/episode_1/rewards"), "too many links"),
+        ("episode_0/observations/state", h5py.SoftLink("/nowhere"), "episode 0, .*cannot be read"),
+        ("episode_0/observations/goals", h5py.SoftLink("/episode_0"), "recursion"),
+        ("episode_0/observations/goals/near", None, "observations/state'\\], but its spaces have"),
+        ("episode_1/observations/goals/near", None, "episode 1, observations/goals/near cannot"),
+        ("episode_0/observations/\x1b[2J", (), r"\\x1b.* is no name"),
+        ("episode_0/observations", (), "but its spaces have"),
+        ("episode_1/rewards", h5py.ExternalLink("../../../../outside.hdf5", "{}"), "another file"),
+        ("episode_1", h5py.ExternalLink("../../../../outside.hdf5", "{}"), "another file"),
+        ("episode_1/rewards", {"shape": (4,), "external": "../secret"}, "another file"),
+        ("episode_1/rewards", {"shape": (10**12,), "chunks": (10**3,)}, "there are more"),
+        ("episode_1/actions", {"shape": (10**12, 2)}, r"1000000000000, 2\] for 4 rewards"),
+        ("episode_0/actions", {"shape": (2, 0), "dtype": np.float32}, "rows of 2 numbers"),
+        ("episode_1/terminations", {"shape": (4,), "dtype": "S1"}, "terminations cannot be read"),
+    ],
+)
+def test_what_an_hdf5_file_may_hold_in_place_of_an_array(nested, monkeypatch, path, entry, message):
+    folder, file, _ = nested
+    monkeypatch.chdir(file.parents[3])
+    with h5py.File(file, "a") as content:
+        content.pop(path, None)
+        if isinstance(entry, dict):
+            content.create_dataset(path, **{"dtype": np.float64, **entry})
+        elif isinstance(entry, h5py.ExternalLink):
+            content[path] = h5py.ExternalLink(entry.filename, path)
+        elif entry == ():
+            content.create_group(path)
+        elif entry is not None:
+            content[path] = entry
+    assert_refused(folder, message)
+
+
+def test_numbers_that_lie_in_other_files_are_read_there_or_not_at_all(nested):
+    folder, file, other = nested
+    before = read(folder)
+    with h5py.File(file, "a") as content:
+        content.move("episode_0/observations/state", "moved")
+        content["episode_0/observations/state"] = h5py.SoftLink("/moved")
+        del content["episode_1/rewards"]
+        content["episode_1/rewards"] = h5py.ExternalLink(str(other), "episode_1/rewards")
+    assert read(folder).fingerprint() == before.fingerprint()
+    with h5py.File(other, "a") as content:
+        content["episode_1/rewards"][0] += 1
+    assert read(folder).fingerprint() != before.fingerprint()
+    virtual = h5py.VirtualLayout((4,), np.float64)
+    virtual[:] = h5py.VirtualSource(str(other), "episode_1/rewards", (4,))
+    with h5py.File(file, "a") as content:
+        del content["episode_1/rewards"]
+        content.create_virtual_dataset("episode_1/rewards", virtual)
+    assert_refused(folder, "lies in another file")
+
+
 def test_discrete_actions_are_read_as_they_are(folder, file):
     change_metadata(folder, action_space='{"type": "Discrete", "n": 7}')
     with h5py.File(file, "a") as content:
@@ -201,3 +312,7 @@ def test_discrete_actions_are_read_as_they_are(folder, file):
             content[f"episode_{e}/actions"] = np.arange(steps) + e
     expected = np.concatenate([np.arange(steps) + e for e, steps in enumerate(LENGTHS)])
     np.testing.assert_array_equal(read(folder).actions, expected[:, None].astype(np.float32))
+    with h5py.File(file, "a") as content:  # Half an action would be cut to an integer.
+        del content["episode_2/actions"]
+        content["episode_2/actions"] = np.arange(5) + 0.5
+    assert_refused(folder, "episode 2, actions .*its type is float64")

@@ -22,7 +22,7 @@ SAID = {
     "kitchen_complete-v0.hdf5": "to be evaluated in D4RLKitchen",
     "door_expert_regenerated.hdf5": "to be evaluated in AdroitHandDoor",
     "berkeley_hopper_v2.hdf5": "2 of 2 terminals end episodes of exactly 1,000 steps",
-    "berkeley_halfcheetah_v4.hdf5": "64 %) lay outside the action space",
+    "berkeley_halfcheetah_v4.hdf5": "63.5 %) lay outside the action space",
     "rlbench_microwave.h5": "names no task of D4RL's",
 }
 

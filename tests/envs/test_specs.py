@@ -125,7 +125,8 @@ def test_specifications_of_older_gymnasiums():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"id": "no version"}', '{"id": "A-v0", "new": 1}']
+    "text",
+    ["", "[]", "{}", '{"id": "no version"}', '{"id": "A-v0", "new": 1}', "[" * 200_000],
 )
 def test_what_is_no_specification(text):
     with pytest.raises(UserError, match="specification cannot be read"):
@@ -146,7 +147,7 @@ def test_an_environment_that_does_not_build_says_why():
     with pytest.raises(NoEnvironment) as caught:
         make_environment(described(spec, requirements=("mujoco==3.1.6",)))
     message = str(caught.value)
-    for part in ("Kitchen-v1", "ModuleNotFoundError", "for: mujoco==3.1.6", "mujoco<3.12"):
+    for part in ("Kitchen-v1", "ModuleNotFoundError", "for: mujoco==3.1.6", "iql_jax[kitchen]"):
         assert part in message
     assert "\n" not in message
 
