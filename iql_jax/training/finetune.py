@@ -34,19 +34,20 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
     offline_run = Path(config.offline_run) if config.offline_run else None
     if offline_run is not None and newest_step(checkpoints) is None:
         _check_offline_run(offline_run, config)  # Before the data are loaded.
-    with (
-        open_run(config, workdir, offline_run) as run,
-        open_evaluation(config, run.dataset) as evaluation,
-    ):
+    with open_run(config, workdir, offline_run) as run:
+        if (summary := report.of_finished(run)) is not None:
+            return summary
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))
         state, boundary = initial_state(config, run.dataset.layout), config.num_pretraining_steps
         if offline_run is not None:
             state, boundary = _first_state(run, config, offline_run, state)
         is_offline = offline_run is None and (newest_step(checkpoints) or 0) < boundary
-        with Online(config, run.dataset, workdir / "transitions") as online:
+        with (
+            open_evaluation(config, run.dataset) as evaluation,
+            Online(config, run.dataset, workdir / "transitions") as online,
+        ):
             update = compile_update(run, state) if is_offline else None
-            if not (workdir / "summary.json").exists():
-                record_change(workdir, config.to_dict())
+            record_change(workdir, config.to_dict())
             with Session(
                 run,
                 state,

@@ -30,19 +30,18 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         UserError: On anything that the user can fix.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    with (
-        may_do_without_environment(),
-        open_run(config, workdir) as run,
-        open_evaluation(config, run.dataset) as evaluation,
-    ):
-        state = initial_state(config, run.dataset.layout)
-        # What fails here leaves a new folder as it was; the environment is built meanwhile.
-        update = compile_update(run, state)
-        if evaluation is not None:
-            evaluation.wait_until_ready()
-        with Session(run, state, end=config.max_steps) as session:
-            train_on_dataset(session, update, evaluation, config.max_steps)
-            return report.finish(run, session.state, session.progress, evaluation)
+    with may_do_without_environment(), open_run(config, workdir) as run:
+        if (summary := report.of_finished(run)) is not None:
+            return summary
+        with open_evaluation(config, run.dataset) as evaluation:
+            state = initial_state(config, run.dataset.layout)
+            # What fails here leaves a new folder as it was; the environment is built meanwhile.
+            update = compile_update(run, state)
+            if evaluation is not None:
+                evaluation.wait_until_ready()
+            with Session(run, state, end=config.max_steps) as session:
+                train_on_dataset(session, update, evaluation, config.max_steps)
+                return report.finish(run, session.state, session.progress, evaluation)
 
 
 def train_on_dataset(

@@ -17,6 +17,7 @@ from iql_jax.training.progress import Progress
 from iql_jax.training.run import Run
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
+from iql_jax.utils.json_files import read_json
 from iql_jax.utils.signals import StopRequest
 
 SHOWN_EPISODES = 8  # Of the policy, in the picture.
@@ -55,6 +56,15 @@ def finish(
         f"{summary['wall_seconds']:.0f} s; see {run.folder}"
     )
     return summary
+
+
+def of_finished(run: Run) -> dict[str, Any] | None:
+    """Returns the summary of a run that was finished before; None for one that is not."""
+    path = run.folder / "summary.json"
+    if not path.exists():
+        return None
+    logger.info(f"finished before; see {run.folder}")
+    return read_json(path, "delete it, and the same command writes it again")
 
 
 def summarize(run: Run, progress: Progress) -> dict[str, Any]:

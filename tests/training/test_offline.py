@@ -54,6 +54,10 @@ def test_the_summary_has_the_last_evaluation_and_the_speed(finished):
     assert len(summary["dataset"]["fingerprint"]) == 64
     assert summary["updates_per_second"] > 0
     assert summary["wall_seconds"] > summary["eval_seconds"] > 0
+    # The same command again has nothing to do.
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert train_offline(offline_config(), folder) == summary
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch):
