@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from common import published, tables
+from common import published
 from common.runs import Run
+from iql_jax.populations.plots import Setting
 
 COLORS = ("#1f6f8b", "#8d99ae", "#2b2d42", "#e08e1b")
 COLUMNS = 3
@@ -59,8 +60,6 @@ def draw_method(axes: Axes, method: str, runs: Sequence[Run], color: str) -> Non
     label = f"{method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     axes.plot(steps, array.mean(axis=0), color=color, marker="o", markersize=3, label=label)
     is_success = any(row["success_rate"] is not None for row in runs[0].table("evaluations"))
-    bounds = tables.SUCCESS if is_success else tables.UNBOUNDED
-    found = [tables.interval(column.tolist(), bounds) for column in array.T]
-    ranges = zip(array.min(axis=0), array.max(axis=0), strict=True)
-    low, high = np.array([each or span for each, span in zip(found, ranges, strict=True)]).T
+    most = 100.0 if is_success else np.inf
+    low, high = Setting({}, np.array(steps), array, most).interval()
     axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
