@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import extrapolation
 import figure1
 import figure2
 import umaze
@@ -14,12 +13,6 @@ def test_expectiles_of_a_normal(expectile, known):
     assert figure1.exact_expectile(expectile) == pytest.approx(known, abs=1e-3)
     found = figure1.minimized_expectile(expectile, figure1.normal_sample(20_000))
     assert float(found) == pytest.approx(known, abs=2e-3)
-
-
-def test_the_optimal_value_of_the_line():
-    # At the origin 1 forever; from 0.15 first 0.95, then 1 forever.
-    assert extrapolation.optimal_mean(np.zeros(3)) == pytest.approx(20, abs=1e-6)
-    assert extrapolation.optimal_mean(np.array([0.15])) == pytest.approx(0.95 + 19, abs=1e-3)
 
 
 def test_the_u_maze_by_hand():
