@@ -59,7 +59,7 @@ def draw_method(axes: Axes, method: str, runs: Sequence[Run], color: str) -> Non
     array = np.array(scores)
     label = f"{method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     axes.plot(steps, array.mean(axis=0), color=color, marker="o", markersize=3, label=label)
-    is_success = any(row["success_rate"] is not None for row in runs[0].table("evaluations"))
+    is_success = any(row.get("success_rate") is not None for row in runs[0].table("evaluations"))
     most = 100.0 if is_success else np.inf
     low, high = Setting({}, np.array(steps), array, most).interval()
     axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
