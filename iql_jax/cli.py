@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from iql_jax.training import config
 from iql_jax.training.compilation import keep_programs
+from iql_jax.utils.console import LastingStream
 from iql_jax.utils.errors import UserError, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
 
@@ -24,6 +25,7 @@ MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a prog
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
     """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
+    sys.stderr = LastingStream(sys.stderr)  # type: ignore[assignment]
     logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
     keep_programs()
@@ -82,9 +84,14 @@ def explain(
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+    # ml_collections joins the tuples of a key that is given twice; as of all keys, the last counts.
+    last = {argument.partition("=")[0]: i for i, argument in enumerate(argv)}
+    argv = [a for i, a in enumerate(argv) if last[a.partition("=")[0]] == i or "=" not in a]
     try:
         remaining = list(flags.FLAGS(argv))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code:  # As of --help.
+            raise
         _exit(2, _flag_failure(error))
     # Flags alone are read: what only looks like one would change nothing, and nobody would know.
     if len(remaining) > 1:
@@ -92,7 +99,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return remaining
 
 
-def _flag_failure(error: Exception) -> str:
+def _flag_failure(error: BaseException) -> str:
     """Returns the line for an error in a flag or a config file: that is the user's own code."""
     if isinstance(error, flags.Error):
         return str(error)

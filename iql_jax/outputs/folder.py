@@ -17,6 +17,7 @@ import iql_jax
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path, partial_path
+from iql_jax.utils.json_files import read_json
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
@@ -36,6 +37,8 @@ PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "numpy"),
     *("minari", "gymnasium", "gymnasium-robotics", "mujoco"),
 )
+
+_DATASET_TEXTS = ("id", "requested_id", "origin", "fingerprint")
 
 _KINDS = {"config.json": "run", "population.json": "population"}
 
@@ -155,16 +158,17 @@ class RunFolder(LockedFolder):
 def read_record(folder: Path) -> Record:
     """Returns the run record of a folder; raises UserError if it has none, or too old a one."""
     path = folder / RunFolder.RECORD
+    if not path.exists():
+        raise UserError(f"{folder} holds no run: config.json is missing")
+    record = read_json(path, "name another folder")
     try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no run: config.json is missing") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    try:
-        for key in ("run_id", "config", "dataset", "device"):
-            record[key]
+        dataset = record["dataset"]
+        texts = [record["run_id"], record["device"], *(dataset[key] for key in _DATASET_TEXTS)]
+        kinds = [isinstance(text, str) for text in texts]
+        kinds += [isinstance(each, dict) for each in (record["config"], dataset["choices"])]
         writer = Version(record["versions"]["iql_jax"])
+        if not all(kinds):
+            raise TypeError
     except (KeyError, TypeError, InvalidVersion) as error:
         raise UserError(f"{path} is not the record of a run; name another folder") from error
     if writer < OLDEST_READ:
@@ -172,7 +176,7 @@ def read_record(folder: Path) -> Record:
             f"{path} was written by iql_jax {writer}; this version reads runs from {OLDEST_READ} "
             "on: use that version or start a new folder"
         )
-    return dict(record)
+    return record
 
 
 def record_change(folder: Path, config: Record) -> None:

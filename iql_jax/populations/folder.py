@@ -1,14 +1,15 @@
 """The folder of a population: its members' folders, and which of them are trained together."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
 from iql_jax.populations.sweep import Layout, Member, populations
 from iql_jax.utils.errors import UserError
+from iql_jax.utils.json_files import read_json
 
 FAILURE = "failure.json"
 
@@ -79,10 +80,28 @@ class PopulationFolder(LockedFolder):
         path = self.path / self.RECORD
         if not path.exists():
             return []
+        planned: Any = read_json(path, "name another folder").get("populations")
         try:
-            return list(json.loads(path.read_text())["populations"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} is not a population's; name another folder") from error
+            names = [name for group in planned for name in group]
+            is_plan = len({*names, ""}) == len(names) + 1 and all(type(g) is list for g in planned)
+        except TypeError:
+            is_plan = False
+        if not is_plan:
+            raise UserError(f"{path} is not a population's; name another folder")
+        return list(planned)
+
+
+def read_failure(folder: Path) -> tuple[int, str] | None:
+    """Return the update at which a member failed, and the reason; None if it has not failed."""
+    path = folder / FAILURE
+    if not path.exists():
+        return None
+    advice = "delete it, and the member resumes"
+    content = read_json(path, advice)
+    update, reason = content.get("update"), content.get("reason")
+    if not (isinstance(update, int) and isinstance(reason, str)):
+        raise UserError(f"{path} does not say when and why a member failed: {advice}")
+    return update, reason
 
 
 def _check_resumable(population: Population, limit: int) -> None:

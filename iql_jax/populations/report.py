@@ -1,7 +1,6 @@
 """The report of a whole population: ``members.csv``, its learning curves, the sweep's plot."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations import plots
-from iql_jax.populations.folder import FAILURE
+from iql_jax.populations.folder import read_failure
 from iql_jax.populations.sweep import Member
 from iql_jax.utils.files import atomic_path
 
@@ -76,8 +75,8 @@ def _swept_keys(members: Sequence[Member]) -> list[str]:
 
 
 def _outcome(folder: Path) -> Row:
-    failure = folder / FAILURE
-    reason = json.loads(failure.read_text())["reason"] if failure.exists() else None
+    failure = read_failure(folder)
+    reason = None if failure is None else failure[1]
     status = "finished" if (folder / "summary.json").exists() else "unfinished"
     outcome: Row = {"status": status if reason is None else "failed"}
     evaluations = read_table(folder / "evaluations.csv")

@@ -16,6 +16,12 @@ from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError, one_line
 from iql_jax.utils.signals import StopRequest
 
+_SETTINGS = {
+    "jax_disable_jit": False,
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+}
+
 
 def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
     """Join the other processes; call it before anything else of JAX.
@@ -29,12 +35,26 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             jax.distributed.initialize()
         # They connect at the first exchange, which waits for 30 s: too short for one that is busy.
         barrier("all are here")
-    except (ValueError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--distributed does not start: {one_line(error)}; elsewhere than on TPU pods and "
             "under Slurm it needs --coordinator, --num_processes and --process_id"
         ) from error
     logger.disabled = not is_writer()
+
+
+def check_jax() -> None:
+    """Refuse settings of JAX with which runs fail or have other bits; raises UserError."""
+    for name, needed in _SETTINGS.items():
+        if (found := getattr(jax.config, name)) != needed:
+            raise UserError(f"{name.upper()} is {found}, and runs need {needed}; unset it")
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"JAX_PLATFORMS={jax.config.jax_platforms} names no device that JAX has here "
+            f"({one_line(error)}); unset it, or install JAX for that device"
+        ) from error
 
 
 def is_writer() -> bool:
