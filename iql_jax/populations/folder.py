@@ -83,7 +83,8 @@ class PopulationFolder(LockedFolder):
         planned: Any = read_json(path, "name another folder").get("populations")
         try:
             names = [name for group in planned for name in group]
-            is_plan = len({*names, ""}) == len(names) + 1 and all(type(g) is list for g in planned)
+            is_plan = len(set(names)) == len(names) and all(isinstance(n, str) for n in names)
+            is_plan &= all(isinstance(group, list) and group for group in planned)
         except TypeError:
             is_plan = False
         if not is_plan:

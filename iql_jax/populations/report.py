@@ -56,7 +56,7 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.S
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
             evaluations = read_table(workdir / member.name / "evaluations.csv")
-            curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
+            curve = {int(row["update"]): row[key] for row in evaluations if row.get(key) is not None}
             curves.setdefault(values, []).append(curve)
             if key == "score" and any(row["success_rate"] is not None for row in evaluations):
                 most = 100.0
@@ -81,7 +81,7 @@ def _outcome(folder: Path) -> Row:
     outcome: Row = {"status": status if reason is None else "failed"}
     evaluations = read_table(folder / "evaluations.csv")
     for name, best in (("score", "best_score"), ("return_mean", "best_return")):
-        numbers = [row[name] for row in evaluations if row[name] is not None]
+        numbers = [row[name] for row in evaluations if row.get(name) is not None]
         outcome[name] = numbers[-1] if numbers else None
         outcome[best] = max(numbers, default=None)
     return {**outcome, "failure": reason}

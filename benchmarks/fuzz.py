@@ -1,0 +1,403 @@
+"""Feeds damaged files to everything that reads what a user can touch.
+
+    python benchmarks/fuzz.py [--seed 0] [--count 200] [--only K]
+
+A case damages a dataset (Minari, D4RL, OGBench), a run or a population, or writes a wrong config or
+sweep file, and has the program use it. It is bad if anything comes of it but one printable line: an
+exception, more than 20 seconds, gigabytes of memory, other files, or a wrong result without a word.
+A dataset has to load as the undamaged one does, or as a copy does of the plain arrays that it still
+holds, unless its notes differ; a run has to resume to the same bits. A case depends on the seed and
+its number alone. The exit status is 1 if one is bad.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import faulthandler
+import functools
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import gymnasium as gym
+import h5py
+import jax
+import numpy as np
+from absl import flags
+from minari.serialization import serialize_space
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from common import damage
+from common.damage import WEIRD, Random, pick
+from iql_jax import cli, datasets
+from iql_jax.data.config import DataConfig
+from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.envs.make import make_environment
+from iql_jax.envs.specs import registered_spec
+from iql_jax.generation.generate import generate
+from iql_jax.outputs.logs import read_table
+from iql_jax.populations.run import train_sweep
+from iql_jax.populations.sweep import members_of, read_sweep
+from iql_jax.training.config import Config, FinetuneConfig, from_mapping, from_record
+from iql_jax.training.load import load_run
+from iql_jax.training.offline import train_offline
+from iql_jax.utils.errors import UserError, is_out_of_memory
+
+SECONDS, BYTES = 20, 4 * 2**30
+MAZE, BOX, DISCRETE = "iql/pointmaze/umaze-v0", "fuzz/box-v0", "fuzz/discrete-v0"
+D4RL, OGBENCH = "hopper-medium-v2.hdf5", "antmaze-medium-navigate-v0.npz"
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+CONFIG = from_mapping({
+    "dataset": MAZE, "hidden_dims": (8,), "batch_size": 8, "max_steps": 60, "log_interval": 20,
+    "eval_interval": 20, "eval_episodes": 1, "eval_processes": 1, "checkpoint_interval": 20,
+    "progress": False,
+})  # fmt: skip
+MEMBERS = members_of(dataclasses.replace(CONFIG, num_seeds=2, eval_episodes=0))
+WHOLE: dict[str, Any] = {}  # What undamaged datasets and runs load as.
+
+
+class Bad(Exception):
+    """A fault."""
+
+
+class Hang(BaseException):
+    """A case took too long; nothing handles it."""
+
+
+def main() -> int:
+    """Runs the cases, and prints those that are bad; returns the exit status."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--count", type=int, default=200, help="(%(default)s)")
+    parser.add_argument("--only", type=int, help="the number of one case")
+    options = parser.parse_args()
+    faulthandler.enable()
+    signal.signal(signal.SIGALRM, _hang)
+    numbers = range(options.count) if options.only is None else [options.only]
+    bad: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, work = Path(scratch, "whole"), Path(scratch, "work")
+        jax.config.update("jax_compilation_cache_dir", f"{scratch}/programs")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        os.environ |= {"MINARI_DATASETS_PATH": str(work / "data"), "HF_HUB_OFFLINE": "1"}
+        with contextlib.redirect_stderr(io.StringIO()):
+            prepare(work)
+        shutil.copytree(work, whole)
+        used = re.findall(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * int(used[0]) + BYTES,) * 2)
+        for number in tqdm(numbers, unit="case", disable=None):
+            rng = np.random.default_rng((options.seed, number))
+            family = pick(rng, FAMILIES)
+            use, *parts = FAMILIES[family]
+            done, problem = run_case(use, rng, work)
+            for part in map(work.joinpath, parts):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+                copy = shutil.copytree if whole.joinpath(part.name).is_dir() else shutil.copyfile
+                copy(whole / part.name, part)
+            if options.only is not None or problem:
+                print(f"{number} {family}: {done} -> {problem or 'fine'}", flush=True)
+            bad[family] += bool(problem)
+    print(f"seed {options.seed}: {bad.total()} of {len(numbers)} cases are bad", dict(+bad) or "")
+    return 1 if bad.total() else 0
+
+
+def run_case(use: Callable[..., None], rng: Random, work: Path) -> tuple[str, str]:
+    """Returns what was damaged, and what is bad about what came of it, if anything."""
+    done: list[str] = []
+    said, started, problem = io.StringIO(), time.perf_counter(), ""
+    signal.alarm(SECONDS)
+    try:
+        with contextlib.redirect_stderr(said), np.errstate(all="ignore"):
+            use(rng, work, done.append)
+    except Bad as error:
+        problem = str(error)
+    except (Exception, Hang, SystemExit) as error:
+        status, line = cli.explain(error, "") or (None, f"{type(error).__name__}: {error}")
+        if status is None or is_out_of_memory(error) or UNPRINTABLE.search(line):
+            problem = repr(line[:300])
+    finally:
+        signal.alarm(0)
+    if (seconds := time.perf_counter() - started) > SECONDS:
+        problem += f" after {seconds:.0f} s"
+    if left := [str(path.relative_to(work)) for path in work.rglob(".*.partial*")]:
+        problem += f" half-written: {left}"
+    if "Traceback" in said.getvalue():
+        problem += f" it prints {said.getvalue()[-300:]!r}"
+    return "; ".join(done), problem
+
+
+def _hang(signum: int, frame: object) -> None:
+    raise Hang
+
+
+def prepare(work: Path) -> None:
+    """Writes the undamaged files, and keeps what they load as."""
+    rng = np.random.default_rng(0)
+    (work / "outside").mkdir(parents=True)
+    generate(MAZE, steps=600, seed=0, progress=False)
+    write_minari(work / "data" / BOX, "InvertedPendulum-v5", rng)
+    write_minari(work / "data" / DISCRETE, "CartPole-v1", rng)
+    ogbench: dict[str, Any] = {
+        "observations": rng.normal(0.0, 0.2, (84, 29)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (84, 8)).astype(np.float32),
+        "terminals": np.arange(84) % 21 == 20,
+    }
+    np.savez_compressed(work / OGBENCH, **ogbench)
+    d4rl = {"observations": ogbench["observations"][:, :11], "actions": ogbench["actions"][:, :3]}
+    d4rl |= {"rewards": rng.normal(size=84), "terminals": ogbench["terminals"]}
+    d4rl |= {"timeouts": np.arange(84) % 10 == 9}
+    d4rl |= {"next_observations": np.roll(d4rl["observations"], -1, axis=0)}
+    write_hdf5(work / D4RL, d4rl)
+    for source in (MAZE, BOX, DISCRETE, D4RL, OGBENCH):
+        WHOLE[source] = load(work, source)
+    train_offline(CONFIG, work / "run")
+    WHOLE["run"] = load_run(work / "run").state
+    shutil.rmtree(work / "run" / "checkpoints" / "60")
+    (work / "run" / "summary.json").unlink()
+    WHOLE["stopped"] = load_run(work / "run").state
+    train_sweep(MEMBERS, work / "population")
+
+
+def write_minari(folder: Path, env_id: str, rng: Random) -> None:
+    """Writes a Minari dataset of four episodes."""
+    (folder / "data").mkdir(parents=True)
+    spec = registered_spec(env_id)
+    actions = spec.make().action_space
+    actions.seed(0)
+    arrays: dict[str, Any] = {}
+    lengths = (3, 1, 50, 7)
+    for e, n in enumerate(lengths):
+        arrays[f"episode_{e}/actions"] = np.array([actions.sample() for _ in range(n)])
+        arrays[f"episode_{e}/observations"] = rng.normal(size=(n + 1, 4))
+        arrays[f"episode_{e}/rewards"] = rng.normal(size=n)
+        arrays[f"episode_{e}/terminations"] = np.arange(n) == n - 1
+        arrays[f"episode_{e}/truncations"] = np.zeros(n, bool)
+    write_hdf5(folder / "data" / "main_data.hdf5", arrays)
+    metadata = {
+        "dataset_id": "/".join(folder.parts[-2:]),
+        "total_episodes": 4,
+        "data_format": "hdf5",
+        "total_steps": sum(lengths),
+        "action_space": serialize_space(actions),
+        "observation_space": serialize_space(gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)),
+        "env_spec": spec.to_json(),
+        "ref_min_score": 0.0,
+        "ref_max_score": 100.0,
+        "requirements": ["mujoco>2"],
+    }
+    (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
+
+
+def write_hdf5(path: Path, arrays: dict[str, Any]) -> None:
+    """Writes arrays by their names."""
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+
+
+def load(work: Path, source: str) -> Dataset:
+    """Loads a dataset or a file."""
+    name = str(work / source) if "." in source else source
+    return load_dataset(DataConfig(dataset=name), name, next_actions=True, progress=False)
+
+
+def use_dataset(source: str, rng: Random, work: Path, note: Callable[[str], None]) -> None:
+    """Loads a damaged dataset; sometimes runs a command on it first, or builds its environment."""
+    file = work / source if "." in source else work / "data" / source / "data" / "main_data.hdf5"
+    if "." not in source and rng.random() < 0.4:
+        done = damage.damage_json(rng, file.with_name("metadata.json"))
+    elif file.suffix == ".npz":
+        done = damage.damage_npz(rng, file)
+    else:
+        done = damage.damage_hdf5(rng, file, work / "outside")
+    note(done)
+    before = {*work.rglob("*")}
+    if rng.random() < 0.3:
+        name = str(file) if "." in source else source
+        run_command(pick(rng, (["list"], ["info", name], ["check", name])))
+    loaded, expected = load(work, source), WHOLE[source]
+    if not all(np.isfinite(array).all() for array in loaded.transitions.values()):
+        raise Bad("it loads numbers that are not finite")
+    told = loaded.record["notes"] != expected.record["notes"]
+    if not (told or same(loaded.transitions, expected.transitions)):
+        if done.startswith(("outside", "external")):
+            raise Bad("it loads what another file holds")
+        make_plain(file)
+        try:
+            plain = load(work, source)
+        except UserError as error:
+            raise Bad(f"it loads, but its plain arrays do not: {error}") from error
+        if not same(loaded.transitions, plain.transitions):
+            raise Bad("it loads as something else than it holds")
+    if rng.random() < 0.3 and loaded.environment is not None:
+        make_environment(loaded.require_environment()).close()
+    if new := {*work.rglob("*")} - before:
+        raise Bad(f"it leaves {new}")
+
+
+def make_plain(file: Path) -> None:
+    """Replaces a file by one of plain arrays, as h5py or NumPy read them."""
+    arrays: dict[str, Any] = {}
+    if file.suffix == ".npz":
+        with np.load(file) as archive:
+            arrays = dict(archive)
+        np.savez(file, **arrays)
+        return
+
+    def keep(group: h5py.Group, name: str) -> None:
+        for key in group:
+            if isinstance(group[key], h5py.Group):
+                keep(group[key], f"{name}{key}/")
+            else:
+                arrays[name + key] = group[key][()]
+
+    with h5py.File(file) as damaged:
+        keep(damaged, "")
+    write_hdf5(file, arrays)
+
+
+def run_command(arguments: list[str]) -> None:
+    """Runs a command of the datasets, which must print nothing that no terminal should get."""
+    raw = io.BytesIO()
+    output = io.TextIOWrapper(raw, "utf-8")
+    with contextlib.redirect_stdout(output):
+        status = datasets.main([*arguments, "--no-progress"])
+        output.flush()
+    text = raw.getvalue().decode()
+    if found := UNPRINTABLE.search(text):
+        raise Bad(f"{arguments[0]} prints {text[max(0, found.start() - 50) : found.end()]!r}")
+    if arguments[0] == "list" and (status or not all(name in text for name in (MAZE, BOX))):
+        raise Bad(f"list ends with {status}: {text[-200:]!r}")
+
+
+def same(*trees: Any) -> bool:
+    """Returns whether two trees of arrays have the same bits."""
+    ours, theirs = ([_plain(leaf) for leaf in jax.tree.leaves(tree)] for tree in trees)
+    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def _plain(leaf: Any) -> Any:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def use_run(rng: Random, work: Path, note: Callable[[str], None]) -> None:
+    """Loads or resumes a run that was stopped and damaged."""
+    folder = work / "run"
+    targets = {
+        "config.json": damage.damage_json,
+        "checkpoints": damage.damage_tree,
+        "metrics.csv": damage.damage_csv,
+        "evaluations.csv": damage.damage_csv,
+        "checkpoints/40": damage.damage_tree,
+        ".": damage.damage_tree,
+    }
+    name = pick(rng, targets)
+    note(targets[name](rng, folder / name))
+    if rng.random() < 0.4:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            state = load_run(folder).state
+        if not same(state, WHOLE["stopped"]) and "cannot be read" not in said.getvalue():
+            raise Bad("it loads as another state")
+        return
+    train_offline(CONFIG, folder)
+    if not same(load_run(folder).state, WHOLE["run"]):
+        raise Bad("it resumes to another end")
+    for table in ("metrics", "evaluations"):
+        steps = [row["update"] for row in read_table(folder / f"{table}.csv")]
+        if not {20, 40, 60} >= {*steps} >= {60} or len({*steps}) < len(steps):
+            raise Bad(f"{table} has the steps {steps}")
+
+
+def use_population(rng: Random, work: Path, note: Callable[[str], None]) -> None:
+    """Trains or reports a damaged population, finished or with a member that is not."""
+    folder = work / "population"
+    member = folder / MEMBERS[1].name
+    failure = json.dumps({"update": pick(rng, (5, 100)), "reason": "loss is not finite"})
+    if rng.random() < 0.5:
+        (member / "failure.json").write_text(failure)
+    if rng.random() < 0.5:
+        (member / "summary.json").unlink()
+    target = pick(rng, ("json", "json", "plan", "table", "tree"))
+    if target == "tree":
+        note(damage.damage_tree(rng, folder))
+    elif target == "table":
+        note(damage.damage_csv(rng, member / "metrics.csv"))
+    else:
+        files = [*folder.glob("*.json"), *folder.glob("*/*.json")]
+        path = folder / "population.json" if target == "plan" else pick(rng, sorted(files))
+        note(damage.damage_json(rng, path))
+    train_sweep(MEMBERS, folder)
+
+
+def use_settings(rng: Random, work: Path, note: Callable[[str], None]) -> None:
+    """Makes a config of wrong values; what is accepted has to come back from its record."""
+    kind = pick(rng, (Config, FinetuneConfig))
+    keys = [pick(rng, [*kind.__dataclass_fields__, "", "seeds"]) for _ in range(pick(rng, (1, 2)))]
+    settings = {key: pick(rng, [*WEIRD, 10**9, (10**9,), [16, 8], "none"]) for key in keys}
+    note(str({key: str(setting)[:50] for key, setting in settings.items()}))
+    config = from_mapping({"dataset": MAZE, **settings}, kind)
+    if from_record(json.loads(json.dumps(config.to_dict()))) != config:
+        raise Bad("its record is of another config")
+
+
+def use_code(rng: Random, work: Path, note: Callable[[str], None]) -> None:
+    """Reads a config or sweep file, the user's own code, that does anything."""
+    name, value = pick(rng, ("get_config", "get_sweep")), repr(pick(rng, WEIRD))
+    key = pick(rng, ("seed", "num_seeds", "expectile", "hidden_dims", "dataset", "x"))
+    base = "from configs.base import get_config\n    c = get_config()\n    "
+    body = pick(rng, [
+        f"return {value}", f"return {{{key!r}: {value}}}", f"return {{{key!r}: [{value}, 1]}}",
+        f"return [{{{key!r}: {value}}}] * 3", f"raise Exception({value})", f"sys.exit({value})",
+        "return {c: [1] * 999 for c in 'abcdefghijk'}", f"yield {value}", "import nowhere", "(",
+        "return {str(c): [1] * 999 for c in range(2000)}", "\0", "return get_config()", "\udcff",
+        f"{base}c.{key} = {value}\n    return c", f"{base}return c",
+    ])  # fmt: skip
+    text = pick(rng, [f"import sys\ndef {name}():\n    {body}\n"] * 4 + [f"{name} = {value}"])
+    note(repr(text[:200]))
+    path = work / "code.py"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    if name == "get_sweep":
+        members_of(CONFIG, read_sweep(path))
+        return
+    argv = ["train_offline.py", f"--config={path}", f"--config.{key}={pick(rng, WEIRD)}"]
+    values, said = flags.FlagValues(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", argv),
+        mock.patch.object(flags, "FLAGS", values),
+        contextlib.redirect_stderr(said),
+    ):
+        holder = config_flags.DEFINE_config_file("config", flag_values=values)
+        try:
+            cli._parse_flags(argv)
+        except SystemExit as error:
+            if error.code in (0, None) or len(said.getvalue().splitlines()) != 1:
+                raise Bad(f"exit status {error.code}: {said.getvalue()!r}") from error
+            return
+        members_of(cli.read_config(holder.value, Config))
+
+
+FAMILIES: dict[str, tuple[Any, ...]] = {  # What they call, and what they damage.
+    **{name: (functools.partial(use_dataset, name), "data") for name in (MAZE, BOX, DISCRETE)},
+    **{name: (functools.partial(use_dataset, name), name) for name in (D4RL, OGBENCH)},
+    "run": (use_run, "run"),
+    "population": (use_population, "population"),
+    "settings": (use_settings,),
+    "code": (use_code,),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
