@@ -60,7 +60,7 @@ SECONDS, BYTES = 20, 4 * 2**30
 MAZE, BOX, DISCRETE = "iql/pointmaze/umaze-v0", "fuzz/box-v0", "fuzz/discrete-v0"
 D4RL, OGBENCH = "hopper-medium-v2.hdf5", "antmaze-medium-navigate-v0.npz"
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-CONFIG = from_mapping({
+CONFIG: Config = from_mapping({
     "dataset": MAZE, "hidden_dims": (8,), "batch_size": 8, "max_steps": 60, "log_interval": 20,
     "eval_interval": 20, "eval_episodes": 1, "eval_processes": 1, "checkpoint_interval": 20,
     "progress": False,
@@ -290,7 +290,7 @@ def same(*trees: Any) -> bool:
 
 
 def _plain(leaf: Any) -> Any:
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 

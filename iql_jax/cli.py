@@ -25,7 +25,7 @@ MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a prog
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
     """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
-    sys.stderr = LastingStream(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = LastingStream(sys.stderr)
     logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
     keep_programs()
@@ -90,7 +90,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         remaining = list(flags.FLAGS(argv))
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and error.code:  # As of --help.
+        if isinstance(error, SystemExit) and "absl" in Path(_raised_in(error)).parts:  # --help.
             raise
         _exit(2, _flag_failure(error))
     # Flags alone are read: what only looks like one would change nothing, and nobody would know.
@@ -103,8 +103,7 @@ def _flag_failure(error: BaseException) -> str:
     """Returns the line for an error in a flag or a config file: that is the user's own code."""
     if isinstance(error, flags.Error):
         return str(error)
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    is_lookup = isinstance(error, AttributeError) and "ml_collections" in raised_in
+    is_lookup = isinstance(error, AttributeError) and "ml_collections" in _raised_in(error)
     key = re.search(r"'(\w+)'", str(error)) if is_lookup else None
     if key is None or key[1] == "get_config":
         return f"the config file fails with {one_line(error)}"
@@ -112,6 +111,10 @@ def _flag_failure(error: BaseException) -> str:
     if config.is_of_fine_tuning(key[1]):
         return f"config key {key[0]} is one of fine-tuning; use train_finetune.py and its configs"
     return f"unknown config key: {error}"
+
+
+def _raised_in(error: BaseException) -> str:
+    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

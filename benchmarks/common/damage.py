@@ -126,7 +126,7 @@ def damage_hdf5(rng: Random, path: Path, outside: Path) -> str:
         names: list[str] = []
         file.visit(names.append)
         name = pick(rng, names)
-        array = file[name][()] if isinstance(file[name], h5py.Dataset) else None
+        array: Any = file[name][()] if isinstance(file[name], h5py.Dataset) else None
         others = [other for other in names if not other.startswith(name)]
         kinds = ["link", "swap", "nowhere", "loop", "outside", "beside", "group", "gone"]
         kind = pick(rng, kinds if array is None else [*kinds, "huge", "external", *["array"] * 8])

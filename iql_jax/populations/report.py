@@ -56,7 +56,9 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.S
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
             evaluations = read_table(workdir / member.name / "evaluations.csv")
-            curve = {int(row["update"]): row[key] for row in evaluations if row.get(key) is not None}
+            curve = {
+                int(row["update"]): row[key] for row in evaluations if row.get(key) is not None
+            }
             curves.setdefault(values, []).append(curve)
             if key == "score" and any(row["success_rate"] is not None for row in evaluations):
                 most = 100.0

@@ -5,6 +5,7 @@ All run the same program on the same settings, and see the same folders. The fir
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,8 +53,8 @@ def check_jax() -> None:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
         raise UserError(
-            f"JAX_PLATFORMS={jax.config.jax_platforms} names no device that JAX has here "
-            f"({one_line(error)}); unset it, or install JAX for that device"
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} names no device that JAX has "
+            f"here ({one_line(error)}); unset it, or install JAX for that device"
         ) from error
 
 

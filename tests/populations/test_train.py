@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from small_runs import (
     saved,
     stop_at,
 )
-from test_hosts import run_processes
+from test_hosts import run_processes, start_processes
 
 from iql_jax.envs.episodes import Evaluator
 from iql_jax.populations import report, run
@@ -220,3 +221,24 @@ def test_two_processes_with_two_devices_resume_a_population(
         assert (tmp_path / name / "value_map.png").exists()
     summary = json.loads((tmp_path / NAMES[0] / "summary.json").read_text())
     assert summary["device"].endswith("x 4")
+
+
+def test_processes_that_are_killed_lose_nothing(no_pictures, tmp_path):
+    config = dataclasses.replace(CONFIG, max_steps=600, checkpoint_interval=100, eval_episodes=0)
+    checkpoints = tmp_path / "killed" / "populations" / "0" / "checkpoints"
+    settings = repr((config.to_dict(), SWEEP))
+    for step, killed in (("100", [0]), ("300", [1, 0])):
+        both = start_processes(ON_TWO_PROCESSES, tmp_path / "killed", settings)
+        while not (checkpoints / step).exists():
+            assert [process.poll() for process in both] == [None, None]
+            time.sleep(0.002)
+        for i in killed:
+            both[i].kill()
+        for process in both:  # The one that is left ends too, and does not wait forever.
+            process.communicate(timeout=120)
+            assert process.returncode != 0
+    assert not any((tmp_path / "killed").glob("*/summary.json"))
+    trained = members_of(config, SWEEP)
+    assert train_sweep(trained, tmp_path / "killed") == train_sweep(trained, tmp_path / "whole")
+    for name in NAMES:
+        assert_same_run(tmp_path / "killed" / name, tmp_path / "whole" / name)

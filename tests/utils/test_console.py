@@ -50,5 +50,5 @@ def test_a_device_that_is_not_here_is_one_line(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(jax, "devices", fail)
-    with pytest.raises(UserError, match="JAX_PLATFORMS=.* names no device .* unset it"):
+    with pytest.raises(UserError, match=r"JAX_PLATFORMS=.* names no device .* unset it"):
         hosts.check_jax()
