@@ -31,12 +31,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import gymnasium as gym
-import h5py
 import jax
 import numpy as np
 from absl import flags
-from minari.serialization import serialize_space
 from ml_collections import config_flags
 from tqdm import tqdm
 
@@ -46,7 +43,6 @@ from iql_jax import cli, datasets
 from iql_jax.data.config import DataConfig
 from iql_jax.data.load import Dataset, load_dataset
 from iql_jax.envs.make import make_environment
-from iql_jax.envs.specs import registered_spec
 from iql_jax.generation.generate import generate
 from iql_jax.outputs.logs import read_table
 from iql_jax.populations.run import train_sweep
@@ -54,11 +50,12 @@ from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config, FinetuneConfig, from_mapping, from_record
 from iql_jax.training.load import load_run
 from iql_jax.training.offline import train_offline
-from iql_jax.utils.errors import UserError, is_out_of_memory
+from iql_jax.utils.errors import is_out_of_memory
 
 SECONDS, BYTES = 20, 4 * 2**30
 MAZE, BOX, DISCRETE = "iql/pointmaze/umaze-v0", "fuzz/box-v0", "fuzz/discrete-v0"
-D4RL, OGBENCH = "hopper-medium-v2.hdf5", "antmaze-medium-navigate-v0.npz"
+D4RL, OGBENCH = "data/hopper-medium-v2.hdf5", "data/antmaze-medium-navigate-v0.npz"
+DATASETS = (MAZE, BOX, DISCRETE, D4RL, OGBENCH)
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 CONFIG: Config = from_mapping({
     "dataset": MAZE, "hidden_dims": (8,), "batch_size": 8, "max_steps": 60, "log_interval": 20,
@@ -101,12 +98,11 @@ def main() -> int:
         for number in tqdm(numbers, unit="case", disable=None):
             rng = np.random.default_rng((options.seed, number))
             family = pick(rng, FAMILIES)
-            use, *parts = FAMILIES[family]
+            use, part = FAMILIES[family]
             done, problem = run_case(use, rng, work)
-            for part in map(work.joinpath, parts):
-                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-                copy = shutil.copytree if whole.joinpath(part.name).is_dir() else shutil.copyfile
-                copy(whole / part.name, part)
+            if part:
+                shutil.rmtree(work / part)
+                shutil.copytree(whole / part, work / part)
             if options.only is not None or problem:
                 print(f"{number} {family}: {done} -> {problem or 'fine'}", flush=True)
             bad[family] += bool(problem)
@@ -148,20 +144,10 @@ def prepare(work: Path) -> None:
     rng = np.random.default_rng(0)
     (work / "outside").mkdir(parents=True)
     generate(MAZE, steps=600, seed=0, progress=False)
-    write_minari(work / "data" / BOX, "InvertedPendulum-v5", rng)
-    write_minari(work / "data" / DISCRETE, "CartPole-v1", rng)
-    ogbench: dict[str, Any] = {
-        "observations": rng.normal(0.0, 0.2, (84, 29)).astype(np.float32),
-        "actions": rng.uniform(-1, 1, (84, 8)).astype(np.float32),
-        "terminals": np.arange(84) % 21 == 20,
-    }
-    np.savez_compressed(work / OGBENCH, **ogbench)
-    d4rl = {"observations": ogbench["observations"][:, :11], "actions": ogbench["actions"][:, :3]}
-    d4rl |= {"rewards": rng.normal(size=84), "terminals": ogbench["terminals"]}
-    d4rl |= {"timeouts": np.arange(84) % 10 == 9}
-    d4rl |= {"next_observations": np.roll(d4rl["observations"], -1, axis=0)}
-    write_hdf5(work / D4RL, d4rl)
-    for source in (MAZE, BOX, DISCRETE, D4RL, OGBENCH):
+    damage.write_minari(work / "data" / BOX, "InvertedPendulum-v5", rng)
+    damage.write_minari(work / "data" / DISCRETE, "CartPole-v1", rng)
+    damage.write_files(work / D4RL, work / OGBENCH, rng)
+    for source in DATASETS:
         WHOLE[source] = load(work, source)
     train_offline(CONFIG, work / "run")
     WHOLE["run"] = load_run(work / "run").state
@@ -169,43 +155,6 @@ def prepare(work: Path) -> None:
     (work / "run" / "summary.json").unlink()
     WHOLE["stopped"] = load_run(work / "run").state
     train_sweep(MEMBERS, work / "population")
-
-
-def write_minari(folder: Path, env_id: str, rng: Random) -> None:
-    """Writes a Minari dataset of four episodes."""
-    (folder / "data").mkdir(parents=True)
-    spec = registered_spec(env_id)
-    actions = spec.make().action_space
-    actions.seed(0)
-    arrays: dict[str, Any] = {}
-    lengths = (3, 1, 50, 7)
-    for e, n in enumerate(lengths):
-        arrays[f"episode_{e}/actions"] = np.array([actions.sample() for _ in range(n)])
-        arrays[f"episode_{e}/observations"] = rng.normal(size=(n + 1, 4))
-        arrays[f"episode_{e}/rewards"] = rng.normal(size=n)
-        arrays[f"episode_{e}/terminations"] = np.arange(n) == n - 1
-        arrays[f"episode_{e}/truncations"] = np.zeros(n, bool)
-    write_hdf5(folder / "data" / "main_data.hdf5", arrays)
-    metadata = {
-        "dataset_id": "/".join(folder.parts[-2:]),
-        "total_episodes": 4,
-        "data_format": "hdf5",
-        "total_steps": sum(lengths),
-        "action_space": serialize_space(actions),
-        "observation_space": serialize_space(gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)),
-        "env_spec": spec.to_json(),
-        "ref_min_score": 0.0,
-        "ref_max_score": 100.0,
-        "requirements": ["mujoco>2"],
-    }
-    (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
-
-
-def write_hdf5(path: Path, arrays: dict[str, Any]) -> None:
-    """Writes arrays by their names."""
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
 
 
 def load(work: Path, source: str) -> Dataset:
@@ -233,40 +182,14 @@ def use_dataset(source: str, rng: Random, work: Path, note: Callable[[str], None
         raise Bad("it loads numbers that are not finite")
     told = loaded.record["notes"] != expected.record["notes"]
     if not (told or same(loaded.transitions, expected.transitions)):
-        if done.startswith(("outside", "external")):
-            raise Bad("it loads what another file holds")
-        make_plain(file)
-        try:
-            plain = load(work, source)
-        except UserError as error:
-            raise Bad(f"it loads, but its plain arrays do not: {error}") from error
-        if not same(loaded.transitions, plain.transitions):
+        damage.make_plain(file)
+        holds = load(work, source).transitions
+        if done.startswith(("outside", "external")) or not same(loaded.transitions, holds):
             raise Bad("it loads as something else than it holds")
     if rng.random() < 0.3 and loaded.environment is not None:
         make_environment(loaded.require_environment()).close()
     if new := {*work.rglob("*")} - before:
         raise Bad(f"it leaves {new}")
-
-
-def make_plain(file: Path) -> None:
-    """Replaces a file by one of plain arrays, as h5py or NumPy read them."""
-    arrays: dict[str, Any] = {}
-    if file.suffix == ".npz":
-        with np.load(file) as archive:
-            arrays = dict(archive)
-        np.savez(file, **arrays)
-        return
-
-    def keep(group: h5py.Group, name: str) -> None:
-        for key in group:
-            if isinstance(group[key], h5py.Group):
-                keep(group[key], f"{name}{key}/")
-            else:
-                arrays[name + key] = group[key][()]
-
-    with h5py.File(file) as damaged:
-        keep(damaged, "")
-    write_hdf5(file, arrays)
 
 
 def run_command(arguments: list[str]) -> None:
@@ -297,16 +220,12 @@ def _plain(leaf: Any) -> Any:
 def use_run(rng: Random, work: Path, note: Callable[[str], None]) -> None:
     """Loads or resumes a run that was stopped and damaged."""
     folder = work / "run"
-    targets = {
-        "config.json": damage.damage_json,
-        "checkpoints": damage.damage_tree,
-        "metrics.csv": damage.damage_csv,
-        "evaluations.csv": damage.damage_csv,
-        "checkpoints/40": damage.damage_tree,
-        ".": damage.damage_tree,
-    }
-    name = pick(rng, targets)
-    note(targets[name](rng, folder / name))
+    how, *names = pick(rng, [
+        (damage.damage_json, "config.json", "checkpoints/40/progress/metadata"),
+        (damage.damage_csv, "metrics.csv", "evaluations.csv"),
+        (damage.damage_tree, "", "checkpoints", "checkpoints/40"),
+    ])  # fmt: skip
+    note(how(rng, folder / pick(rng, names)))
     if rng.random() < 0.4:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             state = load_run(folder).state
@@ -390,13 +309,12 @@ def use_code(rng: Random, work: Path, note: Callable[[str], None]) -> None:
         members_of(cli.read_config(holder.value, Config))
 
 
-FAMILIES: dict[str, tuple[Any, ...]] = {  # What they call, and what they damage.
-    **{name: (functools.partial(use_dataset, name), "data") for name in (MAZE, BOX, DISCRETE)},
-    **{name: (functools.partial(use_dataset, name), name) for name in (D4RL, OGBENCH)},
+FAMILIES: dict[str, tuple[Callable[..., None], str]] = {  # What is called, and what it damages.
+    **{name: (functools.partial(use_dataset, name), "data") for name in DATASETS},
     "run": (use_run, "run"),
     "population": (use_population, "population"),
-    "settings": (use_settings,),
-    "code": (use_code,),
+    "settings": (use_settings, ""),
+    "code": (use_code, ""),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Damage to files that users touch, drawn from a generator; each function returns what it did."""
+"""Small files as users have them, and damage to them, drawn from a generator."""
 
 import io
 import json
@@ -7,8 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import h5py
 import numpy as np
+from minari.serialization import serialize_space
+
+from iql_jax.envs.specs import registered_spec
 
 Random = np.random.Generator
 
@@ -109,12 +113,9 @@ def damage_array(rng: Random, array: Any) -> tuple[str, Any]:
     if kind == "rows":
         return kind, array[np.sort(rng.integers(rows, size=rng.integers(1, 2 * rows)))]
     flat = array.reshape(rows, -1)
-    shapes = (
-        *(array[:0], flat[:, :0], array[:1], array[:-1], np.concatenate([array, array[:1]])),
-        *(array.reshape(-1), array[None], array[..., None], array.flat[0], array.T),
-        np.repeat(flat, 2, axis=1),
-    )  # fmt: skip
-    changed = pick(rng, shapes)
+    shapes = [array[:0], flat[:, :0], array[:1], array[:-1], np.concatenate([array, array[:1]])]
+    shapes += [array.reshape(-1), array[None], array[..., None], array.flat[0], array.T]
+    changed = pick(rng, [*shapes, np.repeat(flat, 2, axis=1)])
     return f"shape {np.shape(changed)}", changed
 
 
@@ -128,18 +129,13 @@ def damage_hdf5(rng: Random, path: Path, outside: Path) -> str:
         name = pick(rng, names)
         array: Any = file[name][()] if isinstance(file[name], h5py.Dataset) else None
         others = [other for other in names if not other.startswith(name)]
-        kinds = ["link", "swap", "nowhere", "loop", "outside", "beside", "group", "gone"]
+        kinds = ["link", "nowhere", "loop", "outside", "beside", "group", "gone"]
         kind = pick(rng, kinds if array is None else [*kinds, "huge", "external", *["array"] * 8])
         if kind == "array":
             kind, array = damage_array(rng, array)
         links = {"link": f"/{pick(rng, others)}" if others else "/", "nowhere": "/x", "loop": name}
-        file.move(name, "kept") if kind == "swap" else file.__delitem__(name)
-        if kind == "swap":
-            other = pick(rng, [n for n in others if not name.startswith(n)] or ["kept"])
-            file.move(other, name)
-            if other != "kept":
-                file.move("kept", other)
-        elif kind in links:
+        del file[name]
+        if kind in links:
             file[name] = h5py.SoftLink(links[kind])
         elif kind in ("outside", "beside"):
             folder = outside if kind == "outside" else path.parent
@@ -163,8 +159,7 @@ def damage_npz(rng: Random, path: Path) -> str:
     """Damages an .npz file: its bytes, an array, a member."""
     if rng.random() < 0.3:
         return damage_bytes(rng, path)
-    with np.load(path) as archive:
-        arrays = dict(archive)
+    arrays = dict(np.load(path))
     members = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
     name = pick(rng, members)
     content, array = members.pop(name), arrays[name[:-4]]
@@ -224,3 +219,72 @@ def damage_tree(rng: Random, folder: Path) -> str:
         change = shutil.copytree if entry.is_dir() else shutil.copyfile
         (entry.rename if kind == "rename" else lambda to: change(entry, to))(beside)
     return f"{entry.relative_to(folder)}: {kind} ({beside.name})"
+
+
+# The files.
+
+
+def write_minari(folder: Path, env_id: str, rng: Random) -> None:
+    """Writes a Minari dataset of four episodes."""
+    (folder / "data").mkdir(parents=True)
+    spec = registered_spec(env_id)
+    actions = spec.make().action_space
+    actions.seed(0)
+    arrays: dict[str, Any] = {}
+    lengths = (3, 1, 50, 7)
+    for e, n in enumerate(lengths):
+        arrays[f"episode_{e}/actions"] = np.array([actions.sample() for _ in range(n)])
+        arrays[f"episode_{e}/observations"] = rng.normal(size=(n + 1, 4))
+        arrays[f"episode_{e}/rewards"] = rng.normal(size=n)
+        arrays[f"episode_{e}/terminations"] = np.arange(n) == n - 1
+        arrays[f"episode_{e}/truncations"] = np.zeros(n, bool)
+    write_hdf5(folder / "data" / "main_data.hdf5", arrays)
+    metadata = {
+        "dataset_id": "/".join(folder.parts[-2:]), "total_episodes": 4, "data_format": "hdf5",
+        "total_steps": sum(lengths), "action_space": serialize_space(actions),
+        "observation_space": serialize_space(gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)),
+        "env_spec": spec.to_json(), "requirements": ["mujoco>2"],
+        "ref_min_score": 0.0, "ref_max_score": 100.0,
+    }  # fmt: skip
+    (folder / "data" / "metadata.json").write_text(json.dumps(metadata))
+
+
+def write_files(d4rl_file: Path, ogbench_file: Path, rng: Random) -> None:
+    """Writes a file of D4RL's format and one of OGBench's."""
+    ogbench: dict[str, Any] = {
+        "observations": rng.normal(0.0, 0.2, (84, 29)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (84, 8)).astype(np.float32),
+        "terminals": np.arange(84) % 21 == 20,
+    }
+    np.savez_compressed(ogbench_file, **ogbench)
+    d4rl = {"observations": ogbench["observations"][:, :11], "actions": ogbench["actions"][:, :3]}
+    d4rl |= {"rewards": rng.normal(size=84), "terminals": ogbench["terminals"]}
+    d4rl |= {"timeouts": np.arange(84) % 10 == 9}
+    d4rl |= {"next_observations": np.roll(d4rl["observations"], -1, axis=0)}
+    write_hdf5(d4rl_file, d4rl)
+
+
+def write_hdf5(path: Path, arrays: dict[str, Any]) -> None:
+    """Writes arrays by their names."""
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+
+
+def make_plain(file: Path) -> None:
+    """Replaces a file by one of plain arrays, as h5py or NumPy read them."""
+    arrays: dict[str, Any] = {}
+    if file.suffix == ".npz":
+        np.savez(file, **dict(np.load(file)))
+        return
+
+    def keep(group: h5py.Group, name: str) -> None:
+        for key in group:
+            if isinstance(group[key], h5py.Group):
+                keep(group[key], f"{name}{key}/")
+            else:
+                arrays[name + key] = group[key][()]
+
+    with h5py.File(file) as damaged:
+        keep(damaged, "")
+    write_hdf5(file, arrays)

@@ -38,8 +38,6 @@ PACKAGES = (
     *("minari", "gymnasium", "gymnasium-robotics", "mujoco"),
 )
 
-_DATASET_TEXTS = ("id", "requested_id", "origin", "fingerprint")
-
 _KINDS = {"config.json": "run", "population.json": "population"}
 
 Record = dict[str, Any]
@@ -162,12 +160,12 @@ def read_record(folder: Path) -> Record:
         raise UserError(f"{folder} holds no run: config.json is missing")
     record = read_json(path, "name another folder")
     try:
-        dataset = record["dataset"]
-        texts = [record["run_id"], record["device"], *(dataset[key] for key in _DATASET_TEXTS)]
-        kinds = [isinstance(text, str) for text in texts]
-        kinds += [isinstance(each, dict) for each in (record["config"], dataset["choices"])]
-        writer = Version(record["versions"]["iql_jax"])
-        if not all(kinds):
+        data, writer = record["dataset"], Version(record["versions"]["iql_jax"])
+        texts = [record["run_id"], record["device"], data["origin"], data["fingerprint"]]
+        texts += [data["id"], data["requested_id"]]
+        if {*map(type, texts)} != {str} or not type(record["config"]) is type(
+            data["choices"]
+        ) is dict:
             raise TypeError
     except (KeyError, TypeError, InvalidVersion) as error:
         raise UserError(f"{path} is not the record of a run; name another folder") from error

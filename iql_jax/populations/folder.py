@@ -81,28 +81,22 @@ class PopulationFolder(LockedFolder):
         if not path.exists():
             return []
         planned: Any = read_json(path, "name another folder").get("populations")
-        try:
-            names = [name for group in planned for name in group]
-            is_plan = len(set(names)) == len(names) and all(isinstance(n, str) for n in names)
-            is_plan &= all(isinstance(group, list) and group for group in planned)
-        except TypeError:
-            is_plan = False
-        if not is_plan:
+        is_plan = isinstance(planned, list) and all(isinstance(g, list) and g for g in planned)
+        names = [name for group in planned for name in group] if is_plan else [None]
+        if len({name for name in names if isinstance(name, str)}) < len(names):
             raise UserError(f"{path} is not a population's; name another folder")
         return list(planned)
 
 
-def read_failure(folder: Path) -> tuple[int, str] | None:
+def read_failure(folder: Path) -> dict[str, Any] | None:
     """Return the update at which a member failed, and the reason; None if it has not failed."""
-    path = folder / FAILURE
-    if not path.exists():
+    if not (folder / FAILURE).exists():
         return None
     advice = "delete it, and the member resumes"
-    content = read_json(path, advice)
-    update, reason = content.get("update"), content.get("reason")
-    if not (isinstance(update, int) and isinstance(reason, str)):
-        raise UserError(f"{path} does not say when and why a member failed: {advice}")
-    return update, reason
+    failure = read_json(folder / FAILURE, advice)
+    if [type(failure.get(key)) for key in ("update", "reason")] != [int, str]:
+        raise UserError(f"{folder / FAILURE} does not say when and why a member failed: {advice}")
+    return failure
 
 
 def _check_resumable(population: Population, limit: int) -> None:

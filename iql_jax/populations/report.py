@@ -78,7 +78,7 @@ def _swept_keys(members: Sequence[Member]) -> list[str]:
 
 def _outcome(folder: Path) -> Row:
     failure = read_failure(folder)
-    reason = None if failure is None else failure[1]
+    reason = None if failure is None else failure["reason"]
     status = "finished" if (folder / "summary.json").exists() else "unfinished"
     outcome: Row = {"status": status if reason is None else "failed"}
     evaluations = read_table(folder / "evaluations.csv")

@@ -170,7 +170,7 @@ class PopulationSession(Session[IQLState]):
         """Open the members' logs; those that failed before the restored step stay failed."""
         for i, run in enumerate(self._runs):
             failure = read_failure(run.folder)
-            if failure is not None and failure[0] <= self.step:
+            if failure is not None and failure["update"] <= self.step:
                 self._failed.add(i)
         logs, self._logs = contextlib.ExitStack(), []
         with hosts.all_or_none():

@@ -16,19 +16,14 @@ class LastingStream:
         # Python has none where it is closed. Another file takes its number, before one of a run's.
         self._stream = stream or open(os.devnull, "w")  # noqa: SIM115
 
-    def write(self, text: str) -> int:
-        """Write as a text file does."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush as a file does."""
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        member = getattr(self._stream, name)
+
+        def attempt(*arguments: Any) -> Any:
+            with contextlib.suppress(OSError):
+                return member(*arguments)
+
+        return attempt if name in ("write", "flush") else member
 
 
 class _AboveBars(logging.Handler):

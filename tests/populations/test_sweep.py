@@ -187,7 +187,7 @@ def test_a_plan_that_is_none_is_refused(tmp_path, planned):
 def test_a_failure_that_says_nothing_is_refused(tmp_path, content):
     assert read_failure(tmp_path) is None
     (tmp_path / "failure.json").write_text('{"update": 5, "reason": "nan"}')
-    assert read_failure(tmp_path) == (5, "nan")
+    assert read_failure(tmp_path) == {"update": 5, "reason": "nan"}
     (tmp_path / "failure.json").write_text(content)
     with pytest.raises(UserError, match=r"failure.json .* delete it"):
         read_failure(tmp_path)

@@ -223,20 +223,18 @@ def test_two_processes_with_two_devices_resume_a_population(
     assert summary["device"].endswith("x 4")
 
 
-def test_processes_that_are_killed_lose_nothing(no_pictures, tmp_path):
-    config = dataclasses.replace(CONFIG, max_steps=600, checkpoint_interval=100, eval_episodes=0)
-    checkpoints = tmp_path / "killed" / "populations" / "0" / "checkpoints"
+def test_a_killed_process_ends_the_other_and_nothing_is_lost(no_pictures, tmp_path):
+    changes = {"max_steps": 600, "log_interval": 100, "checkpoint_interval": 100}
+    config = dataclasses.replace(CONFIG, **changes, eval_episodes=0)
     settings = repr((config.to_dict(), SWEEP))
-    for step, killed in (("100", [0]), ("300", [1, 0])):
-        both = start_processes(ON_TWO_PROCESSES, tmp_path / "killed", settings)
-        while not (checkpoints / step).exists():
-            assert [process.poll() for process in both] == [None, None]
-            time.sleep(0.002)
-        for i in killed:
-            both[i].kill()
-        for process in both:  # The one that is left ends too, and does not wait forever.
-            process.communicate(timeout=120)
-            assert process.returncode != 0
+    first, second = start_processes(ON_TWO_PROCESSES, tmp_path / "killed", settings)
+    while not (tmp_path / "killed" / "populations" / "0" / "checkpoints" / "100").exists():
+        assert first.poll() is second.poll() is None
+        time.sleep(0.002)
+    first.kill()
+    for process in (first, second):  # None waits for the other.
+        process.communicate(timeout=120)
+        assert process.returncode != 0
     assert not any((tmp_path / "killed").glob("*/summary.json"))
     trained = members_of(config, SWEEP)
     assert train_sweep(trained, tmp_path / "killed") == train_sweep(trained, tmp_path / "whole")
