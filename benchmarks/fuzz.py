@@ -11,10 +11,8 @@ its number alone. The exit status is 1 if one is bad.
 """
 
 import argparse
-import collections
 import contextlib
 import dataclasses
-import faulthandler
 import functools
 import io
 import json
@@ -42,13 +40,14 @@ from common.damage import WEIRD, Random, pick
 from iql_jax import cli, datasets
 from iql_jax.data.config import DataConfig
 from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.make import make_environment
 from iql_jax.generation.generate import generate
 from iql_jax.outputs.logs import read_table
 from iql_jax.populations.run import train_sweep
 from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config, FinetuneConfig, from_mapping, from_record
-from iql_jax.training.load import load_run
+from iql_jax.training.load import load_networks, load_run
 from iql_jax.training.offline import train_offline
 from iql_jax.utils.errors import is_out_of_memory
 
@@ -81,10 +80,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--only", type=int, help="the number of one case")
     options = parser.parse_args()
-    faulthandler.enable()
-    signal.signal(signal.SIGALRM, _hang)
+    signal.signal(signal.SIGALRM, hang)
     numbers = range(options.count) if options.only is None else [options.only]
-    bad: collections.Counter[str] = collections.Counter()
+    bad = dict.fromkeys(FAMILIES, 0)
     with tempfile.TemporaryDirectory() as scratch:
         whole, work = Path(scratch, "whole"), Path(scratch, "work")
         jax.config.update("jax_compilation_cache_dir", f"{scratch}/programs")
@@ -106,8 +104,8 @@ def main() -> int:
             if options.only is not None or problem:
                 print(f"{number} {family}: {done} -> {problem or 'fine'}", flush=True)
             bad[family] += bool(problem)
-    print(f"seed {options.seed}: {bad.total()} of {len(numbers)} cases are bad", dict(+bad) or "")
-    return 1 if bad.total() else 0
+    print(f"seed {options.seed}: {sum(bad.values())} of {len(numbers)} cases are bad: {bad}")
+    return 1 if any(bad.values()) else 0
 
 
 def run_case(use: Callable[..., None], rng: Random, work: Path) -> tuple[str, str]:
@@ -135,7 +133,8 @@ def run_case(use: Callable[..., None], rng: Random, work: Path) -> tuple[str, st
     return "; ".join(done), problem
 
 
-def _hang(signum: int, frame: object) -> None:
+def hang(signum: int, frame: object) -> None:
+    """Ends a case."""
     raise Hang
 
 
@@ -194,11 +193,9 @@ def use_dataset(source: str, rng: Random, work: Path, note: Callable[[str], None
 
 def run_command(arguments: list[str]) -> None:
     """Runs a command of the datasets, which must print nothing that no terminal should get."""
-    raw = io.BytesIO()
-    output = io.TextIOWrapper(raw, "utf-8")
+    output = io.TextIOWrapper(raw := io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(output):
         status = datasets.main([*arguments, "--no-progress"])
-        output.flush()
     text = raw.getvalue().decode()
     if found := UNPRINTABLE.search(text):
         raise Bad(f"{arguments[0]} prints {text[max(0, found.start() - 50) : found.end()]!r}")
@@ -207,14 +204,10 @@ def run_command(arguments: list[str]) -> None:
 
 
 def same(*trees: Any) -> bool:
-    """Returns whether two trees of arrays have the same bits."""
-    ours, theirs = ([_plain(leaf) for leaf in jax.tree.leaves(tree)] for tree in trees)
-    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
-
-
-def _plain(leaf: Any) -> Any:
-    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    """Returns whether two trees of arrays have the same numbers."""
+    return jax.tree.all(
+        jax.tree.map(lambda x, y: x.shape == y.shape and bool((x == y).all()), *trees)
+    )
 
 
 def use_run(rng: Random, work: Path, note: Callable[[str], None]) -> None:
@@ -228,9 +221,11 @@ def use_run(rng: Random, work: Path, note: Callable[[str], None]) -> None:
     note(how(rng, folder / pick(rng, names)))
     if rng.random() < 0.4:
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            state = load_run(folder).state
-        if not same(state, WHOLE["stopped"]) and "cannot be read" not in said.getvalue():
+            loaded = pick(rng, (load_run, load_networks))(folder)
+        if not same(loaded.state, WHOLE["stopped"]) and "cannot be read" not in said.getvalue():
             raise Bad("it loads as another state")
+        if isinstance(layout := getattr(loaded, "layout", None), EnvironmentDescription):
+            make_environment(layout).close()
         return
     train_offline(CONFIG, folder)
     if not same(load_run(folder).state, WHOLE["run"]):
@@ -245,20 +240,17 @@ def use_population(rng: Random, work: Path, note: Callable[[str], None]) -> None
     """Trains or reports a damaged population, finished or with a member that is not."""
     folder = work / "population"
     member = folder / MEMBERS[1].name
-    failure = json.dumps({"update": pick(rng, (5, 100)), "reason": "loss is not finite"})
+    failure = {"update": pick(rng, (5, 100)), "reason": "loss is not finite"}
     if rng.random() < 0.5:
-        (member / "failure.json").write_text(failure)
+        (member / "failure.json").write_text(json.dumps(failure))
     if rng.random() < 0.5:
         (member / "summary.json").unlink()
-    target = pick(rng, ("json", "json", "plan", "table", "tree"))
-    if target == "tree":
-        note(damage.damage_tree(rng, folder))
-    elif target == "table":
-        note(damage.damage_csv(rng, member / "metrics.csv"))
-    else:
-        files = [*folder.glob("*.json"), *folder.glob("*/*.json")]
-        path = folder / "population.json" if target == "plan" else pick(rng, sorted(files))
-        note(damage.damage_json(rng, path))
+    jsons = [*folder.glob("*.json"), *sorted(folder.glob("*/*.json"))]
+    how, path = pick(rng, [
+        (damage.damage_json, jsons[0]), *[(damage.damage_json, pick(rng, jsons))] * 2,
+        (damage.damage_csv, member / "metrics.csv"), (damage.damage_tree, folder),
+    ])  # fmt: skip
+    note(how(rng, path))
     train_sweep(MEMBERS, folder)
 
 
