@@ -154,6 +154,7 @@ def prepare(work: Path) -> None:
     (work / "run" / "summary.json").unlink()
     WHOLE["stopped"] = load_run(work / "run").state
     train_sweep(MEMBERS, work / "population")
+    train_sweep(MEMBERS[:1], work / "compiled")  # A damaged plan may lead to it.
 
 
 def load(work: Path, source: str) -> Dataset:

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from iql_jax.training import config
 from iql_jax.training.compilation import keep_programs
 from iql_jax.utils.console import LastingStream
-from iql_jax.utils.errors import UserError, is_out_of_memory, one_line
+from iql_jax.utils.errors import UserError, as_line, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
 
 Returned = TypeVar("Returned")
@@ -69,14 +69,14 @@ def explain(
     """Returns the exit status and the line of a failure that the user can fix; None for a bug."""
     match error:
         case UserError():
-            return 1, " ".join(str(error).split())
+            return 1, as_line(str(error))
         case Interrupted():
             return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
         case KeyboardInterrupt():
             return 128 + signal.SIGINT, "interrupted"
         # A path that cannot be written, a full disk: the system's own words say it.
         case OSError() if error.strerror is not None:
-            return 1, error.strerror + (f": {error.filename}" if error.filename else "")
+            return 1, as_line(error.strerror + (f": {error.filename}" if error.filename else ""))
         case _ if is_out_of_memory(error):
             reason = str(error).partition("\n")[0]
             return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
@@ -123,5 +123,5 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(as_line(message), file=sys.stderr)
     sys.exit(status)

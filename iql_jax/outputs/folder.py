@@ -161,11 +161,9 @@ def read_record(folder: Path) -> Record:
     record = read_json(path, "name another folder")
     try:
         data, writer = record["dataset"], Version(record["versions"]["iql_jax"])
-        texts = [record["run_id"], record["device"], data["origin"], data["fingerprint"]]
-        texts += [data["id"], data["requested_id"]]
-        if {*map(type, texts)} != {str} or not type(record["config"]) is type(
-            data["choices"]
-        ) is dict:
+        entries = [record["config"], data["choices"], record["run_id"], record["device"]]
+        entries += [data[key] for key in ("id", "requested_id", "origin", "fingerprint")]
+        if [*map(type, entries)] != [dict] * 2 + [str] * 6:
             raise TypeError
     except (KeyError, TypeError, InvalidVersion) as error:
         raise UserError(f"{path} is not the record of a run; name another folder") from error

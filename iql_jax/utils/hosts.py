@@ -17,12 +17,6 @@ from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError, one_line
 from iql_jax.utils.signals import StopRequest
 
-_SETTINGS = {
-    "jax_disable_jit": False,
-    "jax_enable_x64": False,
-    "jax_numpy_dtype_promotion": "standard",
-}
-
 
 def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
     """Join the other processes; call it before anything else of JAX.
@@ -46,9 +40,10 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
 
 def check_jax() -> None:
     """Refuse settings of JAX with which runs fail or have other bits; raises UserError."""
-    for name, needed in _SETTINGS.items():
-        if (found := getattr(jax.config, name)) != needed:
-            raise UserError(f"{name.upper()} is {found}, and runs need {needed}; unset it")
+    usual = {"enable_x64": False, "disable_jit": False, "numpy_dtype_promotion": "standard"}
+    for name, needed in usual.items():
+        if (found := getattr(jax.config, f"jax_{name}")) != needed:
+            raise UserError(f"JAX_{name.upper()} is {found}, and runs need {needed}; unset it")
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:

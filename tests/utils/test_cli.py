@@ -92,6 +92,7 @@ def test_nothing_is_left_half_written(outcomes):
     ("error", "status", "line"),
     [
         (UserError("two\n lines"), 1, "two lines"),
+        (UserError("é \x1b[31m\0\ud800"), 1, r"é \x1b[31m\x00\ud800"),
         (Interrupted(signal.SIGTERM, resumable=True), 143, "stopped by SIGTERM; resume with X"),
         (Interrupted(signal.SIGINT, "saved"), 130, "saved"),
         (KeyboardInterrupt(), 130, "interrupted"),

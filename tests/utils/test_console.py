@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from unittest import mock
 
 import jax
 import pytest
@@ -26,29 +27,23 @@ def test_a_run_outlives_the_reader_of_what_it_says(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("jax_enable_x64", True),
-        ("jax_disable_jit", True),
-        ("jax_numpy_dtype_promotion", "strict"),
-    ],
+    "setting",
+    [{"enable_x64": True}, {"disable_jit": True}, {"numpy_dtype_promotion": "strict"}],
 )
-def test_settings_of_jax_with_which_runs_fail_are_refused(name, value):
-    hosts.check_jax()
-    before = getattr(jax.config, name)
-    jax.config.update(name, value)
+def test_settings_of_jax_with_which_runs_fail_are_refused(setting):
+    ((name, value),) = setting.items()
+    before = getattr(jax.config, f"jax_{name}")
+    jax.config.update(f"jax_{name}", value)
     try:
-        with pytest.raises(UserError, match=f"{name.upper()} is {value}.* unset it"):
+        with pytest.raises(UserError, match=f"JAX_{name.upper()} is {value}.* unset it"):
             hosts.check_jax()
     finally:
-        jax.config.update(name, before)
+        jax.config.update(f"jax_{name}", before)
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize 'rocm'")])
 def test_a_device_that_is_not_here_is_one_line(monkeypatch, error):
-    def fail():
-        raise error
-
-    monkeypatch.setattr(jax, "devices", fail)
+    hosts.check_jax()
+    monkeypatch.setattr(jax, "devices", mock.Mock(side_effect=error))
     with pytest.raises(UserError, match=r"JAX_PLATFORMS=.* names no device .* unset it"):
         hosts.check_jax()
