@@ -18,6 +18,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _VECTORS = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
+_HEADER = np.lib.format.read_array_header_2_0, np.lib.format.read_array_header_1_0
 
 
 def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[str]) -> Arrays:
@@ -68,11 +69,8 @@ def open_arrays(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             for member in archive.zip.infolist():
                 with archive.zip.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    header = np.lib.format.read_array_header_1_0
-                    if version > (1, 0):
-                        header = np.lib.format.read_array_header_2_0
-                    shape, _, dtype = header(file)
+                    is_first = np.lib.format.read_magic(file) == (1, 0)
+                    shape, _, dtype = _HEADER[is_first](file)
                 if math.prod(shape) * dtype.itemsize > member.file_size:
                     raise ValueError(f"{member.filename} holds less than its header says")
             yield archive
