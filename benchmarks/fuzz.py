@@ -221,9 +221,8 @@ def use_run(rng: Random, work: Path, note: Callable[[str], None]) -> None:
     ])  # fmt: skip
     note(how(rng, folder / pick(rng, names)))
     if rng.random() < 0.4:
-        with contextlib.redirect_stderr(io.StringIO()) as said:
-            loaded = pick(rng, (load_run, load_networks))(folder)
-        if not same(loaded.state, WHOLE["stopped"]) and "cannot be read" not in said.getvalue():
+        loaded = pick(rng, (load_run, load_networks))(folder)
+        if loaded.step == 40 and not same(loaded.state, WHOLE["stopped"]):
             raise Bad("it loads as another state")
         if isinstance(layout := getattr(loaded, "layout", None), EnvironmentDescription):
             make_environment(layout).close()

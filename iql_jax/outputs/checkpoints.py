@@ -93,6 +93,8 @@ class Checkpoints:
                 if isinstance(restored, str):
                     damaged[step] = restored
                     gc.collect()
+                    # The reads that Orbax has abandoned report to it, some of them much later.
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
                     continue
             for bad, reason in damaged.items():
                 logger.info(f"checkpoint {self._folder / str(bad)} cannot be read ({reason})")
