@@ -58,7 +58,7 @@ class Checkpoints:
         """Save; raises UserError if the disk is full. A checkpoint of the same step stays."""
         if step in self._manager.all_steps():
             return
-        summed = {**progress, "checksum": _checksum(progress)}
+        summed = {**progress, "checksum": _checksum(step, progress)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(summed)
         )
@@ -124,7 +124,7 @@ class Checkpoints:
                 raise
             return " ".join(str(error).split())[:200]
         kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (template, state)]
-        if kinds[0] != kinds[1] or progress.pop("checksum", None) != _checksum(progress):
+        if kinds[0] != kinds[1] or progress.pop("checksum", None) != _checksum(step, progress):
             return "its arrays or its progress are not those that were saved"
         return state, progress
 
@@ -168,8 +168,8 @@ def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, 
     return place
 
 
-def _checksum(progress: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
+def _checksum(step: int, progress: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps([step, progress], sort_keys=True).encode())
 
 
 @contextlib.contextmanager
