@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from iql_jax import cli
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.finetune import train_finetune
+from iql_jax.utils import hosts
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
 _WORKDIR = flags.DEFINE_string(
@@ -28,6 +29,7 @@ def main(_: list[str]) -> None:
     if config.offline_run:  # One spelling of one folder: it is compared when the run is resumed.
         offline_run = os.path.normpath(os.path.expanduser(config.offline_run))
         config = dataclasses.replace(config, offline_run=offline_run)
+    hosts.check_jax()
     name = f"finetune_seed_{config.seed}"
     train_finetune(config, cli.workdir(_WORKDIR.value, config.dataset, name))
 

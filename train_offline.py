@@ -47,6 +47,7 @@ def main(_: list[str]) -> None:
     if _SWEEP.value is None and config.num_seeds == 1:
         if _DISTRIBUTED.value or _ENGINE.value != "local":
             raise UserError("--distributed and --engine need --config.num_seeds or --sweep")
+        hosts.check_jax()
         train_offline(config, cli.workdir(_WORKDIR.value, config.dataset, f"seed_{config.seed}"))
         return
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
@@ -57,6 +58,7 @@ def main(_: list[str]) -> None:
         engine, in_turn = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value), _TASK_GPUS.value == 0
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    hosts.check_jax()
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
     rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
     check_finished(rows, workdir)

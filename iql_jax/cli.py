@@ -14,7 +14,8 @@ from absl import app, flags, logging
 
 from iql_jax.training import config
 from iql_jax.training.compilation import keep_programs
-from iql_jax.utils.errors import UserError, is_out_of_memory, one_line
+from iql_jax.utils.console import LastingStream
+from iql_jax.utils.errors import UserError, as_line, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
 
 Returned = TypeVar("Returned")
@@ -24,6 +25,7 @@ MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a prog
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
     """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
+    sys.stderr = LastingStream(sys.stderr)
     logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
     keep_programs()
@@ -67,14 +69,14 @@ def explain(
     """Returns the exit status and the line of a failure that the user can fix; None for a bug."""
     match error:
         case UserError():
-            return 1, " ".join(str(error).split())
+            return 1, as_line(str(error))
         case Interrupted():
             return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
         case KeyboardInterrupt():
             return 128 + signal.SIGINT, "interrupted"
         # A path that cannot be written, a full disk: the system's own words say it.
         case OSError() if error.strerror is not None:
-            return 1, error.strerror + (f": {error.filename}" if error.filename else "")
+            return 1, as_line(error.strerror + (f": {error.filename}" if error.filename else ""))
         case _ if is_out_of_memory(error):
             reason = str(error).partition("\n")[0]
             return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
@@ -82,9 +84,14 @@ def explain(
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+    # ml_collections joins the tuples of a key that is given twice; as of all keys, the last counts.
+    last = {argument.partition("=")[0]: i for i, argument in enumerate(argv)}
+    argv = [a for i, a in enumerate(argv) if last[a.partition("=")[0]] == i or "=" not in a]
     try:
         remaining = list(flags.FLAGS(argv))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and "absl" in Path(_raised_in(error)).parts:  # --help.
+            raise
         _exit(2, _flag_failure(error))
     # Flags alone are read: what only looks like one would change nothing, and nobody would know.
     if len(remaining) > 1:
@@ -92,12 +99,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return remaining
 
 
-def _flag_failure(error: Exception) -> str:
+def _flag_failure(error: BaseException) -> str:
     """Returns the line for an error in a flag or a config file: that is the user's own code."""
     if isinstance(error, flags.Error):
         return str(error)
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    is_lookup = isinstance(error, AttributeError) and "ml_collections" in raised_in
+    is_lookup = isinstance(error, AttributeError) and "ml_collections" in _raised_in(error)
     key = re.search(r"'(\w+)'", str(error)) if is_lookup else None
     if key is None or key[1] == "get_config":
         return f"the config file fails with {one_line(error)}"
@@ -107,11 +113,15 @@ def _flag_failure(error: Exception) -> str:
     return f"unknown config key: {error}"
 
 
+def _raised_in(error: BaseException) -> str:
+    return traceback.extract_tb(error.__traceback__)[-1].filename
+
+
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that everything in progress cleans up."""
     _exit(128 + signum, "stopped by SIGTERM")
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(as_line(message), file=sys.stderr)
     sys.exit(status)

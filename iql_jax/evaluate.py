@@ -16,6 +16,7 @@ from iql_jax.outputs.folder import read_record
 from iql_jax.training.config import from_record
 from iql_jax.training.evaluation import Evaluation, describe, episode_task, open_evaluator
 from iql_jax.training.load import load_networks
+from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
@@ -43,6 +44,7 @@ def main(_: list[str]) -> None:
     if _VIDEO.value is not None:
         check_film(Path(_VIDEO.value).expanduser())
         configure_headless_rendering()
+    hosts.check_jax()
     folder = Path(_WORKDIR.value).expanduser()
     record = read_record(folder)
     episodes = _EPISODES.value or from_record(record["config"]).eval_episodes

@@ -18,6 +18,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _VECTORS = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
+_HEADER = np.lib.format.read_array_header_2_0, np.lib.format.read_array_header_1_0
 
 
 def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[str]) -> Arrays:
@@ -41,7 +42,9 @@ def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[
         rows = math.prod(stored["observations"].shape[:1])
         if not rows:
             raise UserError(f"{path} holds no rows")
-        arrays = {key: _read(key, array, rows, path) for key, array in stored.items()}
+        for key, array in stored.items():  # Before any is read: a small file may hold a huge one.
+            _check(key, array, rows, path)
+        arrays = {key: _read(key, array) for key, array in stored.items()}
     following = arrays.get("next_observations", arrays["observations"])
     if following.shape != arrays["observations"].shape:
         raise UserError(f"'next_observations' in {path} have the shape {list(following.shape)}")
@@ -64,14 +67,20 @@ def open_arrays(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
     if path.suffix.lower() == ".npz":
         # Opened here, for np.load leaves a damaged file open.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            for member in archive.zip.infolist():
+                with archive.zip.open(member) as file:
+                    is_first = np.lib.format.read_magic(file) == (1, 0)
+                    shape, _, dtype = _HEADER[is_first](file)
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f"{member.filename} holds less than its header says")
             yield archive
     else:
         with h5py.File(path, "r") as file:
             yield file
 
 
-def _read(key: str, stored: Any, rows: int, path: pathlib.Path) -> npt.NDArray[Any]:
-    """Reads an array after a look at its shape: a small file may hold the zeros of a huge one."""
+def _check(key: str, stored: Any, rows: int, path: pathlib.Path) -> None:
+    """Refuses an array of another shape or type, or that lies in another file."""
     if isinstance(stored, h5py.Dataset):
         check_place(stored.id, b"", path.resolve())
     is_vector, shape = key in _VECTORS, stored.shape
@@ -83,7 +92,10 @@ def _read(key: str, stored: Any, rows: int, path: pathlib.Path) -> npt.NDArray[A
             f"{key!r} in {path} have shape {list(shape)} and type {stored.dtype}, not "
             f"{expected} for each of {rows} rows"
         )
-    array = np.asarray(stored) if is_vector else np.asarray(stored).ravel()
+
+
+def _read(key: str, stored: Any) -> npt.NDArray[Any]:
+    array = np.asarray(stored) if key in _VECTORS else np.asarray(stored).ravel()
     if key in _FLAGS:
         return array != 0
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

@@ -18,6 +18,7 @@ from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.files import atomic_path
 
 _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free()"
+_OFF = ("disable", "disabled", "off", "false", "0")  # Values of MUJOCO_GL.
 
 
 def configure_headless_rendering() -> str | None:
@@ -27,9 +28,11 @@ def configure_headless_rendering() -> str | None:
     becomes 'egl' or 'osmesa', whichever works first.
 
     Raises:
-        UserError: If neither works.
+        UserError: If neither works, or MUJOCO_GL turns rendering off.
     """
     chosen = os.environ.get("MUJOCO_GL")
+    if chosen is not None and chosen.lower() in _OFF:
+        raise UserError(f"cannot render with MUJOCO_GL={chosen}; unset it, or set egl or osmesa")
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if chosen is not None or display or sys.platform != "linux":
         return chosen

@@ -2,11 +2,13 @@
 
 import contextlib
 import gc
+import json
 import logging
 import shutil
 import sys
 import uuid
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,8 +58,9 @@ class Checkpoints:
         """Save; raises UserError if the disk is full. A checkpoint of the same step stays."""
         if step in self._manager.all_steps():
             return
+        summed = {**progress, "checksum": _checksum(step, progress)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(summed)
         )
         try:
             # A second Ctrl-C stops at once, but not in here: Orbax ends in a mess.
@@ -90,6 +93,8 @@ class Checkpoints:
                 if isinstance(restored, str):
                     damaged[step] = restored
                     gc.collect()
+                    # The reads that Orbax has abandoned report to it, some of them much later.
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
                     continue
             for bad, reason in damaged.items():
                 logger.info(f"checkpoint {self._folder / str(bad)} cannot be read ({reason})")
@@ -112,12 +117,16 @@ class Checkpoints:
         )
         try:
             restored = self._manager.restore(step, args=items)
-            return restored.state, dict(restored.progress)
+            state, progress = restored.state, dict(restored.progress)
         # Orbax and TensorStore raise whatever the damage makes them raise.
         except Exception as error:
             if is_out_of_memory(error):  # No damage: the same command may do better later.
                 raise
             return " ".join(str(error).split())[:200]
+        kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (template, state)]
+        if kinds[0] != kinds[1] or progress.pop("checksum", None) != _checksum(step, progress):
+            return "its arrays or its progress are not those that were saved"
+        return state, progress
 
     def _set_aside(self, steps: Iterable[int]) -> None:
         hosts.barrier("all have read the checkpoints")
@@ -157,6 +166,10 @@ def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, 
     with Checkpoints(place) as checkpoints:
         checkpoints.save(step, state, progress)
     return place
+
+
+def _checksum(step: int, progress: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps([step, progress], sort_keys=True).encode())
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import iql_jax
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import atomic_path, partial_path
+from iql_jax.utils.json_files import read_json
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
@@ -155,16 +156,15 @@ class RunFolder(LockedFolder):
 def read_record(folder: Path) -> Record:
     """Returns the run record of a folder; raises UserError if it has none, or too old a one."""
     path = folder / RunFolder.RECORD
+    if not path.exists():
+        raise UserError(f"{folder} holds no run: config.json is missing")
+    record = read_json(path, "name another folder")
     try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no run: config.json is missing") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    try:
-        for key in ("run_id", "config", "dataset", "device"):
-            record[key]
-        writer = Version(record["versions"]["iql_jax"])
+        data, writer = record["dataset"], Version(record["versions"]["iql_jax"])
+        entries = [record["config"], data["choices"], record["run_id"], record["device"]]
+        entries += [data[key] for key in ("id", "requested_id", "origin", "fingerprint")]
+        if [*map(type, entries)] != [dict] * 2 + [str] * 6:
+            raise TypeError
     except (KeyError, TypeError, InvalidVersion) as error:
         raise UserError(f"{path} is not the record of a run; name another folder") from error
     if writer < OLDEST_READ:
@@ -172,7 +172,7 @@ def read_record(folder: Path) -> Record:
             f"{path} was written by iql_jax {writer}; this version reads runs from {OLDEST_READ} "
             "on: use that version or start a new folder"
         )
-    return dict(record)
+    return record
 
 
 def record_change(folder: Path, config: Record) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ Row = dict[str, Any]
 Values = Mapping[str, Any]
 """A row to log: numbers or None; of a population, a list of them or one that all members share."""
 
+_ROW = re.compile(r"[0-9]{1,18}(,[-+.0-9a-z]*)*")  # float() takes much more, such as "1_0".
+
 TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
 """The columns in which runs of the same numbers differ."""
 
@@ -33,16 +36,18 @@ def _whole_lines(path: Path) -> tuple[list[str], list[str], int]:
     """Returns a table's columns, its whole rows as text, and the number of damaged rows."""
     text = path.read_text(errors="replace") if path.exists() else ""
     head, *lines = text.split("\n")[:-1] or [""]
-    columns = head.split(",") if head and "\ufffd" not in head else []
+    columns = head.split(",")
+    if "\ufffd" in head or len({*columns} - {""}) < len(columns):
+        columns = []
 
     # Not csv.reader: for it, one damaged quotation mark hides all the rows up to the next.
     def is_whole(line: str) -> bool:
         try:
-            return len(_numbers(line)) == len(columns) and int(line.split(",")[0]) >= 0
+            return _ROW.fullmatch(line) is not None and len(_numbers(line)) == len(columns)
         except ValueError:
             return False
 
-    whole = list(filter(is_whole, lines))
+    whole = list(dict.fromkeys(filter(is_whole, lines)))  # A row that is there twice is damage.
     return columns, whole, len(lines) - len(whole)
 
 

@@ -42,9 +42,10 @@ def learning_curve(
 
     The step is the first column. ``boundary`` is where fine-tuning started; None in an offline run.
     """
-    scored = any(row["score"] is not None for row in evaluations)
+    scored = any(row.get("score") is not None for row in evaluations)
     key, label = ("score", score_name) if scored else ("return_mean", "mean return")
-    rows = [row for row in evaluations if row[key] is not None]
+    if not (rows := [row for row in evaluations if row.get(key) is not None]):
+        return  # The columns of a damaged table may have other names.
     steps = np.array([float(next(iter(row.values()))) for row in rows])
     values = np.array([float(row[key]) for row in rows])
 

@@ -1,14 +1,15 @@
 """The folder of a population: its members' folders, and which of them are trained together."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
 from iql_jax.populations.sweep import Layout, Member, populations
 from iql_jax.utils.errors import UserError
+from iql_jax.utils.json_files import read_json
 
 FAILURE = "failure.json"
 
@@ -79,10 +80,23 @@ class PopulationFolder(LockedFolder):
         path = self.path / self.RECORD
         if not path.exists():
             return []
-        try:
-            return list(json.loads(path.read_text())["populations"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} is not a population's; name another folder") from error
+        planned: Any = read_json(path, "name another folder").get("populations")
+        is_plan = isinstance(planned, list) and all(isinstance(g, list) and g for g in planned)
+        names = [name for group in planned for name in group] if is_plan else [None]
+        if len({name for name in names if isinstance(name, str)}) < len(names):
+            raise UserError(f"{path} is not a population's; name another folder")
+        return list(planned)
+
+
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """Return the update at which a member failed, and the reason; None if it has not failed."""
+    if not (folder / FAILURE).exists():
+        return None
+    advice = "delete it, and the member resumes"
+    failure = read_json(folder / FAILURE, advice)
+    if [type(failure.get(key)) for key in ("update", "reason")] != [int, str]:
+        raise UserError(f"{folder / FAILURE} does not say when and why a member failed: {advice}")
+    return failure
 
 
 def _check_resumable(population: Population, limit: int) -> None:

@@ -1,7 +1,6 @@
 """The report of a whole population: ``members.csv``, its learning curves, the sweep's plot."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from iql_jax.outputs.logs import Row, read_table
 from iql_jax.populations import plots
-from iql_jax.populations.folder import FAILURE
+from iql_jax.populations.folder import read_failure
 from iql_jax.populations.sweep import Member
 from iql_jax.utils.files import atomic_path
 
@@ -57,7 +56,9 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.S
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
             evaluations = read_table(workdir / member.name / "evaluations.csv")
-            curve = {int(row["update"]): row[key] for row in evaluations if row[key] is not None}
+            curve = {
+                int(row["update"]): row[key] for row in evaluations if row.get(key) is not None
+            }
             curves.setdefault(values, []).append(curve)
             if key == "score" and any(row["success_rate"] is not None for row in evaluations):
                 most = 100.0
@@ -76,13 +77,13 @@ def _swept_keys(members: Sequence[Member]) -> list[str]:
 
 
 def _outcome(folder: Path) -> Row:
-    failure = folder / FAILURE
-    reason = json.loads(failure.read_text())["reason"] if failure.exists() else None
+    failure = read_failure(folder)
+    reason = None if failure is None else failure["reason"]
     status = "finished" if (folder / "summary.json").exists() else "unfinished"
     outcome: Row = {"status": status if reason is None else "failed"}
     evaluations = read_table(folder / "evaluations.csv")
     for name, best in (("score", "best_score"), ("return_mean", "best_return")):
-        numbers = [row[name] for row in evaluations if row[name] is not None]
+        numbers = [row[name] for row in evaluations if row.get(name) is not None]
         outcome[name] = numbers[-1] if numbers else None
         outcome[best] = max(numbers, default=None)
     return {**outcome, "failure": reason}

@@ -6,7 +6,6 @@ numbers are no longer finite is marked, and the others continue.
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from iql_jax.envs.episodes import EvaluationResult, Evaluator
 from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
 from iql_jax.outputs.folder import write_json
 from iql_jax.outputs.logs import RunLog, Values
-from iql_jax.populations.folder import FAILURE
+from iql_jax.populations.folder import FAILURE, read_failure
 from iql_jax.populations.mapped import Placement, maps_in_turn
 from iql_jax.training import report
 from iql_jax.training.evaluation import describe, episode_task
@@ -170,8 +169,8 @@ class PopulationSession(Session[IQLState]):
     def _open_log(self, last_steps: Mapping[str, int]) -> contextlib.ExitStack:
         """Open the members' logs; those that failed before the restored step stay failed."""
         for i, run in enumerate(self._runs):
-            failure = run.folder / FAILURE
-            if failure.exists() and json.loads(failure.read_text())["update"] <= self.step:
+            failure = read_failure(run.folder)
+            if failure is not None and failure["update"] <= self.step:
                 self._failed.add(i)
         logs, self._logs = contextlib.ExitStack(), []
         with hosts.all_or_none():

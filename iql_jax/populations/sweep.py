@@ -115,7 +115,7 @@ def populations(
 def _check_count(count: int) -> None:
     """Refuse more members than memory may hold, before they are made."""
     if count > MAX_MEMBERS:
-        raise UserError(f"the sweep has {count:,} members; at most {MAX_MEMBERS:,} are possible")
+        raise UserError(f"the sweep has too many members; at most {MAX_MEMBERS:,} are possible")
 
 
 def _name(overrides: Overrides) -> str:

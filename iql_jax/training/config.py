@@ -178,6 +178,9 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _coerce(key: str, setting: Any, hint: Any) -> Any:
     """Return ``setting`` as the declared type, or raise a UserError."""
+    for item in setting if isinstance(setting, list | tuple) else [setting]:
+        if isinstance(item, int) and abs(item) >= 2**63:
+            raise UserError(f"config.{key} has a number of more than 64 bits")
     # The abstract kinds have NumPy's numbers too, as a sweep may well be made of.
     if hint is float and _is_number(setting, numbers.Real):
         return float(setting)

@@ -1,9 +1,29 @@
 """The package's logger: one line on standard error, never through a progress bar."""
 
+import contextlib
 import logging
+import os
 import sys
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class LastingStream:
+    """A stream whose reader may go: what is then written to it is lost, and nothing fails."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # Python has none where it is closed. Another file takes its number, before one of a run's.
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._stream, name)
+
+        def attempt(*arguments: Any) -> Any:
+            with contextlib.suppress(OSError):
+                return member(*arguments)
+
+        return attempt if name in ("write", "flush") else member
 
 
 class _AboveBars(logging.Handler):

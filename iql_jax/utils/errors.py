@@ -32,7 +32,12 @@ def is_disk_full(error: BaseException) -> bool:
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
+def as_line(text: str) -> str:
+    """Return a text on one line, with escapes in place of what no terminal should get."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's kind and message, on one line."""
-    text = " ".join(str(error).split())
+    text = as_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

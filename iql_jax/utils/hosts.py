@@ -5,6 +5,7 @@ All run the same program on the same settings, and see the same folders. The fir
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,12 +30,27 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
             jax.distributed.initialize()
         # They connect at the first exchange, which waits for 30 s: too short for one that is busy.
         barrier("all are here")
-    except (ValueError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--distributed does not start: {one_line(error)}; elsewhere than on TPU pods and "
             "under Slurm it needs --coordinator, --num_processes and --process_id"
         ) from error
     logger.disabled = not is_writer()
+
+
+def check_jax() -> None:
+    """Refuse settings of JAX with which runs fail or have other bits; raises UserError."""
+    usual = {"enable_x64": False, "disable_jit": False, "numpy_dtype_promotion": "standard"}
+    for name, needed in usual.items():
+        if (found := getattr(jax.config, f"jax_{name}")) != needed:
+            raise UserError(f"JAX_{name.upper()} is {found}, and runs need {needed}; unset it")
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} names no device that JAX has "
+            f"here ({one_line(error)}); unset it, or install JAX for that device"
+        ) from error
 
 
 def is_writer() -> bool:

@@ -213,3 +213,8 @@ def test_no_file_of_the_format(tmp_path):
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(UserError, match="damaged"):
         load(path)
+    path = write_hdf5(tmp_path / "huge.hdf5", without(d4rl_arrays(), "observations"))
+    with h5py.File(path, "a") as file:  # A few kilobytes.
+        file.create_dataset("observations", (10**10, 11), np.float32, chunks=True)
+    with pytest.raises(UserError, match="for each of 10000000000 rows"):
+        load(path)

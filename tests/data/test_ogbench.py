@@ -145,6 +145,9 @@ def test_no_file_of_the_format(tmp_path):
     contents = [b"text", b"\x80\x04K\x01."]
     np.savez(file, **ogbench_arrays())
     contents.append(file.read_bytes()[:-2000])
+    header = b"(84, 29), }", b"(84000000000, 29), }"  # Of terabytes, none of which are there.
+    contents.append(file.read_bytes().replace(header[0] + b" " * 9, header[1]))
+    assert header[1] in contents[-1]
     for content in contents:
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"cannot be read"):

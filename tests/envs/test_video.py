@@ -153,6 +153,12 @@ def test_a_display_or_the_users_choice_is_left_alone(headless, monkeypatch, name
     assert configure_headless_rendering() == (None if name != "MUJOCO_GL" else "glfw")
 
 
+def test_rendering_that_is_turned_off_is_refused_before_any_work(headless, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    with pytest.raises(UserError, match=r"MUJOCO_GL=disabled; unset it"):
+        configure_headless_rendering()
+
+
 def test_a_maze_is_filmed_whole_without_a_display(headless, tmp_path):
     assert not video._renders("no-such-backend")
     try:

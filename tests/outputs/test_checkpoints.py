@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -87,6 +88,26 @@ def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(folder, cap
     assert f"checkpoint {folder / '2'} cannot be read" in reported
     assert "Traceback" not in reported
     assert len(names(folder.with_name("damaged_checkpoints"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change"),
+    [
+        ("2/progress/*", lambda file: file.write_text(file.read_text().replace("2", "3", 1))),
+        ("2/progress/*", lambda file: file.write_text('{"step": 2}')),
+        ("2/state/array_metadatas", lambda file: file.rename(file.with_name("gone"))),
+        ("2", lambda file: file.rename(file.with_name("7"))),  # It is not that of step 7.
+    ],
+)
+def test_a_checkpoint_that_holds_something_else_is_set_aside(folder, pattern, change):
+    keyed = {**TEMPLATE, "key": jax.random.key(0)}
+    with Checkpoints(folder) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {**state_of(step), "key": jax.random.key(step)}, {"step": step})
+    for file in sorted(folder.glob(pattern)):
+        change(file)
+    state, progress = restore(folder, keyed)
+    assert (progress, state["key"]) == ({"step": 1}, jax.random.key(1))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ CONFIG = {"seed": 1, "expectile": 0.7, "progress": True, "eval_processes": 0}
 DATASET = {
     "id": "a/b-v0",
     "requested_id": "x/y-v0",
+    "origin": "local",
     "fingerprint": "f" * 64,
     "choices": {"goal": [1.0, 2.0], "score": 3},
 }
@@ -89,9 +90,9 @@ def test_a_smaller_replay_buffer_is_recorded(tmp_path, capsys):
     [
         ({"thesis.tex": ""}, "holds files but no run"),
         ({"population.json": "{}"}, "holds a population"),
-        ({"config.json": "{"}, "not valid JSON"),
+        ({"config.json": "{"}, "cannot be read"),
         ({"config.json": '{"model_type": "bert"}'}, "not the record of a run"),
-        ({"config.json": "[1]"}, "not the record of a run"),
+        ({"config.json": "[1]"}, "it is no object"),
     ],
 )
 def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path, files, message):
@@ -100,6 +101,17 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path, files, me
     with pytest.raises(UserError, match=message), RunFolder(tmp_path):
         pass
     assert names(tmp_path) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    "change", [{"config": []}, {"run_id": None}, {"versions": 2}, {"dataset": {"id": "a/b-v0"}}]
+)
+def test_a_record_whose_entries_are_of_other_types_is_refused(tmp_path, change):
+    claim(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="not the record of a run"):
+        read_record(tmp_path)
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.0.9", "0.2.0.dev1"])

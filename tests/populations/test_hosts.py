@@ -33,8 +33,8 @@ with hosts.SharedStopRequest() as stop:
 """
 
 
-def run_processes(script, *arguments, devices=1):
-    """The exit statuses, outputs and errors of two processes that train together."""
+def start_processes(script, *arguments, devices=1):
+    """Start two processes that train together."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -44,7 +44,7 @@ def run_processes(script, *arguments, devices=1):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
-    processes = [
+    return [
         subprocess.Popen(
             [sys.executable, "-c", script, port, str(i), *arguments],
             env=environment,
@@ -54,6 +54,11 @@ def run_processes(script, *arguments, devices=1):
         )
         for i in range(2)
     ]
+
+
+def run_processes(script, *arguments, devices=1):
+    """The exit statuses, outputs and errors of two processes that train together."""
+    processes = start_processes(script, *arguments, devices=devices)
     ended = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *texts) for process, texts in zip(processes, ended, strict=True)]
 

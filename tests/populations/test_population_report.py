@@ -69,7 +69,9 @@ def test_the_report_has_a_table_and_two_pictures(tmp_path):
     for member in members[:3]:
         write_run(tmp_path, member, None)
     (tmp_path / members[3].name).mkdir()
-    (tmp_path / members[3].name / "failure.json").write_text('{"reason": "not finite"}')
+    (tmp_path / members[3].name / "failure.json").write_text(
+        '{"update": 5, "reason": "not finite"}'
+    )
     rows = report.write(tmp_path, members)
     with (tmp_path / "members.csv").open(newline="") as file:
         written = list(csv.DictReader(file))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from iql_jax.algorithm import Hyperparameters
-from iql_jax.populations.folder import PopulationFolder
+from iql_jax.populations.folder import PopulationFolder, read_failure
 from iql_jax.populations.sweep import TRACED, members_of, populations, read_sweep
 from iql_jax.training.config import base_config, from_mapping
 from iql_jax.utils.errors import UserError
@@ -91,8 +91,9 @@ def test_too_many_members_are_refused_before_they_are_made():
         ("def get_sweep(): return 3\n", "must return a dict"),
         ("x = 1\n", "fails with KeyError: 'get_sweep'"),
         ("def get_sweep(): return 1 / 0\n", "fails with ZeroDivisionError"),
-        ("import sys\nsys.exit(3)\n", "fails with SystemExit: 3"),
+        ("import sys\nsys.exit(0)\n", "fails with SystemExit: 0"),
         ("def get_sweep(): return {c: range and [0] * 99 for c in 'abcdef'}\n", "at most 10,000"),
+        ("def get_sweep(): return {c: [0] * 999 for c in range(2000)}\n", "at most 10,000"),
         (None, "fails with FileNotFoundError"),
     ],
 )
@@ -171,6 +172,25 @@ def test_a_plan_stays_and_new_members_follow(tmp_path):
             folder.plan(seeds(4), 0)
         with pytest.raises(UserError, match="population_size=1 needs a new folder"):
             folder.plan(seeds(5), 1)
+
+
+@pytest.mark.parametrize(
+    "planned", ["{", '"seed_5"', '["seed_5"]', "[[]]", "[[1]]", "[[null, {}]]", '[["a"], ["a"]]']
+)
+def test_a_plan_that_is_none_is_refused(tmp_path, planned):
+    (tmp_path / "population.json").write_text(f'{{"populations": {planned}}}')
+    with pytest.raises(UserError, match=r"population.json .* name another folder"):
+        PopulationFolder(tmp_path).check_record()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"update": "5", "reason": "nan"}'])
+def test_a_failure_that_says_nothing_is_refused(tmp_path, content):
+    assert read_failure(tmp_path) is None
+    (tmp_path / "failure.json").write_text('{"update": 5, "reason": "nan"}')
+    assert read_failure(tmp_path) == {"update": 5, "reason": "nan"}
+    (tmp_path / "failure.json").write_text(content)
+    with pytest.raises(UserError, match=r"failure.json .* delete it"):
+        read_failure(tmp_path)
 
 
 def test_checkpoints_of_members_whose_folders_are_gone_are_not_taken(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from small_runs import (
     saved,
     stop_at,
 )
-from test_hosts import run_processes
+from test_hosts import run_processes, start_processes
 
 from iql_jax.envs.episodes import Evaluator
 from iql_jax.populations import report, run
@@ -220,3 +221,22 @@ def test_two_processes_with_two_devices_resume_a_population(
         assert (tmp_path / name / "value_map.png").exists()
     summary = json.loads((tmp_path / NAMES[0] / "summary.json").read_text())
     assert summary["device"].endswith("x 4")
+
+
+def test_a_killed_process_ends_the_other_and_nothing_is_lost(no_pictures, tmp_path):
+    changes = {"max_steps": 600, "log_interval": 100, "checkpoint_interval": 100}
+    config = dataclasses.replace(CONFIG, **changes, eval_episodes=0)
+    settings = repr((config.to_dict(), SWEEP))
+    first, second = start_processes(ON_TWO_PROCESSES, tmp_path / "killed", settings)
+    while not (tmp_path / "killed" / "populations" / "0" / "checkpoints" / "100").exists():
+        assert first.poll() is second.poll() is None
+        time.sleep(0.002)
+    first.kill()
+    for process in (first, second):  # None waits for the other.
+        process.communicate(timeout=120)
+        assert process.returncode != 0
+    assert not any((tmp_path / "killed").glob("*/summary.json"))
+    trained = members_of(config, SWEEP)
+    assert train_sweep(trained, tmp_path / "killed") == train_sweep(trained, tmp_path / "whole")
+    for name in NAMES:
+        assert_same_run(tmp_path / "killed" / name, tmp_path / "whole" / name)

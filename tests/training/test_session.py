@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 from toy_session import END, Crash, Toy, assert_same_run, rows
 
+from iql_jax import cli
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted
 
@@ -132,18 +133,23 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     assert int(place.name) not in saved(tmp_path)
 
 
-def test_a_second_signal_waits_for_a_save_to_end(tmp_path, monkeypatch, whole):
+@pytest.mark.parametrize(
+    ("signum", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_second_signal_waits_for_a_save_to_end(tmp_path, monkeypatch, whole, signum, raised):
     save = ocp.CheckpointManager.save
 
     def interrupted(self, *args, **kwargs):
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signum)
         return save(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(ocp.CheckpointManager, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        before = signal.signal(signal.SIGTERM, cli._terminate)
+        with pytest.raises(raised):
             Toy(tmp_path).run()
+        signal.signal(signal.SIGTERM, before)
     (step,) = saved(tmp_path)
     resumed = Toy(tmp_path)
     state, _ = resumed.run()

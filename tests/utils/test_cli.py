@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = {
     "broken": "def get_config(: pass\n",
     "attribute": "import os\ndef get_config():\n    return os.nothing\n",
+    "exits": "import sys\ndef get_config():\n    sys.exit(0)\n",
     "raises": "def get_config():\n    raise RuntimeError('my own\\n mistake')\n",
 }
 
@@ -29,8 +30,11 @@ MISTAKES = {
     "train_offline.py": "no --config given; for example --config=configs/pointmaze.py",
     "train_offline.py --config={tmp}/broken.py": "config file fails with SyntaxError",
     "train_offline.py --config={tmp}/attribute.py": "config file fails with AttributeError",
+    "train_offline.py --config={tmp}/exits.py": "config file fails with SystemExit: 0",
     "train_offline.py --config={tmp}/raises.py": "fails with RuntimeError: my own mistake",
     f"{OFFLINE} config.seed=3": "unexpected argument 'config.seed=3'; flags are --name=value",
+    f"{OFFLINE} --config.batch_size=1{'0' * 30}": "config.batch_size has a number of more than 64",
+    f"{OFFLINE} --config.hidden_dims=(8,) --config.hidden_dims=(0,)": "hidden_dims is (0,)",
     f"{OFFLINE} --config.num_envs=4": "'num_envs' is one of fine-tuning; use train_finetune.py",
     f"{NEW} --config.dataset=iql/pointmaze/umazes-v0": "iql/pointmaze/umaze-v0",
     f"{OFFLINE} --workdir={{tmp}}/broken.py/run": "Not a directory",
@@ -88,6 +92,7 @@ def test_nothing_is_left_half_written(outcomes):
     ("error", "status", "line"),
     [
         (UserError("two\n lines"), 1, "two lines"),
+        (UserError("é \x1b[31m\0\ud800"), 1, r"é \x1b[31m\x00\ud800"),
         (Interrupted(signal.SIGTERM, resumable=True), 143, "stopped by SIGTERM; resume with X"),
         (Interrupted(signal.SIGINT, "saved"), 130, "saved"),
         (KeyboardInterrupt(), 130, "interrupted"),
