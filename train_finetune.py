@@ -3,7 +3,7 @@
     python train_finetune.py --config=configs/antmaze_finetune.py --workdir=runs/ant_finetune
 
 Any key of the config can be overridden: --config.offline_run=runs/ant starts from a finished
-offline run. The same command on the same folder goes on where it stopped.
+offline run. The same command on the same folder resumes where it stopped.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
-    """Wire the flags to a fine-tuning run."""
+    """Wires the flags to a fine-tuning run."""
     config = cli.read_config(_CONFIG.value, FinetuneConfig)
     if config.offline_run:  # One spelling of one folder: it is compared when the run is resumed.
         offline_run = os.path.normpath(os.path.expanduser(config.offline_run))

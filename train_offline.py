@@ -41,7 +41,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which this is, with --coor
 
 
 def main(_: list[str]) -> None:
-    """Wire the flags to an offline run, or to several."""
+    """Wires the flags to an offline run, or to several."""
     _check_flags()
     config = cli.read_config(_CONFIG.value, Config)
     if _SWEEP.value is None and config.num_seeds == 1:
@@ -66,7 +66,7 @@ def main(_: list[str]) -> None:
 
 
 def _check_flags() -> None:
-    """Refuse flags whose partners are missing: they would do nothing."""
+    """Refuses flags whose partners are missing: they would do nothing."""
     if _DISTRIBUTED.value and _ENGINE.value != "local":
         raise UserError("--distributed and --engine=ray exclude each other; give one of them")
     if _ENGINE.value != "ray" and (_TASK_CPUS.present or _TASK_GPUS.present):

@@ -1,4 +1,4 @@
-"""What all commands share: flags that fail in one line, and exit statuses."""
+"""Flags, failures in one line and exit statuses, for all commands."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a prog
 
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
-    """Run an absl program; a failure that the user can fix is one line and status 1 or 2."""
+    """Runs an absl program; a failure that the user can fix is one line and status 1 or 2."""
     sys.stderr = LastingStream(sys.stderr)
     logging.set_verbosity(logging.WARNING)  # Orbax logs each file that it touches.
     signal.signal(signal.SIGTERM, _terminate)
@@ -53,7 +53,7 @@ def workdir(flag_value: str | None, dataset: str, name: str) -> Path:
 
 
 def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Returned:
-    """Call a program's main function; a failure that the user can fix exits with one line."""
+    """Calls a program's main function; a failure that the user can fix exits with one line."""
     try:
         return main()
     except (Exception, KeyboardInterrupt) as error:
@@ -118,7 +118,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """Leave by an exception, so that everything in progress cleans up."""
+    """Leaves by an exception, so that everything in progress cleans up."""
     _exit(128 + signum, "stopped by SIGTERM")
 
 

@@ -38,7 +38,7 @@ _VIDEO = flags.DEFINE_string("video", None, "Film the first episode to this .mp4
 
 
 def main(_: list[str]) -> None:
-    """Wire the flags to an evaluation."""
+    """Wires the flags to an evaluation."""
     if _WORKDIR.value is None:
         raise UserError("no --workdir given; name the folder of a run")
     if _VIDEO.value is not None:

@@ -29,7 +29,7 @@ class RouteResult:
     """What became of E episodes on one route.
 
     Attributes:
-        path_length: metres from cell to cell along the shortest path.
+        path_length: meters from cell to cell along the shortest path.
         limit: the steps that an episode may take.
         arrivals: [E] steps until the goal was first reached; ``limit`` + 1 where it never was.
         fallen_share: share of the steps before arrival in which the ant lay on its back or side.

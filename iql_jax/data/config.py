@@ -14,7 +14,7 @@ class DataConfig:
     # Of a file: the task's name as D4RL or OGBench has it, such as 'hopper-medium-v2'; 'none': no
     # known task. Empty: as the file is named.
     task: str = ""
-    # Of a file: what it marks as terminals are ends at the time limit, behind which values count.
+    # Of a file: its terminals are time limits, and the bootstrap continues behind them.
     terminals_are_time_limits: bool = False
     top_episodes: Annotated[float, "in (0, 1]"] = 1.0  # Share kept, those of the highest return.
     reward_transform: Literal["none", "minus_one", "return_range"] = "none"

@@ -31,7 +31,7 @@ from iql_jax.utils.files import reading
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centered: a
-goal that never changes in the data, but by a metre in the environment, would be a thousand off."""
+goal that never changes in the data, but by a meter in the environment, would be a thousand off."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

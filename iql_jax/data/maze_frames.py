@@ -73,12 +73,14 @@ class MazeFrame:
     map: MazeMap
     shift: tuple[float, float]  # Meters to add to a position of the file.
     goal: tuple[float, float]  # The middle of the goal's cell.
-    rewarded: tuple[float, float] | None  # The task's goal; None where the files do not tell.
+    rewarded: (
+        tuple[float, float] | None
+    )  # The goal that rewards refer to; None: found from the rewards.
     radius: float = 0.5  # Meters from it within which the task rewards.
 
     @property
     def is_ant(self) -> bool:
-        """Whether an ant and not a ball is in it."""
+        """True for an ant, False for a ball."""
         return self.map.scaling > 1
 
 

@@ -1,7 +1,7 @@
 """The transitions of a maze dataset: goal, success, rewards, masks.
 
 Minari's maze data were collected as continuing tasks with goals of their own, and their rewards
-refer to those; D4RL's were relabelled to the one goal of the evaluation. The config chooses:
+refer to those; D4RL's were relabeled to the one goal of the evaluation. The config chooses:
 
 - ``maze_goal='eval'``, D4RL's semantics: rewards are recomputed for the evaluation goal at every
   step, wherever in an episode; the policy does not see a goal.

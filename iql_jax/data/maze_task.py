@@ -26,7 +26,7 @@ _KINDS: dict[str, tuple[MazeKind, float]] = {
     "PointMazeEnv": ("point", 1.0),
     "AntMazeEnv": ("ant", 4.0),
 }
-"""gymnasium_robotics' environment classes, and the scaling that each fixes (metres a cell)."""
+"""gymnasium_robotics' environment classes, and the scaling that each fixes (meters a cell)."""
 
 MAZE_ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
 """The entries of an observation of the maze environments."""

@@ -45,7 +45,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "requirements": lambda entry: isinstance(entry, list) and all(map(_is_name, entry)),
     "collection": lambda entry: isinstance(entry, dict),
 }
-"""What the entries that are used may be."""
+"""Kinds of the entries that are used."""
 
 _REQUIRED = ("dataset_id", "total_episodes", "total_steps")
 

@@ -121,7 +121,7 @@ def _expected(metadata: dict[str, Any]) -> dict[str, tuple[int | None, str]]:
 
 
 class _Form(NamedTuple):
-    """How a field is stored in every episode, and read."""
+    """The form in which every episode stores a field."""
 
     path: bytes  # In an episode's group.
     row: tuple[int, ...]  # The shape of a row.

@@ -1,4 +1,4 @@
-"""Normalised scores, as the field reports them: 100 is an expert, 0 a random policy.
+"""Normalized scores, as the field reports them: 100 is an expert, 0 a random policy.
 
 A score is only given where a reference is known: from the dataset's metadata, or from D4RL's
 published constants for its own tasks.
@@ -39,7 +39,7 @@ its time limits differ from maze2d's.
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRule:
-    """How evaluation episodes become one score.
+    """Makes one score of evaluation episodes.
 
     'success' is the success rate in percent; 'normalized' is 100 (x - min) / (max - min) of the
     mean return x.

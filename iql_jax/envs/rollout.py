@@ -28,7 +28,7 @@ from iql_jax.utils.streams import Stream, stream_seed
 
 @dataclasses.dataclass
 class Counters:
-    """How far the environments are; saved with each checkpoint."""
+    """Counts of what the environments did, saved with each checkpoint."""
 
     env_steps: int = 0
     episodes_started: int = 0

@@ -1,4 +1,4 @@
-"""What the generators have in common."""
+"""The procedure of a generator, and its random streams."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _COLLECTING = 0  # scripts/reference_returns.py has spawn keys (1, episode).
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Procedure:
-    """How one dataset is generated."""
+    """The generation of one dataset."""
 
     task: MazeTask
     shards: Sequence[Any]  # What worker processes collect, in the order of the dataset.

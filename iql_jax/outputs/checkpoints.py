@@ -55,7 +55,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
-        """Save; raises UserError if the disk is full. A checkpoint of the same step stays."""
+        """Saves; raises UserError if the disk is full. A checkpoint of the same step stays."""
         if step in self._manager.all_steps():
             return
         summed = {**progress, "checksum": _checksum(step, progress)}
@@ -120,7 +120,8 @@ class Checkpoints:
             state, progress = restored.state, dict(restored.progress)
         # Orbax and TensorStore raise whatever the damage makes them raise.
         except Exception as error:
-            if is_out_of_memory(error):  # No damage: the same command may do better later.
+            # No damage: the same command may do better later.
+            if is_out_of_memory(error) or isinstance(error, PermissionError):
                 raise
             return " ".join(str(error).split())[:200]
         kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (template, state)]
@@ -157,7 +158,7 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
 
 
 def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
-    """Save a broken state, from which no run resumes, in place of an earlier one; returns where."""
+    """Saves a broken state, from which no run resumes, in an earlier one's place; returns where."""
     place = folder / "diagnosis"
     # Orbax saves nothing below the newest step of a folder.
     if hosts.is_writer() and place.exists():
@@ -174,7 +175,7 @@ def _checksum(step: int, progress: dict[str, Any]) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax from logging tracebacks, and Python from reporting reads that Orbax abandons."""
+    """Keeps Orbax from logging tracebacks, and Python from reporting reads that Orbax abandons."""
     absl_logger = logging.getLogger("absl")
     level, hook = absl_logger.level, sys.unraisablehook
     absl_logger.setLevel(logging.CRITICAL)

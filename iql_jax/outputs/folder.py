@@ -53,7 +53,9 @@ class LockedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock", blocking=False)  # The system frees a dead process's.
+        self._lock = FileLock(
+            path / ".lock", blocking=False
+        )  # The system releases it when its process dies.
         self._is_new = False
         self._had_record = False
 
@@ -93,7 +95,7 @@ class LockedFolder:
         self._lock.release()
 
     def check_record(self) -> None:
-        """Raise UserError if the record is not one of ours."""
+        """Raises UserError if the record is not one of ours."""
         raise NotImplementedError
 
     def _names(self) -> set[str]:
@@ -106,11 +108,11 @@ class RunFolder(LockedFolder):
     RECORD = "config.json"
 
     def check_record(self) -> None:
-        """Raise UserError if the record is not that of a run."""
+        """Raises UserError if the record is not that of a run."""
         read_record(self.path)
 
     def check_settings(self, config: Record, complete: Callable[[Record], Record]) -> None:
-        """Refuse a folder of a run with other settings; call it before any long work.
+        """Refuses a folder of a run with other settings; call it before any long work.
 
         ``complete`` adds keys that the recorded settings lack, with today's default.
         """
@@ -129,7 +131,7 @@ class RunFolder(LockedFolder):
             )
 
     def claim(self, config: Record, dataset: Record) -> None:
-        """Write the run record, or check that the one already here is of the same data."""
+        """Writes the run record, or checks that the one already here is of the same data."""
         record: Record = {
             "run_id": uuid.uuid4().hex,
             "config": config,
@@ -176,7 +178,7 @@ def read_record(folder: Path) -> Record:
 
 
 def record_change(folder: Path, config: Record) -> None:
-    """Bring a run record up to date with the settings that are free to change for memory."""
+    """Brings a run record up to date with the settings that are free to change for memory."""
     record = read_record(folder)
     for key in FREE_FOR_MEMORY:
         before, now = record["config"].get(key), config[key]
@@ -197,7 +199,7 @@ def started_with(requested: str, folders: Iterable[Path]) -> str:
 
 
 def check_same_data(folder: Path, record: Record, dataset: Record) -> None:
-    """Refuse data other than those of the run record: by fingerprint, and by what metadata say."""
+    """Refuses data other than those of the run record: by fingerprint, and by what metadata say."""
     before, now = record["dataset"], dataset
     if before["fingerprint"] != now["fingerprint"]:
         raise UserError(
@@ -230,6 +232,6 @@ def device_name() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON at once or not at all."""
+    """Writes JSON at once or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")

@@ -77,7 +77,7 @@ class Table:
             path.unlink(missing_ok=True)
 
     def append(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Add a row; columns without a value are empty in it."""
+        """Adds a row; columns without a value are empty in it."""
         row = {self._unit: step, **values}
         is_new = not self._columns
         # An earlier version may have started the table with fewer columns.
@@ -93,7 +93,7 @@ class Table:
             writer.writerow(row)
 
     def _rewrite(self, lines: list[str]) -> None:
-        """Write the table anew; rows keep their very text."""
+        """Writes the table anew; rows keep their very text."""
         with atomic_path(self._path) as partial:
             partial.write_text("\n".join([",".join(self._columns), *lines, ""]))
 
@@ -111,13 +111,13 @@ class TensorBoard:
         self._write(Event(session_log=SessionLog(status=SessionLog.START)), last_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one point to each curve."""
+        """Adds one point to each curve."""
         for name, value in values.items():
             self._write(Event(summary=scalar(name, value)), step)
         self._writer.flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finishes the file."""
         self._writer.close()
 
     def _write(self, event: Any, step: int) -> None:
@@ -149,7 +149,7 @@ class RunLog:
         self._tensorboard = TensorBoard(folder / "tb", max(last_steps.values()))
 
     def write(self, table: str, step: int, values: Values) -> None:
-        """Log a row of one of the tables."""
+        """Logs a row of one of the tables."""
         self._tables[table].append(step, values)
         known = {f"{table}/{name}": value for name, value in values.items() if value is not None}
         self._tensorboard.write(step, known)
@@ -157,14 +157,14 @@ class RunLog:
             self._wandb.log({self._unit: step, **known})
 
     def close(self) -> None:
-        """Finish all writers."""
+        """Finishes all writers."""
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
 
 
 def require_wandb(project: str) -> None:
-    """Refuse a run that asks for W&B where it is not installed; call it before any long work."""
+    """Refuses a run that asks for W&B where it is not installed; call it before any long work."""
     if project and importlib.util.find_spec("wandb") is None:
         raise UserError(
             "config.wandb_project is set but wandb is not installed; "

@@ -38,7 +38,7 @@ def learning_curve(
     title: str,
     boundary: int | None = None,
 ) -> None:
-    """Draw the scores of a run over its steps, or its mean returns where no row has a score.
+    """Draws the scores of a run over its steps, or its mean returns where no row has a score.
 
     The step is the first column. ``boundary`` is where fine-tuning started; None in an offline run.
     """
@@ -98,7 +98,7 @@ def mark_boundary(axes: Axes, boundary: int) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """Give the axes of a curve their grid, spines and colors."""
+    """Gives the axes of a curve their grid, spines and colors."""
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=MUTED, labelcolor=INK, length=3)
@@ -116,7 +116,7 @@ def value_map(
     goal: npt.ArrayLike | None,  # [2]; None where there is no one goal.
     title: str,
 ) -> None:
-    """Draw V over a maze, with some of the data's paths and the policy's.
+    """Draws V over a maze, with some of the data's paths and the policy's.
 
     A bin (an eighth of a cell wide) shows the mean of V over the positions in it. Bins without
     positions stay blank: nothing is interpolated, least of all through walls.
@@ -156,7 +156,7 @@ def value_map(
 def bin_values(
     maze_map: MazeMap, positions: npt.ArrayLike, values: npt.ArrayLike
 ) -> tuple[Float64, Float64, np.ma.MaskedArray[Any, Any]]:
-    """Average values [K] at positions [K, 2], in meters, over the square bins of a maze.
+    """Averages values [K] at positions [K, 2], in meters, over the square bins of a maze.
 
     Returns the bins' rising edges along x and y, and the means [y bins, x bins], masked where no
     position is. Positions outside the maze are left out.
@@ -192,7 +192,7 @@ def _draw_paths(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, at once or not at all."""
+    """Writes a figure as PNG, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")

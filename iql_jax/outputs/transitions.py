@@ -12,7 +12,7 @@ import numpy as np
 
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError, is_disk_full
-from iql_jax.utils.files import atomic_path
+from iql_jax.utils.files import atomic_path, reading
 
 Arrays = Mapping[str, Float32]  # Of each field, [n, ...].
 
@@ -32,14 +32,14 @@ class TransitionLog:
         self._saved = 0
 
     def append(self, transitions: Arrays) -> None:
-        """Add transitions; the next ``save`` writes them."""
+        """Adds transitions; the next ``save`` writes them."""
         self._pieces.append(transitions)
         if len(self._pieces) == _BLOCK:
             self._blocks.append(_join(self._pieces))
             self._pieces = []
 
     def save(self) -> int:
-        """Write what was added since the last time; returns how many are saved in all."""
+        """Writes what was added since the last time; returns how many are saved in all."""
         if not (pending := [*self._blocks, *self._pieces]):
             return self._saved
         transitions = _join(pending)
@@ -60,7 +60,7 @@ class TransitionLog:
         return end
 
     def restore(self, saved: int) -> None:
-        """Go back to when ``save`` returned ``saved``: files of later transitions are deleted."""
+        """Goes back to when ``save`` returned ``saved``: files of later transitions are deleted."""
         for end, path in self._files():
             if end > saved:
                 path.unlink()
@@ -72,14 +72,12 @@ class TransitionLog:
         """Yields all saved transitions, file by file; a file may be damaged: a UserError."""
         read = 0
         for end, path in self._files():
-            try:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                    transitions = {field: arrays[field] for field in FIELDS}
-            except Exception as error:  # Damage shows as almost any.
-                raise UserError(
-                    f"{path} cannot be read ({error}): it is damaged; start the run again in "
-                    "another folder"
-                ) from error
+            with (
+                reading(path, "it is damaged; start the run again in another folder"),
+                path.open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
+                transitions = {field: arrays[field] for field in FIELDS}
             read += len(transitions["rewards"])
             if read != end:
                 break

@@ -34,7 +34,7 @@ class Population:
         return [self.workdir / member.name for member in self.members]
 
     def is_settled(self) -> bool:
-        """Return whether every member is finished or has failed."""
+        """Returns whether every member is finished or has failed."""
         ends = ("summary.json", FAILURE)
         return all(any((folder / end).exists() for end in ends) for folder in self.folders)
 
@@ -45,11 +45,11 @@ class PopulationFolder(LockedFolder):
     RECORD = "population.json"
 
     def check_record(self) -> None:
-        """Raise UserError if the record is not that of a population."""
+        """Raises UserError if the record is not that of a population."""
         self._recorded()
 
     def plan(self, members: Sequence[Member], limit: int, layout: Layout | None = None) -> None:
-        """Decide which members train together; see ``sweep.populations``.
+        """Decides which members train together; see ``sweep.populations``.
 
         A plan that was written stays; members that are new to it make populations of their own.
         """
@@ -69,7 +69,7 @@ class PopulationFolder(LockedFolder):
     def read_plan(
         self, members: Sequence[Member], sources: Mapping[str, Provided]
     ) -> list[Population]:
-        """Return the populations as they were planned."""
+        """Returns the populations as they were planned."""
         by_name = {member.name: member for member in members}
         return [
             Population([by_name[name] for name in names], self.path, number, sources)
@@ -89,7 +89,7 @@ class PopulationFolder(LockedFolder):
 
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
-    """Return the update at which a member failed, and the reason; None if it has not failed."""
+    """Returns the update at which a member failed, and the reason; None if it has not failed."""
     if not (folder / FAILURE).exists():
         return None
     advice = "delete it, and the member resumes"
@@ -100,7 +100,7 @@ def read_failure(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_resumable(population: Population, limit: int) -> None:
-    """Refuse to divide a population, and to resume it where folders of members are gone."""
+    """Refuses to divide a population, and to resume it where folders of members are gone."""
     if 0 < limit < len(population.members) and not population.is_settled():
         raise UserError(
             f"--workdir {population.workdir} trains {len(population.members)} members together; "

@@ -31,7 +31,7 @@ class Pool(flax.struct.PyTreeNode):
 
     @classmethod
     def of(cls, datasets: Sequence[Mapping[str, npt.NDArray[Any]]]) -> "Pool":
-        """Pool the members' transitions on the host; members may share a dataset."""
+        """Pools the members' transitions on the host; members may share a dataset."""
         distinct = {id(dataset): dataset for dataset in datasets}
         sizes = [len(dataset["rewards"]) for dataset in distinct.values()]
         first = dict(zip(distinct, np.cumsum([0, *sizes]), strict=False))
@@ -45,7 +45,7 @@ class Pool(flax.struct.PyTreeNode):
 
 
 def stack(states: Sequence[IQLState]) -> IQLState:
-    """Stack states of one structure into a population on the host: NumPy arrays [N, ...].
+    """Stacks states of one structure into a population on the host: NumPy arrays [N, ...].
 
     PRNG keys become their plain data, so that they are sharded and saved like other numbers.
     """
@@ -54,7 +54,7 @@ def stack(states: Sequence[IQLState]) -> IQLState:
 
 
 def maps_in_turn() -> bool:
-    """Return whether the program updates its members one after the other, or all at once.
+    """Returns whether the program updates its members one after the other, or all at once.
 
     A CPU's caches hold the state of one member: one core updates 4 members of 256 x 256 units 117
     times a second in turn, and 109 under ``jax.vmap``. An accelerator is far from busy with one.
@@ -75,28 +75,28 @@ class Placement:
         self.num_members, self.mesh = num_members, Mesh(np.array(devices), tuple(MEMBERS))
 
     def spread(self, population: Any) -> Any:
-        """Put the members' arrays [N, ...], and copies of the last, on the devices."""
+        """Puts the members' arrays [N, ...], and copies of the last, on the devices."""
         rows = np.arange(-(-self.num_members // self.mesh.size) * self.mesh.size)
         rows = np.minimum(rows, self.num_members - 1)
         return jax.tree.map(lambda x: self._put(np.asarray(x)[rows], MEMBERS), population)
 
     def place(self, pool: Pool) -> Pool:
-        """Put a pool on the devices: all transitions on each."""
+        """Puts a pool on the devices: all transitions on each."""
         transitions = jax.tree.map(lambda x: self._put(x, REPLICATED), pool.transitions)
         return Pool(transitions, first=self.spread(pool.first), size=self.spread(pool.size))
 
     def gather(self, tree: Any) -> Any:
-        """Return the members' arrays as NumPy arrays [N, ...], on every host."""
+        """Returns the members' arrays as NumPy arrays [N, ...], on every host."""
         host = multihost_utils.process_allgather(tree, tiled=True)
         return jax.tree.map(lambda x: x[: self.num_members], host)
 
     def member(self, population: IQLState, index: int) -> IQLState:
-        """Return one member of a gathered population, as a run on its own has it."""
+        """Returns one member of a gathered population, as a run on its own has it."""
         state = jax.tree.map(lambda x: x[index], population)
         return state.replace(key=jax.random.wrap_key_data(self._put(state.key, REPLICATED)))
 
     def _put(self, array: npt.NDArray[Any], spec: PartitionSpec) -> jax.Array:
-        """Put an array that every host has on the devices; each host fills its own."""
+        """Puts an array that every host has on the devices; each host fills its own."""
         sharding = NamedSharding(self.mesh, spec)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -113,7 +113,7 @@ def update_population_n(
     mesh: Mesh,
     in_turn: bool,
 ) -> tuple[IQLState, Metrics]:
-    """Make ``num_updates`` (at least 1) of every member, on batches of its own, in one program.
+    """Makes ``num_updates`` (at least 1) of every member, on batches of its own, in one program.
 
     The population, which is donated, and the pool are spread over the mesh; ``in_turn`` is as in
     ``maps_in_turn``. Returns the members after, and each one's means of metrics.

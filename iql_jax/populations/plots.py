@@ -27,7 +27,7 @@ class Setting:
     most: float = np.inf  # The greatest possible score.
 
     def interval(self) -> tuple[Float64, Float64]:
-        """Return the ends [U] of the 95 % interval of the mean by Student's t.
+        """Returns the ends [U] of the 95 % interval of the mean by Student's t.
 
         Two seeds give their range instead, for their interval is 13 times as wide; one its value.
         """
@@ -41,7 +41,7 @@ class Setting:
 
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
-    """Draw the mean over seeds of each setting's evaluations, with its interval."""
+    """Draws the mean over seeds of each setting's evaluations, with its interval."""
     figure, axes = _figure(title)
     colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
     for setting, color in zip(settings, colors, strict=True):
@@ -61,7 +61,7 @@ def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> N
 
 
 def sweep(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
-    """Draw the last evaluation by swept value: a line over one swept key, a grid over two."""
+    """Draws the last evaluation by swept value: a line over one swept key, a grid over two."""
     keys = [key for key in settings[0].values if len(_values(settings, key)) > 1]
     if len(keys) not in (1, 2):
         return
@@ -78,7 +78,7 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 
 def _values(settings: Sequence[Setting], key: str) -> list[str]:
-    """Return the values that a key takes, as text, in their order."""
+    """Returns the values that a key takes, as text, in their order."""
     return list(dict.fromkeys(str(setting.values[key]) for setting in settings))
 
 

@@ -19,7 +19,7 @@ RETRIES = 10
 
 
 def ray_engine(cpus: float, gpus: float) -> Engine:
-    """Return an engine on the cluster that RAY_ADDRESS names, or on this machine's own Ray.
+    """Returns an engine on the cluster that RAY_ADDRESS names, or on this machine's own Ray.
 
     Each population is given so many cores and GPUs.
     """
@@ -58,7 +58,7 @@ def ray_engine(cpus: float, gpus: float) -> Engine:
 
 
 def _raise_failure(ray: Any, task: Any) -> None:
-    """Raise the error, if any, that ended a task."""
+    """Raises the error, if any, that ended a task."""
     try:
         ray.get(task)
     except ray.exceptions.RayTaskError as error:

@@ -15,7 +15,7 @@ from iql_jax.utils.files import atomic_path
 
 
 def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
-    """Write the table, draw the plots of what is finished, and return the table's rows."""
+    """Writes the table, draws the plots of what is finished, and returns the table's rows."""
     table = rows(workdir, members)
     with atomic_path(workdir / "members.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))
@@ -34,7 +34,7 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
 
 
 def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
-    """Return a row per member: its swept values, how it ended, its last and best evaluation."""
+    """Returns a row per member: its swept values, how it ended, its last and best evaluation."""
     swept = _swept_keys(members)
     return [
         {
@@ -48,7 +48,7 @@ def rows(workdir: Path, members: Sequence[Member]) -> list[Row]:
 
 
 def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.Setting]:
-    """Return the finished members' evaluations of ``key``, by setting."""
+    """Returns the finished members' evaluations of ``key``, by setting."""
     swept = _swept_keys(members)
     curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
     most = np.inf
@@ -72,7 +72,7 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[plots.S
 
 
 def _swept_keys(members: Sequence[Member]) -> list[str]:
-    """Return the keys that any member overrides, in their order, without the seed."""
+    """Returns the keys that any member overrides, in their order, without the seed."""
     return list(dict.fromkeys(key for member in members for key in member.setting))
 
 

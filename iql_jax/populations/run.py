@@ -25,7 +25,7 @@ Engine = Callable[[Sequence[Population]], Iterator[Population]]
 
 
 def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:
-    """Train one population after the other."""
+    """Trains one population after the other."""
     for population in populations:
         train_population(population)
         yield population
@@ -38,7 +38,7 @@ def train_sweep(
     engine: Engine = in_this_process,
     in_turn: bool | None = None,
 ) -> list[Row]:
-    """Train every member, or resume, and return the rows of ``members.csv``.
+    """Trains every member, or resumes, and returns the rows of ``members.csv``.
 
     New members may join those that ``workdir`` has; at most ``limit`` (0: all) are trained
     together. ``in_turn``: ``engine`` updates them one after the other; by default as here.
@@ -61,7 +61,7 @@ def train_sweep(
 def _prepare(
     members: Sequence[Member], folder: PopulationFolder, limit: int, in_turn: bool | None
 ) -> dict[str, dict[str, Any]]:
-    """Check and plan everything before anything is trained; return each ``Provided``, JSON-able."""
+    """Checks and plans all before anything is trained; returns each ``Provided``, JSON-able."""
     everyone = Population(members, folder.path, 0, {})
     for member, run in zip(members, everyone.folders, strict=True):
         RunFolder(run).check_settings(member.config.to_dict(), complete)
@@ -81,7 +81,7 @@ def _prepare(
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:
-    """Raise a UserError that names the members that are not finished, if any."""
+    """Raises a UserError that names the members that are not finished, if any."""
     if lost := [str(row["member"]) for row in table if row["status"] != "finished"]:
         raise UserError(
             f"{len(lost)} of {len(table)} members have failed ({', '.join(lost)}); "

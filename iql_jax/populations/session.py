@@ -34,7 +34,7 @@ _MIN_CHUNK = 100  # Of members in turn: a stop request waits for as many updates
 
 
 def own_members(num_members: int) -> range:
-    """Return the members whose policies this process evaluates."""
+    """Returns the members whose policies this process evaluates."""
     return range(jax.process_index(), num_members, jax.process_count())
 
 
@@ -62,7 +62,7 @@ class PopulationSession(Session[IQLState]):
         )
 
     def evaluate(self, members: IQLState, step: int, stop: StopRequest) -> Values:
-        """Return the members' rows of evaluations.csv, as columns with a number for each."""
+        """Returns the members' rows of evaluations.csv, as columns with a number for each."""
         found = self._play(
             self._config.eval_episodes, lambda run, r: describe(r, run.dataset.score_rule)
         )
@@ -76,7 +76,7 @@ class PopulationSession(Session[IQLState]):
         return {name: [None if row is None else row[name] for row in rows] for name in names}
 
     def finish(self) -> None:
-        """Write what the members' runs leave."""
+        """Writes what the members' runs leave."""
         paths: dict[int, Any] = {}
         if self._config.eval_episodes > 0 and any(report.has_maze(r.dataset) for r in self._runs):
             paths = self._play(report.SHOWN_EPISODES, _paths, record=report.SHOWN_EPISODES)
@@ -88,7 +88,9 @@ class PopulationSession(Session[IQLState]):
             self._save_member(i, packed, progress)
             with hosts.all_or_none():
                 if hosts.is_writer():
-                    (run.folder / FAILURE).unlink(missing_ok=True)  # One that did not come again.
+                    (run.folder / FAILURE).unlink(
+                        missing_ok=True
+                    )  # It failed after the restored step, and not this time.
                     state = self._placement.member(packed, i)
                     report.finish(run, state, progress, None, policy_paths=paths.get(i))
         logger.info(f"{len(self._runs)} members done, {len(self._failed)} of them failed")
@@ -96,7 +98,7 @@ class PopulationSession(Session[IQLState]):
     def _play(
         self, episodes: int, read: Callable[[Run, EvaluationResult], Any], record: int = 0
     ) -> dict[int, Any]:
-        """Play episodes of every member whose actions are finite; return what ``read`` finds.
+        """Plays episodes of every member whose actions are finite; returns what ``read`` finds.
 
         Every process must call this, even with nothing to evaluate: it is a collective.
         """
@@ -119,7 +121,7 @@ class PopulationSession(Session[IQLState]):
         return {i: values for part in hosts.exchange(found) for i, values in part}
 
     def _fail(self, i: int, step: int, reason: str) -> None:
-        """Mark a member, and keep its state for diagnosis and its last good one, if any."""
+        """Marks a member, and keeps its state for diagnosis and its last good one, if any."""
         self._failed.add(i)
         folder = self._runs[i].folder
         with hosts.all_or_none():
@@ -133,7 +135,7 @@ class PopulationSession(Session[IQLState]):
             self._save_member(i, good[0], Progress(**good[1]))
 
     def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:
-        """Save one member's state as a run on its own does."""
+        """Saves one member's state as a run on its own does."""
         own = dataclasses.replace(progress, metric_sums={}, summed_updates=0)
         with Checkpoints(self._runs[i].folder / "checkpoints") as checkpoints:
             checkpoints.save(progress.step, self._placement.member(packed, i), own.to_dict())
@@ -145,7 +147,7 @@ class PopulationSession(Session[IQLState]):
         return self._placement.spread(packed)
 
     def _means(self, metrics: Mapping[str, Any], steps: int) -> Means:
-        """Fetch the metrics [N]; mark members of which one is not finite, now NaN for good."""
+        """Fetches the metrics [N]; marks members of which one is not finite, now NaN for good."""
         gathered = self._placement.gather(dict(metrics))
         means: Means = {name: np.array(mean, np.float64) for name, mean in gathered.items()}
         step = self.step + steps
@@ -159,7 +161,7 @@ class PopulationSession(Session[IQLState]):
         return means
 
     def write(self, table: str, values: Values, step: int | None = None) -> None:
-        """Log a row, of lists with an entry for each member and of what they share."""
+        """Logs a row, of lists with an entry for each member and of what they share."""
         with hosts.all_or_none():
             for i, log in enumerate(self._logs):
                 if i not in self._failed:
@@ -167,7 +169,7 @@ class PopulationSession(Session[IQLState]):
                     log.write(table, self.step if step is None else step, own)
 
     def _open_log(self, last_steps: Mapping[str, int]) -> contextlib.ExitStack:
-        """Open the members' logs; those that failed before the restored step stay failed."""
+        """Opens the members' logs; those that failed before the restored step stay failed."""
         for i, run in enumerate(self._runs):
             failure = read_failure(run.folder)
             if failure is not None and failure["update"] <= self.step:
@@ -185,7 +187,7 @@ class PopulationSession(Session[IQLState]):
 
 
 def _paths(run: Run, result: EvaluationResult) -> list[Any] | None:
-    """Return a policy's paths in its maze, where there is one, JSON-able."""
+    """Returns a policy's paths in its maze, where there is one, JSON-able."""
     if not report.has_maze(run.dataset):
         return None
     return [path.tolist() for path in report.shown_paths(run.dataset, result)]

@@ -45,7 +45,7 @@ class Member:
 
 
 def read_sweep(path: Path) -> list[Overrides]:
-    """Return the overrides of each member, from a sweep file's ``get_sweep()``."""
+    """Returns the overrides of each member, from a sweep file's ``get_sweep()``."""
     try:
         sweep = runpy.run_path(str(path))["get_sweep"]()
     # A sweep file is the user's own code: anything may come out of it.
@@ -61,7 +61,7 @@ def read_sweep(path: Path) -> list[Overrides]:
 
 
 def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Member]:
-    """Return the members: every override of the config, with every one of its seeds."""
+    """Returns the members: every override of the config, with every one of its seeds."""
     if not sweep:
         raise UserError("the sweep has no members")
     _check_count(len(sweep) * config.num_seeds)
@@ -91,7 +91,7 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
 def populations(
     members: Sequence[Member], limit: int, layout: Layout | None = None
 ) -> list[list[Member]]:
-    """Divide members into those that one program can train together, at most ``limit`` (0: all).
+    """Divides members into those that one program can train together, at most ``limit`` (0: all).
 
     ``layout`` returns the same for configs whose transitions have the same shapes; without it,
     members with different data never train together.
@@ -113,13 +113,13 @@ def populations(
 
 
 def _check_count(count: int) -> None:
-    """Refuse more members than memory may hold, before they are made."""
+    """Refuses more members than memory may hold, before they are made."""
     if count > MAX_MEMBERS:
         raise UserError(f"the sweep has too many members; at most {MAX_MEMBERS:,} are possible")
 
 
 def _name(overrides: Overrides) -> str:
-    """Return a folder's name: keys and values, with the characters that a path may have."""
+    """Returns a folder's name: keys and values, with the characters that a path may have."""
     parts = []
     for key, value in overrides.items():
         text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

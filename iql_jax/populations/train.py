@@ -24,7 +24,7 @@ from iql_jax.utils.errors import Diverged
 
 
 def train_population(population: Population) -> None:
-    """Train members together; where some of it is done, resume it."""
+    """Trains members together; where some of it is done, resumes it."""
     with contextlib.ExitStack() as context:
         context.enter_context(may_do_without_environment())
         runs = context.enter_context(_open_runs(population))
@@ -54,7 +54,7 @@ def train_population(population: Population) -> None:
 
 @contextlib.contextmanager
 def _open_runs(population: Population) -> Iterator[list[Run]]:
-    """Open the members' runs; those that want the same data share them.
+    """Opens the members' runs; those that want the same data share them.
 
     Of several hosts, one locks and writes the folders, and the others read.
     """
@@ -83,7 +83,7 @@ def _open_runs(population: Population) -> Iterator[list[Run]]:
 
 
 def _compile_update(runs: Sequence[Run], placement: Placement, members: IQLState) -> Update:
-    """Put the data of all runs on the devices and compile the update of the members."""
+    """Puts the data of all runs on the devices and compiles the update of the members."""
     pool = placement.place(Pool.of([run.dataset.transitions for run in runs]))
     started = time.perf_counter()
     lowered = update_population_n.lower(

@@ -1,4 +1,4 @@
-"""How the programs of training are compiled, and where they are kept from run to run."""
+"""Compiles the programs of training, and keeps them from run to run."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 
 
 def compile_program(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compile for the device that JAX computes on."""
+    """Compiles for the device that JAX computes on."""
     return lowered.compile(COMPILER_OPTIONS.get(jax.default_backend()))
 
 
@@ -32,7 +32,7 @@ _OPTION = "jax_compilation_cache_dir"
 
 
 def keep_programs() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX's own settings name another.
+    """Keeps compiled programs in the user's cache folder, unless JAX's own settings name another.
 
     A second run then starts in half the time. Each machine has a folder of its own, for programs
     are compiled for its processor, and homes are shared.

@@ -40,7 +40,7 @@ class Config(AgentConfig, DataConfig):
             raise UserError("config.dataset is empty; set it to a Minari dataset id or a file")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON types."""
+        """Returns the settings as plain JSON types."""
         return _plain(dataclasses.asdict(self))
 
 
@@ -77,7 +77,7 @@ class FinetuneConfig(Config):
 
     @property
     def num_offline(self) -> int | None:
-        """How many of a batch are the dataset's; None where batches are drawn from all alike."""
+        """The dataset's share of a batch, in transitions; None where all are drawn alike."""
         return None if self.offline_ratio == -1 else round(self.offline_ratio * self.batch_size)
 
     def __post_init__(self) -> None:
@@ -119,27 +119,27 @@ Settings = TypeVar("Settings", bound=Config)
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run record, with today's defaults of the keys that they lack."""
+    """Returns the settings of a run record, with today's defaults of the keys that they lack."""
     return {**_plain(_defaults(kind_of(settings))), **settings}
 
 
 def is_of_fine_tuning(key: str) -> bool:
-    """Return whether only fine-tuning has this key."""
+    """Returns whether only fine-tuning has this key."""
     return key in _defaults(FinetuneConfig).keys() - _defaults(Config).keys()
 
 
 def kind_of(settings: Mapping[str, Any]) -> type[Config]:
-    """Return the class of a mapping that has all keys of its kind of run."""
+    """Returns the class of a mapping that has all keys of its kind of run."""
     return FinetuneConfig if "num_pretraining_steps" in settings else Config
 
 
 def base_config() -> ml_collections.ConfigDict:
-    """Return the defaults of every key, for a config file to override a few of."""
+    """Returns the defaults of every key, for a config file to override a few of."""
     return ml_collections.ConfigDict(_defaults(Config))
 
 
 def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Return an offline config with the keys that ``FinetuneConfig`` declares at their defaults."""
+    """Returns an offline config with the defaults of the keys that ``FinetuneConfig`` declares."""
     default = _defaults(FinetuneConfig)
     own = {key: default[key] for key in FinetuneConfig.__annotations__}
     return ml_collections.ConfigDict({**offline.to_dict(), **own})
@@ -147,7 +147,7 @@ def finetune_config(offline: ml_collections.ConfigDict) -> ml_collections.Config
 
 # mypy takes no default for a parameter whose type is a variable, though Config is one of its types.
 def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
-    """Return settings, any subset of the keys of ``kind``, after a check of keys, types and ranges.
+    """Returns settings, any subset of the keys of ``kind``, after checking them.
 
     Integers are taken for floats, and lists for tuples.
     """
@@ -161,7 +161,7 @@ def from_mapping(settings: Mapping[str, Any], kind: type[Settings] = Config) -> 
 
 
 def from_record(settings: Mapping[str, Any]) -> Config:
-    """Return the settings in a run record, of whichever kind the run was."""
+    """Returns the settings in a run record, of whichever kind the run was."""
     return from_mapping(settings, kind_of(settings))
 
 
@@ -177,7 +177,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _coerce(key: str, setting: Any, hint: Any) -> Any:
-    """Return ``setting`` as the declared type, or raise a UserError."""
+    """Returns ``setting`` as the declared type, or raises a UserError."""
     for item in setting if isinstance(setting, list | tuple) else [setting]:
         if isinstance(item, int) and abs(item) >= 2**63:
             raise UserError(f"config.{key} has a number of more than 64 bits")

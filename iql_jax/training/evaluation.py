@@ -35,11 +35,11 @@ class Evaluation:
         self._evaluator = evaluator
 
     def wait_until_ready(self) -> None:
-        """Wait until the environment is built; raise UserError if it cannot be."""
+        """Waits until the environment is built; raises UserError if it cannot be."""
         self._evaluator.wait_until_built()
 
     def __call__(self, state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
-        """Return a row of evaluations.csv."""
+        """Returns a row of evaluations.csv."""
         return describe(self.episodes(state, step, self._config.eval_episodes, stop), self._rule)
 
     def episodes(
@@ -52,7 +52,7 @@ class Evaluation:
         record: int = 0,
         sample: bool = False,
     ) -> EvaluationResult:
-        """Run ``count`` episodes, of which the first ``record`` keep their observations.
+        """Runs ``count`` episodes, of which the first ``record`` keep their observations.
 
         With ``sample``, actions are drawn from the policy instead of its mode.
 
@@ -70,7 +70,7 @@ class Evaluation:
 
 
 def is_evaluated(config: Config, dataset: Dataset) -> bool:
-    """Whether a run evaluates: not without episodes, nor for a file of an unknown task."""
+    """Returns whether a run evaluates: not without episodes, nor for a file of an unknown task."""
     return config.eval_episodes > 0 and not (
         dataset.environment is None and is_file(config.dataset)
     )
@@ -78,7 +78,7 @@ def is_evaluated(config: Config, dataset: Dataset) -> bool:
 
 @contextlib.contextmanager
 def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | None]:
-    """Open what evaluates a run; None where nothing does, see ``is_evaluated``."""
+    """Opens what evaluates a run; None where nothing does, see ``is_evaluated``."""
     if not is_evaluated(config, dataset):
         yield None
         return
@@ -91,7 +91,7 @@ def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | N
 def open_evaluator(
     config: Config, environments: Sequence[EnvironmentDescription]
 ) -> Iterator[Evaluator]:
-    """Open an evaluator that starts to build these environments."""
+    """Opens an evaluator that starts to build these environments."""
     with Evaluator(config.eval_processes) as evaluator:
         evaluator.prepare(list({id(each): each for each in environments}.values()))
         yield evaluator
@@ -99,7 +99,7 @@ def open_evaluator(
 
 @contextlib.contextmanager
 def may_do_without_environment() -> Iterator[None]:
-    """Add to a missing environment's error what an offline run can do about it."""
+    """Adds to a missing environment's error what an offline run can do about it."""
     try:
         yield
     except NoEnvironment as error:
@@ -111,17 +111,17 @@ def may_do_without_environment() -> Iterator[None]:
 def episode_task(
     config: Config, environment: EnvironmentDescription, actor: TrainState, step: int
 ) -> EpisodeTask:
-    """Return what an evaluation of an actor at a step consists of."""
+    """Returns what an evaluation of an actor at a step consists of."""
     return EpisodeTask(environment, numpy_policy(actor), evaluation_seed(config, step))
 
 
 def evaluation_seed(config: Config, step: int) -> int:
-    """Return the seed of the evaluation at a step: a function of it and the run's seed alone."""
+    """Returns the seed of the evaluation at a step: a function of it and the run's seed alone."""
     return int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0])
 
 
 def numpy_policy(actor: TrainState) -> NumpyPolicy:
-    """Return an actor's policy for worker processes, which do without JAX."""
+    """Returns an actor's policy for worker processes, which do without JAX."""
     params: dict[str, Any] = jax.device_get(actor.params)["params"]
     count = sum(name.startswith("hidden_") for name in params)
     output = "logits" if "logits" in params else "mean"
@@ -132,7 +132,7 @@ def numpy_policy(actor: TrainState) -> NumpyPolicy:
 
 
 def describe(result: EvaluationResult, rule: ScoreRule) -> dict[str, float | None]:
-    """Return an evaluation's numbers; None where there is no reference or no success signal."""
+    """Returns an evaluation's numbers; None where there is no reference or no success signal."""
     successes = result.successes
     return {
         "score": rule.score(result.returns, successes),

@@ -29,7 +29,7 @@ _SHARED = ("hidden_dims", "num_critics", "layer_norm", *DATA_KEYS)
 
 
 def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
-    """Train offline, then online, or resume; see ``train_offline``."""
+    """Trains offline, then online, or resumes; see ``train_offline``."""
     checkpoints = workdir / "checkpoints"
     offline_run = Path(config.offline_run) if config.offline_run else None
     if offline_run is not None and newest_step(checkpoints) is None:
@@ -75,7 +75,7 @@ def train_in_environment(
     boundary: int,
     config: FinetuneConfig,
 ) -> None:
-    """Step the environments and update, from step ``boundary`` on."""
+    """Steps the environments and updates, from step ``boundary`` on."""
     end = boundary + config.max_steps
     session.enter_phase(boundary, end, stride=config.num_envs, rate="env_steps_per_second")
     if session.step < end:
@@ -110,7 +110,7 @@ def train_in_environment(
 
 
 def _more(folder: Path, boundary: int) -> dict[str, Any]:
-    """Return what the summary of a fine-tuning run has besides an offline run's."""
+    """Returns what the summary of a fine-tuning run has besides an offline run's."""
     evaluations, episodes = (read_table(folder / f"{x}.csv") for x in ("evaluations", "episodes"))
     at_boundary = (row["score"] for row in evaluations if row["step"] == boundary)
     return {
@@ -120,7 +120,7 @@ def _more(folder: Path, boundary: int) -> dict[str, Any]:
 
 
 def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
-    """Return the dataset with ``init_dataset_size`` transitions drawn without replacement."""
+    """Returns the dataset with ``init_dataset_size`` transitions drawn without replacement."""
     size = config.init_dataset_size
     if size == 0:
         return dataset
@@ -136,7 +136,7 @@ def _subset(dataset: Dataset, config: FinetuneConfig) -> Dataset:
 
 
 def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
-    """Refuse a folder that is no finished offline run of an agent like this run's."""
+    """Refuses a folder that is no finished offline run of an agent like this run's."""
     theirs = complete(read_record(folder)["config"])
     if kind_of(theirs) is FinetuneConfig:
         raise UserError(
@@ -161,7 +161,7 @@ def _check_offline_run(folder: Path, config: FinetuneConfig) -> None:
 def _first_state(
     run: Run, config: FinetuneConfig, offline_run: Path, template: IQLState
 ) -> tuple[IQLState, int]:
-    """Return the state and the step with which a run on top of ``offline_run`` starts."""
+    """Returns the state and the step with which a run on top of ``offline_run`` starts."""
     restored = read_newest(run.folder / "checkpoints", template)
     if restored is not None:  # The session restores all that the run needs.
         progress = restored[1]

@@ -37,7 +37,7 @@ class Networks(NamedTuple):
 
 
 def load_run(folder: Path | str, **changes: Any) -> Trained:
-    """Load a run, which may still be training.
+    """Loads a run, which may still be training.
 
     ``changes`` are settings in place of the run's, such as ``trust_environment``; none that makes
     other data or networks.
@@ -54,7 +54,7 @@ def load_run(folder: Path | str, **changes: Any) -> Trained:
 
 
 def load_networks(folder: Path | str, **changes: Any) -> Networks:
-    """Load what acting and evaluating need, all of which the run's folder holds.
+    """Loads what acting and evaluating need, all of which the run's folder holds.
 
     ``changes`` are settings in place of the run's, as for ``load_run``.
     """
@@ -73,7 +73,7 @@ def load_networks(folder: Path | str, **changes: Any) -> Networks:
 
 
 def load_policy(folder: Path | str) -> TrainedPolicy:
-    """Load a run's policy: it acts in NumPy, and needs neither the dataset nor an environment."""
+    """Loads a run's policy: it acts in NumPy, and needs neither the dataset nor an environment."""
     networks = load_networks(folder)
     return TrainedPolicy(numpy_policy(networks.state.actor), networks.layout)
 

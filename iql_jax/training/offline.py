@@ -22,7 +22,7 @@ Update = Callable[[IQLState, int], tuple[IQLState, Any]]
 
 
 def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
-    """Train, evaluate and save an agent; in a folder with a part of this run, resume it.
+    """Trains, evaluates and saves an agent; in a folder with a part of this run, resumes it.
 
     Returns the contents of ``summary.json``.
 
@@ -47,7 +47,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
 def train_on_dataset(
     session: Session[IQLState], update: Update, evaluate: Evaluate | None, end: int
 ) -> None:
-    """Update up to step ``end``; log, evaluate and save at every boundary on the way."""
+    """Updates up to step ``end``; logs, evaluates and saves at every boundary on the way."""
     session.enter_phase(0, end)
     while True:
         session.log_if_due()
@@ -62,7 +62,7 @@ def train_on_dataset(
 
 
 def compile_update(run: Run, state: IQLState) -> Update:
-    """Put the run's dataset on the device and compile ``update_n`` for it."""
+    """Puts the run's dataset on the device and compiles ``update_n`` for it."""
     transitions = jax.device_put(Transitions(**run.dataset.transitions))
     started = time.perf_counter()
     program = compile_program(

@@ -69,7 +69,7 @@ class Online:
     # As ``progress.Saved``.
 
     def save(self) -> dict[str, Any]:
-        """Write the transitions since the last time; return all else that ``restore`` needs."""
+        """Writes the transitions since the last time; returns all else that ``restore`` needs."""
         counters = dataclasses.asdict(self._rollout.counters)
         saved = {"transitions": self._log.save(), "counters": counters}
         if self._actions is not None:
@@ -87,7 +87,7 @@ class Online:
         return saved
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
-        """Continue where ``save`` returned this; None in a new run."""
+        """Continues where ``save`` returned this; None in a new run."""
         self._saved = saved or {}
         self._log.restore(self._saved.get("transitions", 0))
         self._rollout.counters = Counters(**self._saved.get("counters", {}))
@@ -98,12 +98,12 @@ class Online:
         self._rollout.counters.episodes_started += self._config.num_envs
 
     def totals(self) -> dict[str, Any]:
-        """Return the counts for ``summary.json``."""
+        """Returns the counts for ``summary.json``."""
         counters = self._rollout.counters
         return {"env_steps": counters.env_steps, "episodes": counters.episodes_ended}
 
     def start(self, state: IQLState) -> None:
-        """Fill the buffer, compile, and start or repeat episodes, so that rates exclude it."""
+        """Fills the buffer, compiles, and start or repeat episodes, so that rates exclude it."""
         started = time.perf_counter()
         config = self._config
         under_way = self._saved.get("under_way", {})
@@ -128,7 +128,7 @@ class Online:
         )
 
     def step(self) -> list[dict[str, Any]]:
-        """Step every environment once, with the actions that were asked for before.
+        """Steps every environment once, with the actions that were asked for before.
 
         Returns a row of episodes.csv for each episode that ended.
 
@@ -147,7 +147,7 @@ class Online:
         return episodes
 
     def learn(self, state: IQLState) -> IQLState:
-        """Ask for the next actions, then for the updates that are due, if it is time for them."""
+        """Asks for the next actions, then for the updates that are due, if it is time for them."""
         env_steps = self._rollout.counters.env_steps
         if len(self._new) < self._config.train_freq and env_steps < self._config.max_steps:
             self._actions = self._act()
@@ -163,7 +163,7 @@ class Online:
         return state
 
     def take_metrics(self, *, whole: bool = True) -> tuple[Metrics, int]:
-        """Return the metrics' means over a chunk's updates, and how many updates count now.
+        """Returns the metrics' means over a chunk's updates, and how many updates count now.
 
         Before the chunk is whole none do, and its sums go on: parts would be rounded differently.
         """
@@ -175,7 +175,7 @@ class Online:
         return means, updates
 
     def _filled_buffer(self, num_recent: int) -> tuple[ReplayBuffer, Fields]:
-        """Return a buffer with the dataset and all transitions since, and the last of these."""
+        """Returns a buffer with the dataset and all transitions since, and the last of these."""
         buffer = replay_buffer.init(
             Transitions(**self._dataset.transitions),
             self._config.replay_buffer_size,
@@ -222,7 +222,7 @@ class Online:
         return not dropped
 
     def _actor_of(self, state: IQLState) -> TrainState:
-        """Return the actor for the next steps, a copy if it outlives the donated state."""
+        """Returns the actor for the next steps, a copy if it outlives the donated state."""
         return copy_actor(state.actor) if self._config.train_freq > 1 else state.actor
 
     def _act(self) -> jax.Array:
@@ -230,7 +230,7 @@ class Online:
         return act(self._actor, self._act_key, step, self._rollout.observations)
 
     def _padded(self, new: Sequence[Fields]) -> Transitions:
-        """Return transitions to learn from, and zeros after them up to the most there can be."""
+        """Returns transitions to learn from, and zeros after them up to the most there can be."""
         most = self._config.train_freq * self._config.num_envs
 
         def pad(*parts: Any) -> Any:
@@ -241,19 +241,19 @@ class Online:
         return Transitions(**jax.tree.map(pad, *map(self._learnable, new)))
 
     def _learnable(self, made: Fields) -> Fields:
-        """Return transitions with the reward transform that the dataset's had."""
+        """Returns transitions with the reward transform that the dataset's had."""
         return {**made, "rewards": self._dataset.reward_transform(made["rewards"])}
 
 
 @jax.jit
 def copy_actor(actor: TrainState) -> TrainState:
-    """Return a copy of what acting needs, for states are donated."""
+    """Returns a copy of what acting needs, for states are donated."""
     return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 
 
 @jax.jit
 def act(actor: TrainState, key: jax.Array, step: Any, observations: Any) -> jax.Array:
-    """Return sampled actions [n, action_dim]; the key of a step is folded from the run's."""
+    """Returns sampled actions [n, action_dim]; the key of a step is folded from the run's."""
     return sample_actions(actor, jax.random.fold_in(key, step), observations)
 
 
@@ -273,7 +273,7 @@ def learn(
     batch_size: int,
     num_offline: int | None,
 ) -> tuple[IQLState, ReplayBuffer, Metrics]:
-    """Store the first ``count`` transitions, then update on batches of the buffer, in one program.
+    """Stores the first ``count`` transitions, then updates on batches of the buffer: one program.
 
     The state, the buffer and the sums of the metrics so far are donated. ``num_offline`` of a batch
     are the dataset's; None draws uniformly.
@@ -295,7 +295,7 @@ def learn(
 def no_sums(
     state: IQLState, buffer: ReplayBuffer, batch_size: int, num_offline: int | None
 ) -> Metrics:
-    """Return zeros for ``learn`` to add to."""
+    """Returns zeros for ``learn`` to add to."""
     program = functools.partial(_update_once, batch_size=batch_size, num_offline=num_offline)
     shapes = jax.eval_shape(program, state, buffer)[1]
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -304,7 +304,7 @@ def no_sums(
 def _update_once(
     state: IQLState, buffer: ReplayBuffer, batch_size: int, num_offline: int | None
 ) -> tuple[IQLState, Metrics]:
-    """Make one update; its metrics include the share of its batch that is the dataset's."""
+    """Makes one update; its metrics include the share of its batch that is the dataset's."""
     key, batch_key = jax.random.split(state.key)
     batch, offline_share = replay_buffer.sample(buffer, batch_key, batch_size, num_offline)
     state, metrics = update(state.replace(key=key), batch)

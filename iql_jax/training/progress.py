@@ -1,4 +1,4 @@
-"""How far a run is, and the shapes of what goes with it."""
+"""The progress of a run, and the shapes of what goes with it."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -15,15 +15,15 @@ class Saved(Protocol):
     """Something that is saved and restored with the state."""
 
     def save(self) -> Any:
-        """Return a JSON-able value for the checkpoint that is being written."""
+        """Returns a JSON-able value for the checkpoint that is being written."""
 
     def restore(self, saved: Any) -> None:
-        """Continue where ``save`` returned this; None in a new run."""
+        """Continues where ``save`` returned this; None in a new run."""
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is, beside its state; saved with each checkpoint."""
+    """The progress of a run, saved with each checkpoint."""
 
     step: int = 0  # Of all phases.
     updates: int = 0
@@ -38,6 +38,6 @@ class Progress:
     companion: Any = None  # What ``Saved.save`` returned.
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the progress as plain JSON types."""
+        """Returns the progress as plain JSON types."""
         sums = {name: np.asarray(total).tolist() for name, total in self.metric_sums.items()}
         return {**dataclasses.asdict(self), "metric_sums": sums}

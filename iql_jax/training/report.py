@@ -34,10 +34,10 @@ def finish(
     boundary: int | None = None,
     policy_paths: Sequence[Float32] | None = None,
 ) -> dict[str, Any]:
-    """Draw the pictures of a finished run, write and return its summary, and log how it ended.
+    """Draws the pictures of a finished run, writes and returns its summary, and logs its end.
 
-    In a maze, paths of the policy are drawn: those given, see ``shown_paths``, or new ones of
-    ``evaluation``. The summary holds ``more`` besides. The second phase started at ``boundary``.
+    In a maze it draws ``policy_paths`` or, without them, runs new episodes. ``more`` is added to
+    the summary. ``boundary`` is the first step of the second phase.
     """
     if policy_paths is None and evaluation is not None and has_maze(run.dataset):
         with StopRequest(resumable=True) as stop:
@@ -68,7 +68,7 @@ def of_finished(run: Run) -> dict[str, Any] | None:
 
 
 def summarize(run: Run, progress: Progress) -> dict[str, Any]:
-    """Return the last evaluation, the speed, and what was run on what."""
+    """Returns the last evaluation, the speed, and what was run on what."""
     evaluations = read_table(run.folder / "evaluations.csv")
     last = evaluations[-1] if evaluations else {}
     return {
@@ -90,7 +90,7 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
 def draw(
     run: Run, state: IQLState, boundary: int | None, policy_paths: Sequence[Float32] | None
 ) -> None:
-    """Draw ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
+    """Draws ``learning_curve.png`` and, where the policy's paths are given, ``value_map.png``."""
     dataset = run.dataset
     evaluations = read_table(run.folder / "evaluations.csv")
     if not evaluations:
@@ -126,7 +126,7 @@ def has_maze(dataset: Dataset) -> bool:
 
 
 def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[Float32]:
-    """The paths in metres, [T, 2], of the episodes of which an evaluation kept observations."""
+    """The paths in meters, [T, 2], of the episodes of which an evaluation kept observations."""
     return [_positions(dataset, observations) for observations in result.trajectories]
 
 
@@ -138,7 +138,7 @@ def state_values(state: IQLState, observations: Any) -> Float32:
 
 
 def _positions(dataset: Dataset, observations: Any) -> Float32:
-    """Positions in metres, [N, 2]: the first two entries of a maze's observation."""
+    """Positions in meters, [N, 2]: the first two entries of a maze's observation."""
     positions = np.asarray(observations)[:, :2]
     return positions if dataset.environment is None else dataset.environment.unnormalized(positions)
 

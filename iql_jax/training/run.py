@@ -35,7 +35,7 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(config: Config, workdir: Path, beside: Path | None = None) -> Iterator[Run]:
-    """Open a new run, or one that was started in this folder with the same settings and data.
+    """Opens a new run, or one that was started in this folder with the same settings and data.
 
     A new run shares the data of the run in the folder ``beside``.
     """
@@ -52,13 +52,13 @@ def open_run(config: Config, workdir: Path, beside: Path | None = None) -> Itera
 
 
 def find_data(config: Config, folders: Sequence[Path]) -> Provided:
-    """Find, download or generate a config's dataset; runs started in these folders keep theirs."""
+    """Finds, download or generate a config's dataset; runs started in these folders keep theirs."""
     before = started_with(config.dataset, folders)
     return provide(config.dataset, progress=config.progress, started_with=before)
 
 
 def load_data(config: Config, provided: Provided) -> Dataset:
-    """Load a dataset that is on this disk, as the config wants it."""
+    """Loads a dataset that is on this disk, as the config wants it."""
     started = time.perf_counter()
     dataset = load_dataset(
         config,
@@ -75,7 +75,7 @@ def load_data(config: Config, provided: Provided) -> Dataset:
 
 
 def dataset_record(dataset: Dataset, provided: Provided) -> dict[str, Any]:
-    """Return what the run record says of the data: asked for, found, and every choice made."""
+    """Returns what the run record says of the data: asked for, found, and every choice made."""
     return {
         **dataset.record,
         "id": provided.source,
@@ -86,7 +86,7 @@ def dataset_record(dataset: Dataset, provided: Provided) -> dict[str, Any]:
 
 
 def initial_state(config: Config, layout: Layout) -> IQLState:
-    """Return the learner's state before the first update."""
+    """Returns the learner's state before the first update."""
     return create_state(
         jax.random.key(config.seed),
         layout.observation_dim,
@@ -97,7 +97,7 @@ def initial_state(config: Config, layout: Layout) -> IQLState:
 
 
 def load_state(folder: Path, config: Config, layout: Layout) -> tuple[IQLState, int]:
-    """Return the newest saved state of a run, and its step; raise UserError if there is none."""
+    """Returns the newest saved state of a run, and its step; raises UserError if there is none."""
     restored = read_newest(folder / "checkpoints", initial_state(config, layout))
     if restored is None:
         raise UserError(f"{folder} holds no checkpoint yet; train it first")

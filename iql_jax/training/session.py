@@ -112,7 +112,7 @@ class Session(Generic[State]):
                 ) from None
 
     def enter_phase(self, begin: int, end: int, stride: int = 1, rate: str = "") -> None:
-        """Count intervals from step ``begin`` on, and end the last ones at ``end``.
+        """Counts intervals from step ``begin`` on, and ends the last ones at ``end``.
 
         Steps are made in multiples of ``stride``; intervals that end between are rounded up.
         ``rate`` is the column of metrics.csv for steps a second, where they are not updates.
@@ -120,7 +120,7 @@ class Session(Generic[State]):
         self._phase, self._stride, self._rate = range(begin, end), stride, rate
 
     def steps_until_due(self) -> int:
-        """Return how many steps to make before something may be due, and start the clock."""
+        """Returns how many steps to make before something may be due, and start the clock."""
         self._chunk_started = time.perf_counter()
         config, stride = self._config, self._stride
         intervals = (config.log_interval, config.eval_interval, config.checkpoint_interval)
@@ -131,7 +131,7 @@ class Session(Generic[State]):
         return min(self._phase.stop - self.step, *(each - done % each for each in whole))
 
     def record(self, metrics: Mapping[str, Any], *, steps: int, updates: int) -> None:
-        """Count a chunk of steps, and add up its metrics: means over its updates, if any.
+        """Counts a chunk of steps, and add up its metrics: means over its updates, if any.
 
         Raises:
             Diverged: If a metric is not finite; the state is saved for diagnosis.
@@ -153,7 +153,7 @@ class Session(Generic[State]):
         self._bar.update(steps)
 
     def log_if_due(self) -> None:
-        """Write a row of metrics.csv where its interval ends."""
+        """Writes a row of metrics.csv where its interval ends."""
         progress = self.progress
         if not self._is_due(self._config.log_interval, progress.logged):
             return
@@ -170,7 +170,7 @@ class Session(Generic[State]):
         progress.training_seconds_logged = progress.training_seconds
 
     def evaluate_if_due(self, evaluate: Evaluate | None) -> None:
-        """Write a row of evaluations.csv where its interval ends; None never evaluates."""
+        """Writes a row of evaluations.csv where its interval ends; None never evaluates."""
         due = self._is_due(self._config.eval_interval, self.progress.evaluated)
         if evaluate is None or not due:
             return
@@ -188,30 +188,30 @@ class Session(Generic[State]):
         self._bar.set_postfix(_shown(row), refresh=True)
 
     def save_if_due(self) -> None:
-        """Save a checkpoint where its interval ends."""
+        """Saves a checkpoint where its interval ends."""
         if self._is_due(self._config.checkpoint_interval, 0):
             self.save()
 
     def save(self) -> None:
-        """Save a checkpoint now."""
+        """Saves a checkpoint now."""
         self._clock()
         if self._companion is not None:
             self.progress.companion = self._companion.save()
         self._checkpoints.save(self.step, self._pack(self.state), self.progress.to_dict())
 
     def write(self, table: str, values: Values, step: int | None = None) -> None:
-        """Log a row of one of the tables, at the current step unless another is given."""
+        """Logs a row of one of the tables, at the current step unless another is given."""
         self._log.write(table, self.step if step is None else step, values)
 
     def fail(self, error: UserError) -> NoReturn:
-        """Save after an environment's failure, and raise it."""
+        """Saves after an environment's failure, and raises it."""
         self.stop.check()  # A signal to the process group may have ended the workers.
         self.save()
         saved = f"{self._unit} {self.step:,} is saved in {self.folder}"
         raise UserError(f"{error}; {saved}") from error
 
     def diverge(self, reason: str) -> NoReturn:
-        """End a run of which something is not finite, with its state saved beside the good ones."""
+        """Ends a run with a number that is not finite, its state saved beside the good ones."""
         packed, progress = self._pack(self.state), self.progress.to_dict()
         folder = save_for_diagnosis(self.folder, self.step, packed, progress)
         newest = self._checkpoints.newest()
@@ -224,46 +224,46 @@ class Session(Generic[State]):
     # What a population does in another way.
 
     def _pack(self, state: State) -> Any:
-        """Return what a checkpoint holds of a state."""
+        """Returns what a checkpoint holds of a state."""
         return state
 
     def _unpack(self, packed: Any) -> State:
-        """Return the state that ``_pack`` packed."""
+        """Returns the state that ``_pack`` packed."""
         return packed
 
     def _means(self, metrics: Mapping[str, Any], steps: int) -> Means:
-        """Fetch the metrics of the last ``steps`` steps from the device."""
+        """Fetches the metrics of the last ``steps`` steps from the device."""
         found = jax.device_get(dict(metrics))
         return {name: np.asarray(mean, np.float64) for name, mean in found.items()}
 
     def _open_log(self, last_steps: Mapping[str, int]) -> Any:
-        """Open the logs; each table keeps its rows up to a step."""
+        """Opens the logs; each table keeps its rows up to a step."""
         project = self._config.wandb_project
         return RunLog(self.folder, last_steps, project, self._run.record, self._unit)
 
     def _longest_chunk(self) -> int:
-        """Return the most steps to make before a stop request is looked at."""
+        """Returns the most steps to make before a stop request is looked at."""
         return MAX_CHUNK
 
     def _in_strides(self, interval: int) -> int:
-        """Return the interval, or the first multiple of the stride above it."""
+        """Returns the interval, or the first multiple of the stride above it."""
         return -(-interval // self._stride) * self._stride
 
     def _is_due(self, interval: int, done: int) -> bool:
-        """Whether an interval or the phase ends at this step, and was not ``done`` there."""
+        """Returns whether an interval or the phase ends at this step, not ``done`` there yet."""
         since = self.step - self._phase.start
         ends = since % self._in_strides(interval) == 0 or self.step == self._phase.stop
         return self.step > done and ends
 
     def _clock(self) -> dict[str, float]:
-        """Bring the run's wall time up to date and return it."""
+        """Brings the run's wall time up to date and returns it."""
         now = time.perf_counter() - self._run.started
         self.progress.wall_seconds = self._wall_before + now
         return {"wall_seconds": self.progress.wall_seconds}
 
 
 def _shown(row: Values) -> dict[str, str]:
-    """Return an evaluation for the progress bar: means over the members of a population."""
+    """Returns an evaluation for the progress bar: means over the members of a population."""
     shown = {}
     for name in ("score", "return_mean"):
         numbers = [x for x in np.ravel(np.asarray(row.get(name), object)) if x is not None]

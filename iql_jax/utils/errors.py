@@ -21,23 +21,23 @@ class Diverged(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the host's memory ran out, or a device's."""
+    """Returns whether the host's memory ran out, or a device's."""
     # XLA's error starts with its code. (TensorStore has the same for a full disk, in a ValueError.)
     is_xlas = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     return isinstance(error, MemoryError) or is_xlas
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error of the system, Orbax or TensorStore means that no space is left."""
+    """Returns whether an error of the system, Orbax or TensorStore means that no space is left."""
     return any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def as_line(text: str) -> str:
-    """Return a text on one line, with escapes in place of what no terminal should get."""
+    """Returns a text on one line, with escapes in place of what no terminal should get."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's kind and message, on one line."""
+    """Returns an exception's kind and message, on one line."""
     text = as_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

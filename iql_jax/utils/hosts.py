@@ -19,7 +19,7 @@ from iql_jax.utils.signals import StopRequest
 
 
 def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
-    """Join the other processes; call it before anything else of JAX.
+    """Joins the other processes; call it before anything else of JAX.
 
     On TPU pods and under Slurm or MPI, JAX finds the address of process 0 and the numbers itself.
     """
@@ -39,7 +39,7 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
 
 
 def check_jax() -> None:
-    """Refuse settings of JAX with which runs fail or have other bits; raises UserError."""
+    """Refuses settings of JAX with which runs fail or have other bits; raises UserError."""
     usual = {"enable_x64": False, "disable_jit": False, "numpy_dtype_promotion": "standard"}
     for name, needed in usual.items():
         if (found := getattr(jax.config, f"jax_{name}")) != needed:
@@ -54,13 +54,13 @@ def check_jax() -> None:
 
 
 def is_writer() -> bool:
-    """Return whether this process writes what all have computed."""
+    """Returns whether this process writes what all have computed."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """Run a part of the program that all processes get through, or none.
+    """Runs a part of the program that all processes get through, or none.
 
     If anything is raised on one, a UserError is raised on the others, instead of waiting for it.
     """
@@ -76,13 +76,13 @@ def all_or_none() -> Iterator[None]:
 
 
 def barrier(name: str) -> None:
-    """Wait for all processes."""
+    """Waits for all processes."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def exchange(content: Any) -> list[Any]:
-    """Gather a JSON-able value from every process, in the order of processes."""
+    """Gathers a JSON-able value from every process, in the order of processes."""
     if jax.process_count() == 1:
         return [content]
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
@@ -97,6 +97,6 @@ class SharedStopRequest(StopRequest):
     """A stop request that any process may make and all obey, at the same check."""
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if a signal has come to any process; all must call it together."""
+        """Raises ``Interrupted`` if a signal has come to any process; all must call it together."""
         self.signum = next((s for s in exchange(self.signum) if s is not None), None)
         super().check()

@@ -27,7 +27,7 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block has ended."""
+    """Lets Ctrl-C and SIGTERM wait until the block has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs handlers in the main thread alone.
         return
@@ -63,7 +63,7 @@ class StopRequest:
         self._restore()
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if a signal has come."""
+        """Raises ``Interrupted`` if a signal has come."""
         if self.signum is not None:
             raise Interrupted(self.signum, resumable=self._resumable)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """What has a stream of its own."""
+    """The uses of randomness that have streams of their own."""
 
     RESETS = 1  # Of the training environments.
     ACTIONS = 2  # Of the policy in them.

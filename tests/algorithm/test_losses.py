@@ -10,7 +10,7 @@ from iql_jax.algorithm import losses
 
 def gradients(loss, *arguments):
     """The gradients of a loss's sum with respect to each argument."""
-    total = lambda *arguments: jnp.sum(loss(*arguments))  # noqa: E731
+    total = lambda *arguments: jnp.sum(loss(*arguments))
     return jax.grad(total, argnums=tuple(range(len(arguments))))(*arguments)
 
 
@@ -49,7 +49,7 @@ def test_critic_loss_sums_over_critics():
 def test_expectile_critic_loss():
     q_values, targets = jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([2.0, 1.0])
     # u = [[1, -1], [-1, 1]], weighted 0.9 above and 0.1 below, summed over the critics.
-    loss = lambda q, y: losses.expectile_critic_loss(q, y, 0.9)  # noqa: E731
+    loss = lambda q, y: losses.expectile_critic_loss(q, y, 0.9)
     np.testing.assert_allclose(loss(q_values, targets), [0.9 + 0.1, 0.1 + 0.9], rtol=1e-6)
     q_gradient, target_gradient = gradients(loss, q_values, targets)
     np.testing.assert_allclose(q_gradient, [[-1.8, 0.2], [0.2, -1.8]], rtol=1e-5)
@@ -92,7 +92,7 @@ def test_awr_loss_has_no_gradient_through_its_weights():
 
 def test_ddpgbc_loss_has_no_gradient_through_its_scale():
     q_values, log_probs = jnp.array([1.0, -3.0]), jnp.array([-2.0, -4.0])
-    loss = lambda q, p: losses.ddpgbc_loss(q, p, 0.5)  # noqa: E731
+    loss = lambda q, p: losses.ddpgbc_loss(q, p, 0.5)
     np.testing.assert_allclose(loss(q_values, log_probs), [-0.5 + 1.0, 1.5 + 2.0], rtol=1e-5)
     q_gradient, log_prob_gradient = gradients(loss, q_values, log_probs)
     np.testing.assert_allclose(q_gradient, [-0.5, -0.5], rtol=1e-5)  # mean|Q| is 2

@@ -116,14 +116,14 @@ def test_a_collecting_environment_of_another_kind_is_no_maze_to_compare_with(cor
     assert found.environment.maze.goal == (0.5, 0.0)
 
 
-def test_the_best_episodes_of_a_maze_are_those_of_the_relabelled_rewards():
+def test_the_best_episodes_of_a_maze_are_those_of_the_relabeled_rewards():
     """Episode 0 passes the evaluation goal once; episode 1, the better as stored, never does."""
     x = np.array([[-0.5, 0.0, 0.5], [-0.5, -0.5, -0.5]])
     episodes = [point_episode(e, x[e], -0.5, rewards=[e, e]) for e in range(2)]
     write_dataset(ID, episodes, GOAL_SPACE, env_spec=maze_spec(CORRIDOR))
-    relabelled = load(ID, top_episodes=0.5)
-    np.testing.assert_array_equal(relabelled.transitions["observations"][:, 0], [-0.5, 0])
-    assert relabelled.record["choices"]["transitions_at_goal"] == 1
+    relabeled = load(ID, top_episodes=0.5)
+    np.testing.assert_array_equal(relabeled.transitions["observations"][:, 0], [-0.5, 0])
+    assert relabeled.record["choices"]["transitions_at_goal"] == 1
     stored = load(ID, top_episodes=0.5, maze_goal="stored")
     np.testing.assert_array_equal(stored.transitions["observations"][:, 0], [-0.5, -0.5])
 

@@ -27,7 +27,7 @@ SEED = 3
 class Lamp(Diary):
     """Its picture grows brighter with each step."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, render_mode=None, fault=""):
         super().__init__()
@@ -48,7 +48,7 @@ class Lamp(Diary):
 
 def task(action=0.5, **kwargs):
     """The same action again and again."""
-    policy = lambda *_: np.full(2, action, np.float32)  # noqa: E731
+    policy = lambda *_: np.full(2, action, np.float32)
     return EpisodeTask(description(Lamp, **kwargs), policy, SEED)
 
 
@@ -171,7 +171,7 @@ def test_a_maze_is_filmed_whole_without_a_display(headless, tmp_path):
     environment = EnvironmentDescription(
         spec=spec, observation_keys=("observation",), observation_dim=4, action_dim=2
     )
-    policy = lambda *_: np.ones(2, np.float32)  # noqa: E731
+    policy = lambda *_: np.ones(2, np.float32)
     result = record_episode(EpisodeTask(environment, policy, SEED), path)
     frames, fps = read(path)
     assert frames.shape == (6, 480, 480, 3)

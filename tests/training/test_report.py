@@ -28,14 +28,14 @@ def maze_dataset(observations, next_observations, *, normalized):
     )
 
 
-def test_paths_are_in_metres_whether_observations_are_normalised_or_not():
+def test_paths_are_in_meters_whether_observations_are_normalized_or_not():
     path = np.array([[2.0, 2.0, 0.0], [0.5, -6.0, 1.0]], np.float32)
     result = types.SimpleNamespace(trajectories=[path])
     (plain,) = report.shown_paths(maze_dataset(path, path, normalized=False), result)
     np.testing.assert_array_equal(plain, [[2, 2], [0.5, -6]])
-    (metres,) = report.shown_paths(maze_dataset(path, path, normalized=True), result)
+    (meters,) = report.shown_paths(maze_dataset(path, path, normalized=True), result)
     # Times the standard deviation, plus the mean: 2 x 0.5 + 1, 2 x 4 - 2; 0.5 x 0.5 + 1, -24 - 2.
-    np.testing.assert_array_equal(metres, [[2, 6], [1.25, -26]])
+    np.testing.assert_array_equal(meters, [[2, 6], [1.25, -26]])
 
 
 def test_the_datas_paths_are_cut_where_episodes_end():
