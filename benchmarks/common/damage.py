@@ -209,7 +209,9 @@ def damage_csv(rng: Random, path: Path) -> str:
 
 def damage_tree(rng: Random, folder: Path) -> str:
     """Damages a folder: a file of it, or a file or folder goes, comes, or has another name."""
-    entry = pick(rng, sorted(folder.rglob("*")))
+    # Checkpoints' files have other names each time, but the same sizes.
+    sizes = {path: (path.parent, path.stat().st_size, path) for path in folder.rglob("*")}
+    entry = pick(rng, sorted(sizes, key=sizes.__getitem__))
     if entry.is_file() and rng.random() < 0.8:
         return damage_bytes(rng, entry)
     kind = pick(rng, ("gone", "rename", "copy"))
