@@ -71,11 +71,6 @@ class MazeMap:
         x, y = self._middle()
         return -x, x, -y, y
 
-    def is_free_cell(self, row: int, col: int) -> bool:
-        """Returns whether a cell lies in the map and is no wall."""
-        rows, columns = self.shape
-        return 0 <= row < rows and 0 <= col < columns and self.cells[row][col] != WALL
-
     def free_cells(self) -> Int64:
         """Returns all cells that are no wall, row by row: [K, 2] rows and columns."""
         return np.argwhere(~self.walls).astype(np.int64)

@@ -38,7 +38,7 @@ def own_members(num_members: int) -> range:
     return range(jax.process_index(), num_members, jax.process_count())
 
 
-class PopulationSession(Session[IQLState]):
+class PopulationSession(Session):
     """The session of members' runs; the evaluator is for this process's share of them, if any."""
 
     def __init__(

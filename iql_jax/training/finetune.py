@@ -69,7 +69,7 @@ def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
 
 
 def train_in_environment(
-    session: Session[IQLState],
+    session: Session,
     online: Online,
     evaluation: Evaluation | None,
     boundary: int,

@@ -44,9 +44,7 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
                 return report.finish(run, session.state, session.progress, evaluation)
 
 
-def train_on_dataset(
-    session: Session[IQLState], update: Update, evaluate: Evaluate | None, end: int
-) -> None:
+def train_on_dataset(session: Session, update: Update, evaluate: Evaluate | None, end: int) -> None:
     """Updates up to step ``end``; logs, evaluates and saves at every boundary on the way."""
     session.enter_phase(0, end)
     while True:

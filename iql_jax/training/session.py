@@ -9,12 +9,13 @@ of these were done at its step, so that a resumed run does exactly what an unint
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from iql_jax.algorithm import IQLState
 from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.training.progress import Means, Progress, Saved
@@ -22,8 +23,6 @@ from iql_jax.training.run import Run
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
-
-State = TypeVar("State")
 
 Evaluate = Callable[[Any, int, StopRequest], Values]
 """Returns a row of evaluations.csv, given a state, its step and what asks to stop."""
@@ -33,7 +32,7 @@ Evaluate = Callable[[Any, int, StopRequest], Values]
 MAX_CHUNK = 1_000
 
 
-class Session(Generic[State]):
+class Session:
     """One life of a run, from a start or resume to its end or interruption; a context manager.
 
     Entering restores the newest checkpoint. Leaving by a stop request saves the state. Whoever
@@ -43,7 +42,7 @@ class Session(Generic[State]):
     def __init__(
         self,
         run: Run,
-        template: State,  # The state before the first step.
+        template: IQLState,  # The state before the first step.
         *,
         end: int,  # The last step of the last phase.
         unit: str = "update",  # What a step is called: the first column of the tables.
@@ -223,11 +222,11 @@ class Session(Generic[State]):
 
     # What a population does in another way.
 
-    def _pack(self, state: State) -> Any:
+    def _pack(self, state: IQLState) -> Any:
         """Returns what a checkpoint holds of a state."""
         return state
 
-    def _unpack(self, packed: Any) -> State:
+    def _unpack(self, packed: Any) -> IQLState:
         """Returns the state that ``_pack`` packed."""
         return packed
 
