@@ -1,5 +1,6 @@
 """Flags, failures in one line and exit statuses, for all commands."""
 
+import os
 import re
 import shlex
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
+import jax
 from absl import app, flags, logging
 
 from iql_jax.training import config
@@ -60,6 +62,9 @@ def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Ret
         resume = f"resume with: {shlex.join([sys.executable, *sys.argv])}"
         if (explained := explain(error, resume, memory_advice)) is None:
             raise
+        if jax.distributed.is_initialized():
+            print(explained[1], file=sys.stderr, flush=True)
+            os._exit(explained[0])  # JAX's own end waits for the others, who may wait for this one.
         _exit(*explained)
 
 

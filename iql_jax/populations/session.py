@@ -88,9 +88,8 @@ class PopulationSession(Session):
             self._save_member(i, packed, progress)
             with hosts.all_or_none():
                 if hosts.is_writer():
-                    (run.folder / FAILURE).unlink(
-                        missing_ok=True
-                    )  # It failed after the restored step, and not this time.
+                    # It may have failed after the restored step, and not this time.
+                    (run.folder / FAILURE).unlink(missing_ok=True)
                     state = self._placement.member(packed, i)
                     report.finish(run, state, progress, None, policy_paths=paths.get(i))
         logger.info(f"{len(self._runs)} members done, {len(self._failed)} of them failed")

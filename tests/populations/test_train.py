@@ -223,6 +223,26 @@ def test_two_processes_with_two_devices_resume_a_population(
     assert summary["device"].endswith("x 4")
 
 
+FULL_DISK = """
+import errno, os, sys
+from orbax.checkpoint import CheckpointManager
+
+def fail(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+if sys.argv[2] == "0":
+    CheckpointManager.save = fail
+"""
+
+
+def test_a_full_disk_under_one_process_ends_both(no_pictures, tmp_path):
+    settings = repr((dataclasses.replace(CONFIG, eval_episodes=0).to_dict(), SWEEP))
+    first, second = run_processes(FULL_DISK + ON_TWO_PROCESSES, tmp_path, settings)
+    assert first[0] == 1
+    assert "no space left to save" in first[2].splitlines()[-1]
+    assert second[0] != 0
+
+
 def test_a_killed_process_ends_the_other_and_nothing_is_lost(no_pictures, tmp_path):
     changes = {"max_steps": 600, "log_interval": 100, "checkpoint_interval": 100}
     config = dataclasses.replace(CONFIG, **changes, eval_episodes=0)
