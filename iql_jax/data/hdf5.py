@@ -8,16 +8,17 @@ import h5py
 from iql_jax.utils.errors import UserError
 
 
-def check_place(stored: h5py.h5d.DatasetID, file: bytes, allowed: pathlib.Path) -> None:
+def check_place(stored: h5py.h5d.DatasetID, file: bytes, allowed: pathlib.Path) -> bool:
     """Refuses numbers that are not in ``file``, nor in an HDF5 file in the ``allowed`` folder.
 
-    Links lead to other HDF5 files; external storage leads to any file, whose bytes become numbers.
+    Returns whether they lie in ``file``. Links lead to other HDF5 files; external storage leads to
+    any file, whose bytes become numbers.
     """
     place = h5py.h5f.get_name(stored)
     try:
         stored.get_chunk_info(0)  # Which is always in the file, and faster to ask for.
         if place == file:
-            return
+            return True
     except (RuntimeError, ValueError):
         pass
     plist = stored.get_create_plist()
@@ -27,3 +28,4 @@ def check_place(stored: h5py.h5d.DatasetID, file: bytes, allowed: pathlib.Path) 
         raise UserError(
             f"{name!r} lies in another file, outside of {allowed}: only copied there it is read"
         )
+    return place == file

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import time
 from typing import Any, NamedTuple
 
 import h5py
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from tqdm import trange
 
+from iql_jax.data import flat_cache
 from iql_jax.data.episodes import Episodes, Source
 from iql_jax.data.find import datasets_root
 from iql_jax.data.hdf5 import check_place
@@ -31,6 +33,7 @@ from iql_jax.utils.files import reading
 
 _STEP_FIELDS = ("rewards", "actions", "terminations")
 _TOTALS = ("total_episodes", "total_steps")
+_LENGTHS = "lengths"  # Of episodes, among the fields.
 
 
 def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
@@ -86,9 +89,19 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
     if (data_format := metadata.get("data_format", "hdf5")) != "hdf5":
         raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
     file_path = path / "data" / "main_data.hdf5"
-    with reading(file_path, AGAIN), h5py.File(file_path, "r") as file:
-        joined, counts = _read_fields(file, metadata, name, progress)
-    arrays = {field: _as_float32(array, counts, name, field) for field, array in joined.items()}
+    with reading(file_path, AGAIN):
+        stamp = flat_cache.stamp(file_path, repr(metadata))
+    arrays = flat_cache.load(file_path, stamp)
+    if arrays is None:
+        started = time.perf_counter()
+        with reading(file_path, AGAIN), h5py.File(file_path, "r") as file:
+            joined, counts, is_own = _read_fields(file, metadata, name, progress)
+        arrays = {field: _as_float32(array, counts, name, field) for field, array in joined.items()}
+        arrays[_LENGTHS] = counts
+        # Of another file, which a link leads to, nothing tells when it changes.
+        if is_own and time.perf_counter() - started > flat_cache.SLOW_SECONDS:
+            flat_cache.store(file_path, stamp, arrays)
+    counts = arrays.pop(_LENGTHS)
     rewards, actions, terminations = (arrays.pop(field) for field in _STEP_FIELDS)
     is_dict = "observations" not in arrays
     rows = np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts)
@@ -132,12 +145,12 @@ class _Form(NamedTuple):
 
 def _read_fields(
     file: h5py.File, metadata: dict[str, Any], name: str, progress: bool
-) -> tuple[dict[str, npt.NDArray[Any]], Int64]:
-    """Reads each field of all episodes, end to end, and the episodes' lengths."""
+) -> tuple[dict[str, npt.NDArray[Any]], Int64, bool]:
+    """Reads each field end to end, and the episodes' lengths; whether all lie in this file."""
     expected, total, promised = _expected(metadata), *(metadata[key] for key in _TOTALS)
     own, root = h5py.h5f.get_name(file.id), datasets_root().resolve()
     forms, joined, lengths = dict[str, _Form](), dict[str, npt.NDArray[Any]](), list[int]()
-    start = 0
+    start, is_own = 0, True
     for e in trange(total, desc=f"reading {name}", unit="episode", disable=not progress):
         field, steps = "its group", 0
         try:
@@ -149,7 +162,7 @@ def _read_fields(
                     joined[field] = np.empty((promised + total * form.extra, *form.row), form.dtype)
             for field, form in forms.items():
                 stored = h5py.h5d.open(group, form.path)
-                check_place(stored, own, root)
+                is_own &= check_place(stored, own, root)
                 shape = stored.shape
                 steps = shape[0] if field == "rewards" else steps
                 if shape != (steps + form.extra, *form.row) or not steps:
@@ -174,7 +187,7 @@ def _read_fields(
         raise UserError(
             f"{name}: its metadata promise {promised} transitions, there are {start}: {AGAIN}"
         )
-    return joined, np.array(lengths, np.int64)
+    return joined, np.array(lengths, np.int64), is_own
 
 
 def _forms(episode: h5py.Group, expected: dict[str, tuple[int | None, str]]) -> dict[str, _Form]:
