@@ -283,7 +283,7 @@ def make_plain(file: Path) -> None:
 
     def keep(group: h5py.Group, name: str) -> None:
         for key in group:
-            with contextlib.suppress(KeyError, OSError, ValueError):  # Of arrays that nothing reads.
+            with contextlib.suppress(KeyError, OSError, ValueError):  # Nothing reads them.
                 if isinstance(group[key], h5py.Group):
                     keep(group[key], f"{name}{key}/")
                 else:
