@@ -62,9 +62,6 @@ def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Ret
         resume = f"resume with: {shlex.join([sys.executable, *sys.argv])}"
         if (explained := explain(error, resume, memory_advice)) is None:
             raise
-        if jax.distributed.is_initialized():
-            print(explained[1], file=sys.stderr, flush=True)
-            os._exit(explained[0])  # JAX's own end waits for the others, who may wait for this one.
         _exit(*explained)
 
 
@@ -128,5 +125,7 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    print(as_line(message), file=sys.stderr)
+    print(as_line(message), file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(status)  # JAX's own end waits for the others, who may wait for this process.
     sys.exit(status)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iql_jax import __version__
+from iql_jax.utils.files import cache_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -61,6 +62,5 @@ def store(file: pathlib.Path, stamped: str, arrays: Arrays) -> None:
 
 
 def _place(file: pathlib.Path) -> pathlib.Path:
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     name = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]
-    return cache / "iql_jax" / "datasets" / f"{name}.npz"
+    return cache_folder() / "datasets" / f"{name}.npz"

@@ -17,7 +17,8 @@ What follows an arrival may be left out, to the end of the episode:
 
 The goal that a step's reward refers to is stored with the step's *next* observation: the
 environments compute both at once, and change goals afterwards. Taking it from there also avoids
-the wrong goals in the first observations of Minari's PointMaze episodes (Minari issue 265).
+the wrong goals in the first observations of Minari's PointMaze episodes (issue 265 of
+github.com/Farama-Foundation/Minari).
 """
 
 import dataclasses

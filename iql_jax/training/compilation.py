@@ -3,9 +3,10 @@
 import contextlib
 import os
 import platform
-from pathlib import Path
 
 import jax
+
+from iql_jax.utils.files import cache_folder
 
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     # XLA uses half the width of AVX-512 unless it is told otherwise.
@@ -40,8 +41,7 @@ def keep_programs() -> None:
     if getattr(jax.config, _OPTION) is not None:
         return
     with contextlib.suppress(OSError, RuntimeError):  # Without a home, compile each time.
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        folder = cache / "iql_jax" / platform.node()
+        folder = cache_folder() / platform.node()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             return

@@ -14,7 +14,7 @@ class LastingStream:
 
     def __init__(self, stream: TextIO | None) -> None:
         # Python has none where it is closed. Another file takes its number, before one of a run's.
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 (for good)
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._stream, name)

@@ -34,6 +34,11 @@ def reading(what: Path | str, advice: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be read: {reason}") from error
 
 
+def cache_folder() -> Path:
+    """Returns the package's folder in the user's cache; raises RuntimeError without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "iql_jax"
+
+
 def partial_path(path: Path) -> Path:
     """Returns where ``atomic_path`` writes; a process that is killed may leave it behind."""
     return path.with_name(f".{path.stem}.partial{path.suffix}")  # Some writers go by the suffix.
