@@ -78,7 +78,7 @@ def learning_curve(
 
 
 def mark_boundary(axes: Axes, boundary: int) -> None:
-    """Separate the two phases of a fine-tuning curve, and name them."""
+    """Separates the two phases of a fine-tuning curve, and names them."""
     axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
     for text, offset, side in (
         ("offline updates", -6, "right"),

@@ -93,7 +93,7 @@ class Online:
         self._rollout.counters = Counters(**self._saved.get("counters", {}))
 
     def drop_episodes(self) -> None:
-        """Have a resumed run start new episodes, after an environment failed in those under way."""
+        """Has a resumed run start new episodes, after an environment failed in those under way."""
         self._failed = True  # It might fail again where they are repeated.
         self._rollout.counters.episodes_started += self._config.num_envs
 
@@ -103,7 +103,7 @@ class Online:
         return {"env_steps": counters.env_steps, "episodes": counters.episodes_ended}
 
     def start(self, state: IQLState) -> None:
-        """Fills the buffer, compiles, and start or repeat episodes, so that rates exclude it."""
+        """Fills the buffer, compiles, and starts or repeats episodes, so that rates exclude it."""
         started = time.perf_counter()
         config = self._config
         under_way = self._saved.get("under_way", {})
@@ -188,7 +188,7 @@ class Online:
         return buffer, recent
 
     def _restore_waiting(self, saved: Mapping[str, Any], made: Fields) -> None:
-        """Restore what waited between two steps."""
+        """Restores what waited between two steps."""
         num_envs, end = self._config.num_envs, len(made["rewards"])
         first = end - saved["waiting"] * num_envs
         self._new = [
@@ -204,7 +204,7 @@ class Online:
             self._actor = self._actor.replace(params=params)
 
     def _start_episodes(self, saved: Mapping[str, Any], made: Fields) -> bool:
-        """Repeat the episodes that were under way; return whether all of them go on."""
+        """Repeats the episodes that were under way; returns whether all of them go on."""
         if saved:
             started = time.perf_counter()
             dropped = self._rollout.resume(saved, made)

@@ -121,17 +121,17 @@ def draw(
 
 
 def has_maze(dataset: Dataset) -> bool:
-    """Whether there is a maze to draw."""
+    """Returns whether there is a maze to draw."""
     return dataset.environment is not None and dataset.environment.maze is not None
 
 
 def shown_paths(dataset: Dataset, result: EvaluationResult) -> list[Float32]:
-    """The paths in meters, [T, 2], of the episodes of which an evaluation kept observations."""
+    """Returns the paths in meters, [T, 2], of the episodes that were recorded."""
     return [_positions(dataset, observations) for observations in result.trajectories]
 
 
 def state_values(state: IQLState, observations: Any) -> Float32:
-    """V of every observation: [N, observation_dim] to [N]."""
+    """Returns V of every observation: [N, observation_dim] to [N]."""
     value = jax.jit(state.value.apply_fn)
     chunks = np.array_split(observations, -(-len(observations) // 10_000))
     return np.concatenate([np.asarray(value(state.value.params, chunk)) for chunk in chunks])
@@ -144,7 +144,7 @@ def _positions(dataset: Dataset, observations: Any) -> Float32:
 
 
 def _data_paths(dataset: Dataset) -> list[Float32]:
-    """The data's own paths, cut where one transition does not lead to the next."""
+    """Returns the data's paths, cut where one transition does not lead to the next."""
     observations = dataset.transitions["observations"][:SHOWN_DATA_STEPS]
     follows = dataset.transitions["next_observations"][: len(observations) - 1]
     jumps = np.any(follows != observations[1:], axis=1)
