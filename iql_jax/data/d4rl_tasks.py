@@ -33,14 +33,13 @@ _PEN = (
 )
 _KITCHEN = "D4RL's observations, tasks and score, but today's MuJoCo"
 _ANT_MAZE = (
-    "D4RL's walls, start cell, goal cell and ant, but a start within 1 m of the start cell's "
-    "middle (D4RL: 0.1 m), a goal in the middle of its cell (D4RL: up to 1.5 m from it in x and "
-    "y), and success within 0.45 m (D4RL: 0.5 m)"
+    "D4RL's walls, ant, start, time limit and success within 0.5 m, but a goal in the middle of "
+    "its cell (D4RL: up to 1.5 m from it in x and y)"
 )
 _POINT_MAZE = (
-    "D4RL's walls and ball, but a goal in the middle of its cell (D4RL: 0.28 m from it) and "
-    "success within 0.45 m (D4RL: 0.5 m), which ends the episode: the score is the success rate, "
-    "where D4RL's counts the steps at the goal"
+    "D4RL's walls and ball, but a goal in the middle of its cell (D4RL: 0.28 m from it), and "
+    "success ends the episode: the score is the success rate, where D4RL's counts the steps at the "
+    "goal"
 )
 
 
@@ -51,10 +50,10 @@ def _adroit(
     return D4RLTask(observation_dim, action_dim, limit, env_ids, note)
 
 
-def _ant_maze(name: str, drawing: tuple[str, ...], goal: tuple[int, int], limit: int) -> D4RLTask:
+def _ant_maze(drawing: tuple[str, ...], goal: tuple[int, int], limit: int) -> D4RLTask:
     maze = functools.partial(ant_maze, drawing, start=(1, 1), goal=goal)
     kwargs = {"include_cfrc_ext_in_observation": False}
-    return D4RLTask(29, 8, limit, (f"AntMaze_{name}-v5",), _ANT_MAZE, kwargs, maze)
+    return D4RLTask(29, 8, limit, ("D4RLAntMaze-v0",), _ANT_MAZE, kwargs, maze)
 
 
 def _kitchen(fourth: str) -> D4RLTask:
@@ -91,12 +90,15 @@ TASKS: dict[str, D4RLTask] = {
     "relocate": _adroit("Relocate", 39, 30),
     "kitchen": _kitchen("slide cabinet"),
     "kitchen-mixed": _kitchen("bottom burner"),
-    "antmaze-umaze": _ant_maze("UMaze", UMAZE, (3, 1), 700),
-    "antmaze-medium": _ant_maze("Medium", MEDIUM, (6, 6), 1000),
-    "antmaze-large": _ant_maze("Large", LARGE, (7, 9), 1000),
+    "antmaze-umaze": _ant_maze(UMAZE, (3, 1), 700),
+    "antmaze-medium": _ant_maze(MEDIUM, (6, 6), 1000),
+    "antmaze-large": _ant_maze(LARGE, (7, 9), 1000),
     **_maze2d(),
 }
 """By the beginning of D4RL's names (``named_entry``)."""
+
+KITCHEN_ROWS = {"kitchen-complete": 3_680, "kitchen-partial": 136_950, "kitchen-mixed": 136_950}
+"""Rows of D4RL's files whose names are alike, one of them by a prefix of the other's."""
 
 _FILE_NAMES = {
     r"ant_maze_u-maze_.*multistart_false_": "antmaze-umaze",

@@ -9,6 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.metadata import BoxActions, DiscreteActions
 from iql_jax.envs.description import MazeTask
+from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.utils.arrays import Bool, Float32, Int64
 
 
@@ -62,6 +63,7 @@ class Source:
     # The one goal that all stored rewards of a maze refer to, x and y in meters; None where each
     # episode has its own.
     rewarded_goal: tuple[float, float] | None = None
+    goal_radius: float = GOAL_RADIUS  # Meters from a maze's goal within which it is reached.
     model_xml: str | None = None  # The ant's model, where it is not Gymnasium's own.
     about: dict[str, Any] = dataclasses.field(default_factory=dict)  # More for the run record.
     notes: tuple[str, ...] = ()

@@ -61,6 +61,7 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
         goal=config.maze_goal,
         walls=config.maze_walls,
         rewarded_goal=source.rewarded_goal,
+        radius=source.goal_radius,
     )
     # Files name the one goal that their rewards refer to, and nobody waits there.
     return maze_transitions(episodes, setup, config, own_goals=source.rewarded_goal is None)
@@ -106,7 +107,7 @@ def maze_transitions(
     rewards, ends, notes = episodes.rewards, episodes.terminations, list(setup.notes)
     if config.maze_goal == "eval":
         target = np.asarray(setup.task.goal, dtype=np.float32)
-        success = at_goal(achieved, target)
+        success = at_goal(achieved, target, setup.task.radius)
         rewards = success.astype(np.float32)
         if setup.dense:
             rewards = np.exp(-np.linalg.norm(achieved - target, axis=-1))
@@ -114,7 +115,7 @@ def maze_transitions(
             notes.append(f"{int(ends.sum()):,} terminations at other goals are not ends here")
         ends = np.zeros_like(ends)
     elif has_goals or setup.dense:
-        success = at_goal(achieved, step_goals)
+        success = at_goal(achieved, step_goals, setup.task.radius)
     else:
         success = rewards > 0
     if config.maze_terminate_at_success:
@@ -150,6 +151,7 @@ def maze_transitions(
             "maze_map": [list(row) for row in setup.task.map.cells],
             "positions_in_walls": setup.in_walls,
             "evaluation_goal": setup.task.goal and list(setup.task.goal),
+            "goal_radius": setup.task.radius,
             "maze_reward": "dense" if setup.dense else "sparse",
         },
     )

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.envs.description import MazeTask
-from iql_jax.envs.mazes import NOT_THIS_MAZE, MazeMap
+from iql_jax.envs.mazes import GOAL_RADIUS, NOT_THIS_MAZE, MazeMap
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
 
@@ -25,8 +25,9 @@ MazeKind = Literal["point", "ant"]
 _KINDS: dict[str, tuple[MazeKind, float]] = {
     "PointMazeEnv": ("point", 1.0),
     "AntMazeEnv": ("ant", 4.0),
+    "D4RLAntMaze": ("ant", 4.0),
 }
-"""gymnasium_robotics' environment classes, and the scaling that each fixes (meters a cell)."""
+"""The mazes' environment classes, and the scaling that each fixes (meters a cell)."""
 
 MAZE_ENTRIES = frozenset({"observation", "achieved_goal", "desired_goal"})
 """The entries of an observation of the maze environments."""
@@ -48,9 +49,9 @@ class MazeSetup:
 
 
 def maze_kind(spec: EnvSpec) -> MazeKind | None:
-    """Returns 'point' or 'ant' for gymnasium_robotics' mazes, None for other environments."""
+    """Returns 'point' or 'ant' for mazes, None for other environments."""
     module, _, name = str(spec.entry_point).partition(":")
-    if module.startswith("gymnasium_robotics.envs.maze.") and name in _KINDS:
+    if module.startswith(("gymnasium_robotics.envs.maze.", "iql_jax.envs.")) and name in _KINDS:
         return _KINDS[name][0]
     return None
 
@@ -74,6 +75,7 @@ def set_up_maze(
     goal: str,
     walls: str = "data",
     rewarded_goal: tuple[float, float] | None = None,
+    radius: float = GOAL_RADIUS,
 ) -> MazeSetup:
     """Decides on the maze and the goal of the evaluation.
 
@@ -115,11 +117,11 @@ def set_up_maze(
         "reset_target": False,
     }
     if kind == "ant":  # 27 numbers are without contact forces; v5 adds 78, earlier ones 84.
-        is_v5 = "ant_maze_v5" in str(evaluation.entry_point)
-        key = "include_cfrc_ext_in_observation" if is_v5 else "use_contact_forces"
+        is_old = "ant_maze_v4" in str(evaluation.entry_point)  # And that of v3.
+        key = "use_contact_forces" if is_old else "include_cfrc_ext_in_observation"
         kwargs[key] = observation_dim > 27
     dense = evaluation.kwargs.get("reward_type", "sparse") == "dense"
-    return MazeSetup(kind, MazeTask(chosen, fixed), kwargs, dense, in_walls, tuple(notes))
+    return MazeSetup(kind, MazeTask(chosen, fixed, radius), kwargs, dense, in_walls, tuple(notes))
 
 
 def _choose_map(

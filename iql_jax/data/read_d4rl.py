@@ -32,13 +32,14 @@ from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
-from iql_jax.data.d4rl_tasks import TASKS, D4RLTask, find_task
+from iql_jax.data.d4rl_tasks import KITCHEN_ROWS, TASKS, D4RLTask, find_task
 from iql_jax.data.episodes import Episodes, Source
 from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.data.scores import D4RL_REFERENCES, named_entry
+from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.envs.specs import register_robotics, registered_spec
 from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
@@ -57,6 +58,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     arrays = read_arrays(path, _REQUIRED, ("timeouts", "next_observations"))
     if task is not None:
         check_widths(arrays, (task.observation_dim, task.action_dim), f"D4RL's {name}", path)
+        _check_rows(len(arrays["terminals"]), name, path)
     maze = None if task is None or task.maze is None else task.maze()
     notes = []
     if config.terminals_are_time_limits:
@@ -80,6 +82,7 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
         no_environment=note,
         references=named_entry(D4RL_REFERENCES, name),
         rewarded_goal=goal,
+        goal_radius=GOAL_RADIUS if maze is None else maze.radius,
         model_xml=ant_model() if maze is not None and maze.is_ant else None,
         about=about,
         notes=tuple(notes if evaluation is None else [note, *notes]),
@@ -96,6 +99,17 @@ def _task(path: pathlib.Path, wanted: str) -> tuple[str, D4RLTask | None]:
             "without an environment"
         )
     return found or ("", None)
+
+
+def _check_rows(rows: int, name: str, path: pathlib.Path) -> None:
+    """Refuses a kitchen file that has not the rows of the one that it is taken for."""
+    published = named_entry(KITCHEN_ROWS, name)
+    if published is not None and rows != published:
+        raise UserError(
+            f"{path} has {rows:,} rows, and D4RL's {name} has {published:,}; config.task says "
+            "which it is ('kitchen-complete', '-partial', '-mixed'), or 'kitchen' for data of your "
+            "own"
+        )
 
 
 def _rows(arrays: Arrays, limit: int | None, maze: MazeFrame | None) -> tuple[FileRows, list[str]]:

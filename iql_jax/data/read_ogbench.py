@@ -6,7 +6,7 @@ termination: trajectories only stop.
 
 The files hold no rewards, for their goals are up to the user. In AntMaze the goal is that of one of
 OGBench's five tasks, and a step is rewarded as gymnasium_robotics' environment does it: 1 where it
-ends within 0.45 m of the goal. For all other tasks rewards are 0, which is enough for cloning,
+ends within 0.5 m of the goal. For all other tasks rewards are 0, which is enough for cloning,
 unless the user adds an array ``rewards`` (and ``masks``, 0 where the task ends).
 """
 
@@ -21,7 +21,7 @@ from iql_jax.data.episodes import Source
 from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import GIANT, LARGE, MEDIUM, Cell, MazeFrame, ant_maze, maze_spec
-from iql_jax.envs.mazes import GOAL_RADIUS, at_goal
+from iql_jax.envs.mazes import at_goal
 from iql_jax.envs.specs import registered_spec
 from iql_jax.utils.errors import UserError
 
@@ -71,8 +71,7 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
     rows, note = _rows(arrays, maze)
     notes = (
         f"to be evaluated on OGBench's task {number} of {len(tasks)} (config.task="
-        f"'antmaze-{found[1]}-task2' takes the second), in {env_id} with OGBench's maze and ant; "
-        f"success is within {GOAL_RADIUS} m of the goal (OGBench: 0.5 m)",
+        f"'antmaze-{found[1]}-task2' takes the second), in {env_id} with OGBench's maze and ant",
         note,
     )
     return Source(
@@ -82,6 +81,7 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
             registered_spec(env_id), maze, _TIME_LIMIT, include_cfrc_ext_in_observation=False
         ),
         rewarded_goal=maze.goal,
+        goal_radius=maze.radius,
         model_xml=ant_model(),
         about=about,
         notes=notes,
@@ -122,7 +122,7 @@ def _rows(arrays: Arrays, maze: MazeFrame | None) -> tuple[FileRows, str]:
             note += ", with config.maze_goal='stored'; 'eval' recomputes them"
     elif maze is not None:
         positions = observations[1:, :2].astype(np.float64) + maze.shift
-        reached = np.append(at_goal(positions, np.array(maze.goal)), False)
+        reached = np.append(at_goal(positions, np.array(maze.goal), maze.radius), False)
         rewards = reached.astype(np.float32)
         note = (
             f"the file has no rewards: {int(rewards[kept].sum()):,} steps that end at the task's "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from iql_jax.envs.mazes import MazeMap
+from iql_jax.envs.mazes import GOAL_RADIUS, MazeMap
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
@@ -21,6 +21,7 @@ class MazeTask:
 
     map: MazeMap
     goal: tuple[float, float] | None
+    radius: float = GOAL_RADIUS  # Meters from it within which an episode succeeds.
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,7 +107,12 @@ def to_json(layout: Layout) -> dict[str, Any]:
     for key in _ARRAYS:
         fields[key] = None if fields[key] is None else fields[key].tolist()
     if (maze := fields.get("maze")) is not None:
-        fields["maze"] = {"cells": maze.map.cells, "scaling": maze.map.scaling, "goal": maze.goal}
+        fields["maze"] = {
+            "cells": maze.map.cells,
+            "scaling": maze.map.scaling,
+            "goal": maze.goal,
+            "radius": maze.radius,
+        }
     return dict(json.loads(json.dumps(fields)))
 
 
@@ -126,7 +132,8 @@ def from_json(content: Mapping[str, Any], *, trusted: bool = False) -> Layout:
         return Layout(**fields)
     if (maze := fields["maze"]) is not None:
         goal = None if maze["goal"] is None else (maze["goal"][0], maze["goal"][1])
-        fields["maze"] = MazeTask(MazeMap.from_lists(maze["cells"], maze["scaling"]), goal)
+        cells = MazeMap.from_lists(maze["cells"], maze["scaling"])
+        fields["maze"] = MazeTask(cells, goal, float(maze["radius"]))
     fields["requirements"] = tuple(fields["requirements"])
     return EnvironmentDescription(**fields, trusted=trusted)
 

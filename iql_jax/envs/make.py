@@ -77,6 +77,7 @@ class MazeEpisode(gym.Wrapper):
 
     def __init__(self, env: gym.Env, task: MazeTask) -> None:
         super().__init__(env)
+        self._radius = task.radius
         self._goal = None if task.goal is None else np.array(task.goal, dtype=np.float64)
 
     def reset(
@@ -89,14 +90,21 @@ class MazeEpisode(gym.Wrapper):
             maze.goal = self._goal.copy()
             maze.update_target_site_pos()
             observation = {**observation, "desired_goal": self._goal.copy()}
-        return observation, {**info, "success": _at_goal(observation)}
+        return observation, {**info, "success": self._succeeds(observation)}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Steps; success is a termination."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        success = _at_goal(observation)
+        success = self._succeeds(observation)
         info = {**info, "success": success}
+        maze: Any = self.env.unwrapped
+        if maze.reward_type == "sparse":
+            reward = success
         return observation, float(reward), bool(terminated) or success, bool(truncated), info
+
+    def _succeeds(self, observation: dict[str, Any]) -> bool:
+        position, goal = observation["achieved_goal"], observation["desired_goal"]
+        return bool(at_goal(position, goal, self._radius))
 
 
 class DatasetLayout(gym.Wrapper):
@@ -127,10 +135,6 @@ def _success(info: dict[str, Any]) -> dict[str, Any]:
     """Returns the success that an environment reports under one of its two usual names."""
     reported = [bool(info[key]) for key in ("success", "is_success") if key in info]
     return {"success": reported[0]} if reported else {}
-
-
-def _at_goal(observation: dict[str, Any]) -> bool:
-    return bool(at_goal(observation["achieved_goal"], observation["desired_goal"]))
 
 
 def _observation_space(env: gym.Env, description: EnvironmentDescription) -> gym.spaces.Box:

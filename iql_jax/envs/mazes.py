@@ -16,7 +16,7 @@ from iql_jax.utils.arrays import Bool, Float64, Int64
 from iql_jax.utils.errors import UserError
 
 GOAL_RADIUS = 0.45
-"""Meters from the goal within which gymnasium_robotics counts a success (D4RL counted 0.5)."""
+"""Meters from the goal within which gymnasium_robotics counts a success."""
 
 NOT_THIS_MAZE = 0.05
 """Share of positions in walls above which a maze cannot be theirs; simulated contacts are soft."""
@@ -25,9 +25,9 @@ WALL = 1
 _CELL_VALUES = (0, WALL, "r", "g", "c")
 
 
-def at_goal(xy: npt.NDArray[Any], goals: npt.NDArray[Any]) -> Bool:
-    """Returns whether positions [..., 2] in meters lie within the radius of goals [..., 2]."""
-    return np.asarray(np.linalg.norm(xy - goals, axis=-1) <= GOAL_RADIUS)
+def at_goal(xy: npt.NDArray[Any], goals: npt.NDArray[Any], radius: float = GOAL_RADIUS) -> Bool:
+    """Returns whether positions [..., 2] lie within a radius of goals [..., 2], in meters."""
+    return np.asarray(np.linalg.norm(xy - goals, axis=-1) <= radius)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ KNOWN_NAMESPACES = (
     "gymnasium.envs.classic_control",
     "gymnasium.envs.mujoco",
     "gymnasium_robotics.envs",
+    "iql_jax.envs.d4rl_ant_maze",
     "iql_jax.envs.kitchen",
 )
 """Packages whose environment classes may be imported for any dataset.
@@ -121,13 +122,13 @@ def build(spec: EnvSpec, **kwargs: Any) -> gym.Env:
 
 
 def register_robotics() -> None:
-    """Makes gymnasium_robotics' environments and D4RL's kitchen known to gymnasium."""
+    """Makes gymnasium_robotics' environments, and those after D4RL, known to gymnasium."""
     with contextlib.redirect_stderr(io.StringIO()):  # It prints its news in every process.
         import gymnasium_robotics
     gym.register_envs(gymnasium_robotics)
     if "D4RLKitchen-v0" not in gym.registry:
-        entry_point = "iql_jax.envs.kitchen:D4RLKitchen"
-        gym.register("D4RLKitchen-v0", entry_point, max_episode_steps=280)
+        gym.register("D4RLKitchen-v0", "iql_jax.envs.kitchen:D4RLKitchen")
+        gym.register("D4RLAntMaze-v0", "iql_jax.envs.d4rl_ant_maze:D4RLAntMaze")
 
 
 def registered_spec(env_id: str) -> EnvSpec:

@@ -146,6 +146,10 @@ class TestTasks:
         assert load_arrays(arrays, task="none").environment is None
         with pytest.raises(UserError, match=r"have 11 numbers, but .* kitchen-complete-v0 have 60"):
             load_arrays(arrays, task="kitchen-complete-v0")
+        arrays = d4rl_arrays(observation_dim=60, action_dim=9)
+        with pytest.raises(UserError, match="600 rows, and D4RL's kitchen-partial has 136,950"):
+            load_arrays(arrays, "kitchen_microwave_kettle_light_slider-v0.hdf5")
+        assert load_arrays(arrays, task="kitchen").score_rule.ref_max == 4.0
         with pytest.raises(UserError, match="'hoper', no task of D4RL's; they begin with hopper"):
             load_arrays(arrays, task="hoper")
 

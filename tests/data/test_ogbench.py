@@ -44,7 +44,7 @@ class TestAntMaze:
             expected[key][:, :2] = (expected[key][:, :2].astype(float) - 10).astype(np.float32)
         expected["actions"] = np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5, dtype=np.float32)
         offset = expected["next_observations"][:, :2].astype(float) - 10
-        expected["rewards"] = (np.hypot(*offset.T) <= 0.45).astype(np.float32)
+        expected["rewards"] = (np.hypot(*offset.T) <= 0.5).astype(np.float32)
         assert 10 < expected["rewards"].sum() < 70
         dataset = load_arrays(
             arrays, maze_goal=goal, maze_terminate_at_success=False, next_actions=True

@@ -20,7 +20,7 @@ WHOLE = EnvironmentDescription(
     **vars(LAYOUT),
     spec="{}",
     kwargs={"cells": [[1, "g"]]},
-    maze=MazeTask(MazeMap.from_lists([[1, "g"], [0, 1]], 4.0), (0.1, 2.5)),
+    maze=MazeTask(MazeMap.from_lists([[1, "g"], [0, 1]], 4.0), (0.1, 2.5), 0.5),
     trusted=True,
     requirements=("mujoco<4",),
     model_xml="<mujoco/>",

@@ -34,12 +34,18 @@ CART = EnvironmentDescription(
 )
 
 
-def corridor(goal=(0.5, 0.0), keys=("observation",), cells=CORRIDOR, observation_dim=4):
+def corridor(
+    goal=(0.5, 0.0),
+    keys=("observation",),
+    cells=CORRIDOR,
+    observation_dim=4,
+    radius=GOAL_RADIUS,
+):
     return EnvironmentDescription(
         spec=maze_spec(cells, continuing_task=True),
         kwargs={"continuing_task": False},
         observation_keys=keys,
-        maze=MazeTask(MazeMap.from_lists(cells, 1), goal),
+        maze=MazeTask(MazeMap.from_lists(cells, 1), goal, radius),
         observation_dim=observation_dim,
         action_dim=2,
     )
@@ -157,17 +163,18 @@ def test_a_goal_that_is_drawn_stays_where_it_is():
     assert env.step(np.float32([0, 1]))[0][4:].tolist() == goals[-1]
 
 
-def test_success_ends_the_episode_at_the_radius():
-    env = make_environment(corridor())
+@pytest.mark.parametrize("radius", [GOAL_RADIUS, 0.5])
+def test_success_ends_the_episode_at_the_radius(radius):
+    env = make_environment(corridor(radius=radius))
     observation, info = env.reset(seed=0)
     assert info["success"] is False
     for _ in range(200):
         observation, reward, terminated, _, info = env.step(np.float32([1, 0]))
         distance = np.linalg.norm(observation[:2] - [0.5, 0.0])
-        assert terminated == info["success"] == (reward == 1) == (distance <= GOAL_RADIUS)
+        assert terminated == info["success"] == (reward == 1) == (distance <= radius)
         if terminated:
             break
-    assert distance > 0.3  # The first step inside.
+    assert radius - 0.15 < distance  # The first step inside.
 
 
 def test_a_description_travels_and_leaves_nothing_behind(tmp_path, monkeypatch):
