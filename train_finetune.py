@@ -17,7 +17,9 @@ from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.finetune import train_finetune
 from iql_jax.utils import hosts
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="Config file, or the name of one in configs/."
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run. By default runs/DATASET/finetune_seed_SEED."
 )

@@ -22,7 +22,9 @@ from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file; see configs/.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="Config file, or the name of one in configs/."
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,

@@ -2,9 +2,9 @@
 
 import ml_collections
 
-from configs import antmaze
 from iql_jax.training.config import finetune_config
+from iql_jax.training.presets import preset
 
 
 def get_config() -> ml_collections.ConfigDict:
-    return finetune_config(antmaze.get_config())
+    return finetune_config(preset("antmaze"))

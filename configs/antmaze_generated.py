@@ -7,11 +7,11 @@ diverse mazes 300,000 updates are better than these 150,000.
 
 import ml_collections
 
-from configs import antmaze
+from iql_jax.training.presets import preset
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = antmaze.get_config()
+    config = preset("antmaze")
     config.dataset = "iql/antmaze/umaze-v0"
     config.temperature = 3.0
     config.max_weight = 10.0

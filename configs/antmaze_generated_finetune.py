@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from configs import antmaze_generated
 from iql_jax.training.config import finetune_config
+from iql_jax.training.presets import preset
 
 
 def get_config() -> ml_collections.ConfigDict:
-    offline = antmaze_generated.get_config()
+    offline = preset("antmaze_generated")
     config = finetune_config(offline)
     config.num_pretraining_steps = offline.max_steps
     config.max_steps = 400_000

@@ -2,10 +2,10 @@
 
 import ml_collections
 
-from configs import adroit
+from iql_jax.training.presets import preset
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = adroit.get_config()
+    config = preset("adroit")
     config.dataset = "D4RL/kitchen/complete-v2"
     return config

@@ -2,11 +2,11 @@
 
 import ml_collections
 
-from configs import base
+from iql_jax.training.config import base_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = base.get_config()
+    config = base_config()
     config.dataset = "mujoco/hopper/medium-v0"
     config.expectile = 0.7
     config.temperature = 3.0

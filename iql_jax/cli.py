@@ -1,7 +1,9 @@
 """Flags, failures in one line and exit statuses, for all commands."""
 
+import functools
 import os
 import re
+import runpy
 import shlex
 import signal
 import sys
@@ -16,6 +18,7 @@ from absl import app, flags, logging
 
 from iql_jax.training import config
 from iql_jax.training.compilation import keep_programs
+from iql_jax.training.presets import beside_package, preset_file
 from iql_jax.utils.console import LastingStream
 from iql_jax.utils.errors import UserError, as_line, is_out_of_memory, one_line
 from iql_jax.utils.signals import Interrupted
@@ -34,10 +37,20 @@ def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> 
     app.run(lambda argv: guard(lambda: main(argv), memory_advice), flags_parser=_parse_flags)
 
 
+def train_offline() -> None:
+    """Runs train_offline.py, as the command iql-train-offline."""
+    runpy.run_path(str(beside_package("train_offline.py")), run_name="__main__")
+
+
+def train_finetune() -> None:
+    """Runs train_finetune.py, as the command iql-train-finetune."""
+    runpy.run_path(str(beside_package("train_finetune.py")), run_name="__main__")
+
+
 def read_config(flag_value: Any, kind: type[config.Settings]) -> config.Settings:
     """Returns the checked settings of a ``--config`` flag; ``kind`` says which keys there are."""
     if flag_value is None:
-        raise UserError("no --config given; for example --config=configs/pointmaze.py")
+        raise UserError("no --config given; for example --config=pointmaze")
     try:
         settings = flag_value.to_dict()
     # ml_collections stands in for a file it could not open with an object that raises on use.
@@ -89,6 +102,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # ml_collections joins the tuples of a key that is given twice; as of all keys, the last counts.
     last = {argument.partition("=")[0]: i for i, argument in enumerate(argv)}
     argv = [a for i, a in enumerate(argv) if last[a.partition("=")[0]] == i or "=" not in a]
+    argv = [guard(functools.partial(_with_file, argument)) for argument in argv]
     try:
         remaining = list(flags.FLAGS(argv))
     except (Exception, SystemExit) as error:
@@ -101,18 +115,26 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return remaining
 
 
+def _with_file(argument: str) -> str:
+    """Replaces the name of a config by its file."""
+    flag, _, name = argument.partition("=")
+    is_name = flag in ("--config", "-config") and re.fullmatch(r"\w+", name)
+    return f"{flag}={preset_file(name)}" if is_name else argument
+
+
 def _flag_failure(error: BaseException) -> str:
     """Returns the line for an error in a flag or a config file: that is the user's own code."""
     if isinstance(error, flags.Error):
         return str(error)
     is_lookup = isinstance(error, AttributeError) and "ml_collections" in _raised_in(error)
-    key = re.search(r"'(\w+)'", str(error)) if is_lookup else None
+    # A locked ConfigDict quotes the missing key first, and then the one like it.
+    key = re.search(r"'(\w+)\\?'", str(error)) if is_lookup else None
     if key is None or key[1] == "get_config":
         return f"the config file fails with {one_line(error)}"
-    # A locked ConfigDict quotes the missing key first, and then the one like it.
     if config.is_of_fine_tuning(key[1]):
-        return f"config key {key[0]} is one of fine-tuning; use train_finetune.py and its configs"
-    return f"unknown config key: {error}"
+        return f"config key {key[1]!r} is one of fine-tuning; use train_finetune.py and its configs"
+    like = re.search(r'Did you mean "(\w+)"', str(error))
+    return f"unknown config key {key[1]!r}{f'; did you mean {like[1]!r}?' if like else ''}"
 
 
 def _raised_in(error: BaseException) -> str:

@@ -67,5 +67,10 @@ def main(_: list[str]) -> None:
         logger.info(f"{path}: {episode.length} environment steps, return {episode.total:.4g}")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Runs the program."""
     cli.run(main, "run fewer episodes at once (--eval_processes=N)")
+
+
+if __name__ == "__main__":
+    command()

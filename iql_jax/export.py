@@ -78,5 +78,10 @@ def program(networks: Networks) -> bytes:
         raise UserError("a .jaxexport file needs flatbuffers: pip install flatbuffers") from error
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Runs the program."""
     cli.guard(main)
+
+
+if __name__ == "__main__":
+    command()
