@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from iql_jax.training.finetune import train_finetune
     from iql_jax.training.load import load_policy, load_run
     from iql_jax.training.offline import train_offline
+    from iql_jax.training.presets import load_config
 
 __version__ = "0.2.0"
 
 __all__ = [
     "AgentConfig",
     "create_state",
+    "load_config",
     "load_dataset",
     "load_policy",
     "load_run",
@@ -32,6 +34,7 @@ __all__ = [
 _MODULES = {
     "AgentConfig": "algorithm",
     "create_state": "algorithm",
+    "load_config": "training.presets",
     "load_dataset": "data.load",
     "load_policy": "training.load",
     "load_run": "training.load",

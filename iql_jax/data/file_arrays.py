@@ -1,4 +1,4 @@
-"""Reading the arrays of D4RL's HDF5 and OGBench's npz files."""
+"""The arrays of D4RL's HDF5 and OGBench's npz files, and those of a caller."""
 
 import contextlib
 import math
@@ -34,29 +34,34 @@ def read_arrays(path: pathlib.Path, required: Sequence[str], optional: Sequence[
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     with reading(path, "it is of another format or damaged"), open_arrays(path) as file:
-        stored = {key: file[key] for key in (*required, *optional) if key in file}
-        if missing := [key for key in required if key not in stored]:
-            raise UserError(
-                f"{path} lacks {', '.join(missing)}: it is not in the format of its suffix"
-            )
-        rows = math.prod(stored["observations"].shape[:1])
-        if not rows:
-            raise UserError(f"{path} holds no rows")
-        for key, array in stored.items():  # Before any is read: a small file may hold a huge one.
-            _check(key, array, rows, path)
-        arrays = {key: _read(key, array) for key, array in stored.items()}
+        return take_arrays(file, required, optional, str(path))
+
+
+def take_arrays(
+    stored: Mapping[str, Any], required: Sequence[str], optional: Sequence[str], name: str
+) -> Arrays:
+    """Returns these of stored arrays, checked, as ``read_arrays`` does; ``name`` is for errors."""
+    found = {key: stored[key] for key in (*required, *optional) if key in stored}
+    if missing := [key for key in required if key not in found]:
+        raise UserError(f"{name} lacks {', '.join(missing)}")
+    rows = math.prod(found["observations"].shape[:1])
+    if not rows:
+        raise UserError(f"{name} holds no rows")
+    for key, array in found.items():  # Before any is read: a small file may hold a huge one.
+        _check(key, array, rows, name)
+    arrays = {key: _read(key, array) for key, array in found.items()}
     following = arrays.get("next_observations", arrays["observations"])
     if following.shape != arrays["observations"].shape:
-        raise UserError(f"'next_observations' in {path} have the shape {list(following.shape)}")
+        raise UserError(f"'next_observations' in {name} have the shape {list(following.shape)}")
     return arrays
 
 
-def check_widths(arrays: Arrays, expected: tuple[int, int], task: str, path: pathlib.Path) -> None:
+def check_widths(arrays: Arrays, expected: tuple[int, int], task: str, name: str) -> None:
     """Refuses observations and actions that are not as wide as a task's."""
     for key, width in zip(("observations", "actions"), expected, strict=True):
         if (found := arrays[key].shape[1]) != width:
             raise UserError(
-                f"{key} in {path} have {found} numbers, but those of {task} have {width}: it is "
+                f"{key} in {name} have {found} numbers, but those of {task} have {width}: it is "
                 "another task's file; config.task names the task ('none': none)"
             )
 
@@ -79,17 +84,17 @@ def open_arrays(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
             yield file
 
 
-def _check(key: str, stored: Any, rows: int, path: pathlib.Path) -> None:
+def _check(key: str, stored: Any, rows: int, name: str) -> None:
     """Refuses an array of another shape or type, or that lies in another file."""
     if isinstance(stored, h5py.Dataset):
-        check_place(stored.id, b"", path.resolve())
+        check_place(stored.id, b"", pathlib.Path(name).resolve())
     is_vector, shape = key in _VECTORS, stored.shape
     fits = (len(shape) == 2 and shape[1]) if is_vector else shape in ((rows,), (rows, 1))
     kinds = "f" if is_vector else "fiub"
     if stored.dtype.kind not in kinds or not fits or shape[0] != rows:
         expected = "a vector of floating-point numbers" if is_vector else "a number"
         raise UserError(
-            f"{key!r} in {path} have shape {list(shape)} and type {stored.dtype}, not "
+            f"{key!r} in {name} have shape {list(shape)} and type {stored.dtype}, not "
             f"{expected} for each of {rows} rows"
         )
 

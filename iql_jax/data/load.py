@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from iql_jax.data.actions import LearnableActions, learnable_actions, next_action_fields
 from iql_jax.data.config import DataConfig
@@ -16,7 +17,7 @@ from iql_jax.data.find import datasets_root, is_file, is_local
 from iql_jax.data.maze_steps import maze_steps
 from iql_jax.data.maze_task import maze_kind
 from iql_jax.data.metadata import read_metadata
-from iql_jax.data.read_d4rl import read_d4rl
+from iql_jax.data.read_d4rl import read_d4rl, read_memory
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
 from iql_jax.data.rewards import RewardTransform, reward_transform
@@ -28,6 +29,8 @@ from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import NoEnvironment, UserError
 from iql_jax.utils.files import reading
+
+Arrays = Mapping[str, npt.ArrayLike]
 
 _STD_OFFSET = 1e-3
 """Added to each standard deviation (as TD3+BC does). Components that vary less are only centered: a
@@ -45,6 +48,7 @@ class Dataset:
     score_rule: ScoreRule
     terminates: bool  # A termination in the environment ends the bootstrap, as in the data.
     no_environment: str = ""  # Why there is no evaluation environment.
+    may_lack_environment: bool = False  # A run without one trains, unevaluated.
 
     @property
     def size(self) -> int:
@@ -66,7 +70,7 @@ class Dataset:
 
 def load_dataset(
     config: DataConfig,
-    source: str,
+    source: str | Arrays,
     *,
     next_actions: bool = False,
     trusted: bool = False,
@@ -76,7 +80,8 @@ def load_dataset(
 
     Deterministic: the same files and the same config give the same bits.
 
-    ``config.dataset`` is not looked at: ``source`` is a Minari id or the path of a file.
+    ``config.dataset`` is not looked at: ``source`` is a Minari id, the path of a file, or arrays as
+    ``read_memory`` takes them.
     ``next_actions`` adds the action that follows each transition (for SARSA); ``trusted`` allows
     environments from namespaces that are not known to be safe.
 
@@ -138,11 +143,14 @@ def load_dataset(
         # stored terminations, which D4RL's files have at the goal, are kept.
         terminates=not is_maze or config.maze_terminate_at_success or not bool(steps.masks.all()),
         no_environment="" if found.evaluation else found.no_environment,
+        may_lack_environment=not isinstance(source, str) or is_file(source),
     )
 
 
-def read_source(config: DataConfig, source: str, progress: bool = True) -> Source:
-    """Reads a Minari dataset that is on this disk, or a file."""
+def read_source(config: DataConfig, source: str | Arrays, progress: bool = True) -> Source:
+    """Reads a Minari dataset that is on this disk, a file, or arrays."""
+    if not isinstance(source, str):
+        return read_memory(source, config)
     if is_file(source):
         read = read_ogbench if source.lower().endswith(".npz") else read_d4rl
         return read(pathlib.Path(source).expanduser(), config)

@@ -25,16 +25,18 @@ for the agent walks on.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
 from iql_jax.data.d4rl_tasks import KITCHEN_ROWS, TASKS, D4RLTask, find_task
 from iql_jax.data.episodes import Episodes, Source
-from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays
+from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays, take_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
 from iql_jax.data.rewarded_goal import rewarded_goal
@@ -45,6 +47,7 @@ from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
+_OPTIONAL = ("timeouts", "next_observations")
 _JUMP = 0.5  # Cells: farther than this no step of an ant or a ball goes.
 
 
@@ -54,11 +57,32 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     Raises:
         UserError: if the file is damaged, or not of the task that is named.
     """
-    name, task = _task(path, config.task)
-    arrays = read_arrays(path, _REQUIRED, ("timeouts", "next_observations"))
+    arrays = read_arrays(path, _REQUIRED, _OPTIONAL)
+    return _source(arrays, config, str(path), path.stem)
+
+
+def read_memory(data: Mapping[str, npt.ArrayLike], config: DataConfig) -> Source:
+    """Takes a caller's arrays, by the names that D4RL's files have, as such a file's.
+
+    In place of 'terminals' there may be 'masks', 0 where the episode terminated.
+
+    Raises:
+        UserError: if one is missing, unknown, or of another shape or type.
+    """
+    stored = {key: np.asarray(array) for key, array in data.items()}
+    if "masks" in stored:
+        stored["terminals"] = stored.pop("masks") == 0
+    if unknown := sorted(stored.keys() - {*_REQUIRED, *_OPTIONAL}):
+        raise UserError(f"data has {unknown[0]!r}; it takes {', '.join(_REQUIRED + _OPTIONAL)}")
+    return _source(take_arrays(stored, _REQUIRED, _OPTIONAL, "data"), config, "data", "")
+
+
+def _source(arrays: Arrays, config: DataConfig, place: str, stem: str) -> Source:
+    """Makes arrays in D4RL's format episodes; without ``config.task``, ``stem`` may be a task's."""
+    name, task = _task(stem, config.task)
     if task is not None:
-        check_widths(arrays, (task.observation_dim, task.action_dim), f"D4RL's {name}", path)
-        _check_rows(len(arrays["terminals"]), name, path)
+        check_widths(arrays, (task.observation_dim, task.action_dim), f"D4RL's {name}", place)
+        _check_rows(len(arrays["terminals"]), name, place)
     maze = None if task is None or task.maze is None else task.maze()
     notes = []
     if config.terminals_are_time_limits:
@@ -68,15 +92,15 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     limit = None if task is None else task.time_limit
     rows, more = _rows(arrays, limit, maze)
     goal, goal_notes = (None, []) if maze is None else _rewarded_goal(rows, maze)
-    episodes = file_episodes(rows, str(path), maze, goal)
+    episodes = file_episodes(rows, place, maze, goal)
     notes += [*more, *_endings(episodes, rows, limit), *goal_notes]
-    about = {"file": path.name, "rows": len(rows.kept), "task": name or None}
+    about = {"file": pathlib.Path(place).name, "rows": len(rows.kept), "task": name or None}
     if task is None:
-        reason = f"{path.name} names no task of D4RL's; config.task can, as 'hopper-medium-v2'"
-        return Source(str(path), episodes, None, reason, about=about, notes=tuple(notes))
+        reason = f"{about['file']} names no task of D4RL's; config.task can, as 'hopper-medium-v2'"
+        return Source(place, episodes, None, reason, about=about, notes=tuple(notes))
     evaluation, note = _evaluation(task, maze, rows)
     return Source(
-        name=str(path),
+        name=place,
         episodes=episodes,
         evaluation=evaluation,
         no_environment=note,
@@ -89,9 +113,9 @@ def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
     )
 
 
-def _task(path: pathlib.Path, wanted: str) -> tuple[str, D4RLTask | None]:
-    """Finds D4RL's name and task for a file; none for a file that does not name one."""
-    found = None if wanted == "none" else find_task(wanted or path.stem)
+def _task(stem: str, wanted: str) -> tuple[str, D4RLTask | None]:
+    """Finds D4RL's name and task for data; none for data that do not name one."""
+    found = None if wanted == "none" else find_task(wanted or stem)
     if found is None and wanted not in ("", "none"):
         known = ", ".join(TASKS)
         raise UserError(
@@ -101,12 +125,12 @@ def _task(path: pathlib.Path, wanted: str) -> tuple[str, D4RLTask | None]:
     return found or ("", None)
 
 
-def _check_rows(rows: int, name: str, path: pathlib.Path) -> None:
+def _check_rows(rows: int, name: str, place: str) -> None:
     """Refuses a kitchen file that has not the rows of the one that it is taken for."""
     published = named_entry(KITCHEN_ROWS, name)
     if published is not None and rows != published:
         raise UserError(
-            f"{path} has {rows:,} rows, and D4RL's {name} has {published:,}; config.task says "
+            f"{place} has {rows:,} rows, and D4RL's {name} has {published:,}; config.task says "
             "which it is ('kitchen-complete', '-partial', '-mixed'), or 'kitchen' for data of your "
             "own"
         )

@@ -63,7 +63,7 @@ def read_ogbench(path: pathlib.Path, config: DataConfig) -> Source:
         reason = f"{path.name} names none of OGBench's state-based AntMazes; config.task can"
         episodes = file_episodes(rows, str(path), None)
         return Source(str(path), episodes, None, reason, about=about, notes=(note,))
-    check_widths(arrays, (_ANT_DIM, _ANT_ACTIONS), "OGBench's antmaze", path)
+    check_widths(arrays, (_ANT_DIM, _ANT_ACTIONS), "OGBench's antmaze", str(path))
     drawing, _, env_id = _MAZES[found[1]]
     tasks = maze_tasks(found[1])
     number = _task_number(name, len(tasks))

@@ -25,11 +25,11 @@ _ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
 
 @dataclasses.dataclass(frozen=True)
 class Provided:
-    """A dataset that is on this disk."""
+    """A dataset that is on this disk, or in memory."""
 
     source: str  # What ``load_dataset`` takes: a local dataset's id, or the path of a file.
     requested: str  # What was asked for; another one where a counterpart replaces it.
-    origin: Literal["file", "local", "downloaded", "generated"]
+    origin: Literal["file", "local", "downloaded", "generated", "memory"]
     notes: tuple[str, ...] = ()  # What a reader of results must know of the data.
 
 

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm import IQLState, TrainState
-from iql_jax.data.find import is_file
 from iql_jax.data.load import Dataset
 from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.description import EnvironmentDescription
@@ -72,7 +71,7 @@ class Evaluation:
 def is_evaluated(config: Config, dataset: Dataset) -> bool:
     """Returns whether a run evaluates: not without episodes, nor for a file of an unknown task."""
     return config.eval_episodes > 0 and not (
-        dataset.environment is None and is_file(config.dataset)
+        dataset.environment is None and dataset.may_lack_environment
     )
 
 

@@ -13,7 +13,7 @@ from iql_jax.generation.provide import provide
 from iql_jax.outputs.folder import check_same_data, read_record
 from iql_jax.training.config import Config, from_record
 from iql_jax.training.evaluation import numpy_policy
-from iql_jax.training.run import dataset_record, load_data, load_state
+from iql_jax.training.run import IN_MEMORY, dataset_record, load_data, load_state
 from iql_jax.utils.errors import UserError, one_line
 
 
@@ -45,6 +45,8 @@ def load_run(folder: Path | str, **changes: Any) -> Trained:
     folder = Path(folder)
     record = read_record(folder)
     config = _config(record, changes)
+    if record["dataset"].get("origin") == IN_MEMORY.origin:
+        raise UserError(f"{folder} was trained on arrays in memory, which are not in its folder")
     provided = provide(
         config.dataset, progress=config.progress, started_with=record["dataset"]["id"]
     )

@@ -1,5 +1,6 @@
 """Offline training: the loop, and what ``train_offline.py`` does around it."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +10,46 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm import IQLState, Transitions, update_n
+from iql_jax.data.load import Arrays
+from iql_jax.envs.description import Layout
+from iql_jax.envs.policy import TrainedPolicy
+from iql_jax.outputs.logs import Values
 from iql_jax.training import report
 from iql_jax.training.compilation import compile_program
 from iql_jax.training.config import Config
-from iql_jax.training.evaluation import may_do_without_environment, open_evaluation
-from iql_jax.training.run import Run, initial_state, open_run
+from iql_jax.training.evaluation import (
+    may_do_without_environment,
+    numpy_policy,
+    open_evaluation,
+)
+from iql_jax.training.run import IN_MEMORY, Run, initial_state, open_run
 from iql_jax.training.session import Evaluate, Session
 from iql_jax.utils.console import logger
+from iql_jax.utils.signals import StopRequest
 
 Update = Callable[[IQLState, int], tuple[IQLState, Any]]
 """Makes a number of updates; returns the state after them and the means of their metrics."""
 
 
-def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
+OnEvaluation = Callable[[int, TrainedPolicy, Values], Values | None]
+"""Sees a step, the policy at it, and the row of evaluations.csv; may return more for that row."""
+
+
+def train_offline(
+    config: Config,
+    workdir: Path | str,
+    data: Arrays | None = None,
+    on_evaluation: OnEvaluation | None = None,
+) -> dict[str, Any]:
     """Trains, evaluates and saves an agent; in a folder with a part of this run, resumes it.
+
+    ``data`` are arrays in place of the config's dataset: ``observations`` [N, d], ``actions``
+    [N, a], ``rewards`` [N], and ``terminals`` (or ``masks``, 0 where the episode terminated). Rows
+    follow each other in time. ``next_observations`` [N, d] may be there; without them, the
+    following row's are taken, and ``timeouts`` are 1 in the last row before a reset.
+
+    ``on_evaluation`` is called every ``config.eval_interval`` updates, with an environment or
+    without: then the row is empty.
 
     Returns the contents of ``summary.json``.
 
@@ -30,7 +57,9 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
         UserError: On anything that the user can fix.
         Interrupted: After SIGINT or SIGTERM, with the state saved.
     """
-    with may_do_without_environment(), open_run(config, workdir) as run:
+    if data is not None:
+        config = dataclasses.replace(config, dataset=IN_MEMORY.source)
+    with may_do_without_environment(), open_run(config, Path(workdir), data=data) as run:
         if (summary := report.of_finished(run)) is not None:
             return summary
         with open_evaluation(config, run.dataset) as evaluation:
@@ -40,7 +69,8 @@ def train_offline(config: Config, workdir: Path) -> dict[str, Any]:
             if evaluation is not None:
                 evaluation.wait_until_ready()
             with Session(run, state, end=config.max_steps) as session:
-                train_on_dataset(session, update, evaluation, config.max_steps)
+                evaluate = _seen(evaluation, on_evaluation, run.dataset.layout)
+                train_on_dataset(session, update, evaluate, config.max_steps)
                 return report.finish(run, session.state, session.progress, evaluation)
 
 
@@ -57,6 +87,21 @@ def train_on_dataset(session: Session, update: Update, evaluate: Evaluate | None
         count = session.steps_until_due()
         session.state, metrics = update(session.state, count)
         session.record(metrics, steps=count, updates=count)
+
+
+def _seen(
+    evaluate: Evaluate | None, on_evaluation: OnEvaluation | None, layout: Layout
+) -> Evaluate | None:
+    """Returns an evaluation whose rows ``on_evaluation`` sees and adds to."""
+    if on_evaluation is None:
+        return evaluate
+
+    def evaluate_and_show(state: IQLState, step: int, stop: StopRequest) -> Values:
+        row = {} if evaluate is None else evaluate(state, step, stop)
+        policy = TrainedPolicy(numpy_policy(state.actor), layout)
+        return {**row, **(on_evaluation(step, policy, row) or {})}
+
+    return evaluate_and_show
 
 
 def compile_update(run: Run, state: IQLState) -> Update:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from iql_jax.algorithm import NEEDS_NEXT_ACTIONS, IQLState, create_state
-from iql_jax.data.load import Dataset, load_dataset
+from iql_jax.data.load import Arrays, Dataset, load_dataset
 from iql_jax.envs.description import Layout
 from iql_jax.generation.provide import Provided, provide
 from iql_jax.outputs.checkpoints import read_newest
@@ -19,6 +19,9 @@ from iql_jax.outputs.logs import require_wandb
 from iql_jax.training.config import Config, complete
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
+
+IN_MEMORY = Provided("data", "data", "memory")
+"""Arrays of a caller."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,18 +37,21 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(config: Config, workdir: Path, beside: Path | None = None) -> Iterator[Run]:
+def open_run(
+    config: Config, workdir: Path, beside: Path | None = None, data: Arrays | None = None
+) -> Iterator[Run]:
     """Opens a new run, or one that was started in this folder with the same settings and data.
 
-    A new run shares the data of the run in the folder ``beside``.
+    A new run shares the data of the run in the folder ``beside``. ``data`` take the place of those
+    that the config names.
     """
     started = time.perf_counter()
     require_wandb(config.wandb_project)
     with RunFolder(workdir) as folder:
         folder.check_settings(config.to_dict(), complete)
         folders = [workdir] if beside is None else [workdir, beside]
-        provided = find_data(config, folders)
-        dataset = load_data(config, provided)
+        provided = IN_MEMORY if data is not None else find_data(config, folders)
+        dataset = load_data(config, provided, data)
         startup = {"load_seconds": time.perf_counter() - started}
         folder.claim(config.to_dict(), dataset_record(dataset, provided))
         yield Run(config, workdir, read_record(workdir), dataset, started, startup)
@@ -57,12 +63,12 @@ def find_data(config: Config, folders: Sequence[Path]) -> Provided:
     return provide(config.dataset, progress=config.progress, started_with=before)
 
 
-def load_data(config: Config, provided: Provided) -> Dataset:
-    """Loads a dataset that is on this disk, as the config wants it."""
+def load_data(config: Config, provided: Provided, data: Arrays | None = None) -> Dataset:
+    """Loads a dataset that is on this disk, or else ``data``, as the config wants it."""
     started = time.perf_counter()
     dataset = load_dataset(
         config,
-        provided.source,
+        provided.source if data is None else data,
         next_actions=config.objective in NEEDS_NEXT_ACTIONS,
         trusted=config.trust_environment,
         progress=config.progress,
