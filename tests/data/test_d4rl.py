@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari_datasets import load
 
+from iql_jax.data.config import DataConfig
+from iql_jax.data.load import load_dataset
 from iql_jax.data.read_d4rl import count_timeouts
 from iql_jax.utils.errors import UserError
 
@@ -129,6 +131,30 @@ class TestEndings:
         assert dataset.size == 3 * (steps - 1)
         assert dataset.transitions["masks"].all()
         assert "taken for time limits" in notes(dataset)
+
+
+class TestArraysInMemory:
+    @pytest.mark.parametrize("flags", ["terminals", "masks"])
+    def test_they_are_read_as_a_files(self, load_arrays, flags):
+        arrays = d4rl_arrays()
+        expected = load_arrays(arrays)
+        if flags == "masks":
+            arrays["masks"] = 1.0 - arrays.pop("terminals")
+        arrays["rewards"] = arrays["rewards"].tolist()
+        found = load_dataset(DataConfig(task="hopper-medium-v2"), arrays)
+        np.testing.assert_equal(found.transitions, expected.transitions)
+        assert found.environment.describe() == expected.environment.describe()
+
+    def test_mistakes_are_named(self):
+        for change, message in [
+            ({"obs": [1]}, "data has 'obs'; it takes observations"),
+            ({"masks": None, "terminals": None}, "data lacks terminals"),
+            ({"actions": np.zeros((5, 3))}, "'actions' in data have shape"),
+        ]:
+            arrays = {**d4rl_arrays(), **change}
+            arrays = {key: array for key, array in arrays.items() if array is not None}
+            with pytest.raises(UserError, match=message):
+                load_dataset(DataConfig(), arrays)
 
 
 class TestTasks:

@@ -1,6 +1,5 @@
 import dataclasses
 
-import ml_collections
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from iql_jax.training.config import (
     from_mapping,
     from_record,
 )
+from iql_jax.training.presets import load_config, preset
 from iql_jax.utils.errors import UserError
 
 
@@ -68,10 +68,7 @@ def test_numpys_numbers_are_numbers():
     ],
 )
 def test_config_files_have_the_papers_settings(name, expected):
-    module = __import__(f"configs.{name}", fromlist=["get_config"])
-    settings = module.get_config()
-    assert isinstance(settings, ml_collections.ConfigDict)
-    config = from_mapping(settings.to_dict())
+    config = load_config(name)
     assert (
         config.expectile,
         config.temperature,
@@ -83,11 +80,8 @@ def test_config_files_have_the_papers_settings(name, expected):
 
 
 def test_generated_antmaze_has_the_papers_settings_but_for_the_weights_and_the_length():
-    papers, ours = (
-        __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
-        for name in ("antmaze", "antmaze_generated")
-    )
-    config = from_mapping(ours.to_dict())
+    papers, ours = preset("antmaze"), preset("antmaze_generated")
+    config = load_config("antmaze_generated")
     assert (config.temperature, config.max_weight) == (3.0, 10.0)
     changed = {key for key in papers if papers[key] != ours[key]}
     assert changed == {"dataset", "temperature", "max_weight", "max_steps", "eval_interval"}
@@ -158,11 +152,9 @@ def test_a_record_says_of_which_kind_its_run_was(kind):
     ],
 )
 def test_config_files_of_fine_tuning_are_those_of_their_domain(name, steps, decay):
-    module = __import__(f"configs.{name}_finetune", fromlist=["get_config"])
-    offline = __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
-    settings = module.get_config()
+    settings, offline = preset(f"{name}_finetune"), preset(name)
     assert set(settings) == {field.name for field in dataclasses.fields(FinetuneConfig)}
-    config = from_mapping(settings.to_dict(), FinetuneConfig)
+    config = load_config(f"{name}_finetune")
     shared = ("dataset", "expectile", "temperature", "max_weight", "reward_transform")
     for key in (*shared, "dropout_rate"):
         assert getattr(config, key) == offline[key]

@@ -17,6 +17,7 @@ from tables import untimed_rows
 from iql_jax.data.download import DownloadFailed
 from iql_jax.generation import provide
 from iql_jax.training.evaluation import Evaluation
+from iql_jax.training.load import load_policy, load_run
 from iql_jax.training.offline import train_offline
 from iql_jax.training.run import open_run
 from iql_jax.utils.errors import UserError
@@ -71,6 +72,29 @@ def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch)
     summary = train_offline(offline_config(**settings, eval_episodes=0), folder)
     assert (summary["updates"], summary["score"]) == (60, None)
     assert not (folder / "evaluations.csv").exists()
+
+
+def test_arrays_in_memory_train_and_a_function_sees_the_policy(tmp_path):
+    rng = np.random.default_rng(0)
+    data = {"observations": rng.normal(size=(50, 3)), "actions": rng.uniform(-1, 1, (50, 2))}
+    data |= {"rewards": rng.normal(size=50), "terminals": np.zeros(50), "timeouts": np.zeros(50)}
+    seen = []
+
+    def see(step, policy, row):
+        seen.append((step, policy(data["observations"]), row))
+        return {"mine": step / 2}
+
+    config = offline_config(reward_transform="none")
+    summary = train_offline(config, tmp_path, data, see)
+    assert summary["dataset"]["origin"] == "memory"
+    assert [(step, row) for step, _, row in seen] == [(40, {}), (60, {})]
+    expected = load_policy(tmp_path)(data["observations"])
+    np.testing.assert_array_equal(seen[-1][1], expected)
+    assert [row["mine"] for row in untimed_rows(tmp_path / "evaluations.csv")] == ["20.0", "30.0"]
+    with pytest.raises(UserError, match="run on other data"):
+        train_offline(config, tmp_path, {**data, "rewards": np.zeros(50)})
+    with pytest.raises(UserError, match="trained on arrays in memory"):
+        load_run(tmp_path)
 
 
 def test_a_run_started_on_generated_data_stays_with_them(tmp_path, monkeypatch):

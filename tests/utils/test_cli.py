@@ -22,12 +22,12 @@ CONFIGS = {
     "raises": "def get_config():\n    raise RuntimeError('my own\\n mistake')\n",
 }
 
-OFFLINE = "train_offline.py --config=configs/pointmaze.py"
+OFFLINE = "train_offline.py --config=pointmaze"
 NEW = f"{OFFLINE} --workdir={{tmp}}/new"
 SEEDS = f"{OFFLINE} --config.num_seeds=2"
 
 MISTAKES = {
-    "train_offline.py": "no --config given; for example --config=configs/pointmaze.py",
+    "train_offline.py": "no --config given; for example --config=pointmaze",
     "train_offline.py --config={tmp}/broken.py": "config file fails with SyntaxError",
     "train_offline.py --config={tmp}/attribute.py": "config file fails with AttributeError",
     "train_offline.py --config={tmp}/exits.py": "config file fails with SystemExit: 0",
@@ -35,6 +35,8 @@ MISTAKES = {
     f"{OFFLINE} config.seed=3": "unexpected argument 'config.seed=3'; flags are --name=value",
     f"{OFFLINE} --config.batch_size=1{'0' * 30}": "config.batch_size has a number of more than 64",
     f"{OFFLINE} --config.hidden_dims=(8,) --config.hidden_dims=(0,)": "hidden_dims is (0,)",
+    "train_offline.py --config=nothing": "no config 'nothing'; give a file, or one of adroit",
+    f"{OFFLINE} --config.expectil=1": "unknown config key 'expectil'; did you mean 'expectile'?",
     f"{OFFLINE} --config.num_envs=4": "'num_envs' is one of fine-tuning; use train_finetune.py",
     f"{NEW} --config.dataset=iql/pointmaze/umazes-v0": "iql/pointmaze/umaze-v0",
     f"{OFFLINE} --workdir={{tmp}}/broken.py/run": "Not a directory",
