@@ -85,13 +85,18 @@ def test_commands_use_what_exists(page):
             assert f'"{words[3]}"' in source, words
 
 
-def test_the_readmes_example_runs():
-    (example,) = blocks_of(ROOT / "README.md", "python")
-    for size, tiny in {"1000": "20", "256": "4", "Config(": "Config(hidden_dims=(8,), "}.items():
-        example = example.replace(size, tiny)
+def test_the_readmes_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     names = {}
-    exec(example, names)
+    tiny = {"1000": "20", "256": "4", "Config(": "Config(hidden_dims=(8,), ", "2000": "20"}
+    tiny |= {"eval_interval": "hidden_dims=(8,), eval_interval"}
+    for example in blocks_of(ROOT / "README.md", "python"):
+        for size, smaller in tiny.items():
+            example = example.replace(size, smaller)
+        exec(example, names)
     assert int(names["state"].step) == 20
+    assert capsys.readouterr().out.startswith("20 [")
+    assert (tmp_path / "runs" / "mine" / "summary.json").exists()
 
 
 @each_page
