@@ -25,6 +25,7 @@ FREE_ON_RESUME = (
     "population_size",
     "progress",
     "trust_environment",
+    "video",
     "wandb_project",
 )
 

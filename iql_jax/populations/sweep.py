@@ -64,6 +64,10 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
     """Returns the members: every override of the config, with every one of its seeds."""
     if not sweep:
         raise UserError("the sweep has no members")
+    if config.video:
+        raise UserError(
+            "config.video films runs on their own; python -m iql_jax.evaluate --video films members"
+        )
     _check_count(len(sweep) * config.num_seeds)
     base = {**dataclasses.asdict(config), "num_seeds": 1, "population_size": 0}
     members: list[Member] = []

@@ -30,6 +30,7 @@ class Config(AgentConfig, DataConfig):
     checkpoint_interval: Annotated[int, "at least 1"] = 50_000
     progress: bool = True
     wandb_project: str = ""  # Empty: no Weights & Biases.
+    video: bool = False  # Film an episode of the last evaluation.
 
     def __post_init__(self) -> None:
         try:

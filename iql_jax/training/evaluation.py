@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.envs.episodes import EpisodeTask, EvaluationResult, Evaluator
 from iql_jax.envs.policy import NumpyPolicy
+from iql_jax.envs.video import configure_headless_rendering, record_episode
 from iql_jax.training.config import Config
 from iql_jax.utils.errors import Diverged, NoEnvironment, UserError
 from iql_jax.utils.signals import StopRequest
@@ -67,6 +69,10 @@ class Evaluation:
             raise result
         return result
 
+    def film(self, state: IQLState, step: int, path: Path) -> None:
+        """Films the first episode of an evaluation; raises UserError if that fails."""
+        record_episode(episode_task(self._config, self._environment, state.actor, step), path)
+
 
 def is_evaluated(config: Config, dataset: Dataset) -> bool:
     """Returns whether a run evaluates: not without episodes, nor for a file of an unknown task."""
@@ -82,6 +88,8 @@ def open_evaluation(config: Config, dataset: Dataset) -> Iterator[Evaluation | N
         yield None
         return
     environment = dataset.require_environment()
+    if config.video:
+        configure_headless_rendering()
     with open_evaluator(config, [environment]) as evaluator:
         yield Evaluation(config, environment, dataset.score_rule, evaluator)
 

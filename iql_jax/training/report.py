@@ -1,13 +1,17 @@
 """Writes ``summary.json`` and the pictures of a finished run."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
 
 from iql_jax.algorithm import IQLState
 from iql_jax.data.load import Dataset
+from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.episodes import EvaluationResult
 from iql_jax.outputs import plots
 from iql_jax.outputs.folder import device_name, versions, write_json
@@ -20,6 +24,8 @@ from iql_jax.utils.console import logger
 from iql_jax.utils.json_files import read_json
 from iql_jax.utils.signals import StopRequest
 
+PICTURES = ("learning_curve.png", "value_map.png")
+FILM = "film.mp4"
 SHOWN_EPISODES = 8  # Of the policy, in the picture.
 SHOWN_DATA_STEPS = 20_000  # Of the data's paths, in the picture.
 VALUED_POSITIONS = 200_000  # Of the data, at most: those whose value is drawn.
@@ -46,16 +52,36 @@ def finish(
             )
         policy_paths = shown_paths(run.dataset, shown)
     draw(run, state, boundary, policy_paths)
+    if evaluation is not None and run.config.video:
+        evaluation.film(state, progress.step, run.folder / FILM)
     summary = {**summarize(run, progress), **(more or {})}
     write_json(run.folder / "summary.json", summary)
-    name = "score" if summary["score"] is not None else "return_mean"
-    result = "" if summary[name] is None else f"{name.replace('_', ' ')} {summary[name]:.1f}, "
     logger.info(
-        f"done: {result}{summary['updates']:,} updates at {summary['updates_per_second']:,.0f} "
-        f"updates/s, evaluation {summary['eval_seconds']:.0f} s, wall "
-        f"{summary['wall_seconds']:.0f} s; see {run.folder}"
+        f"done: {_result(summary)}{summary['updates']:,} updates at "
+        f"{summary['updates_per_second']:,.0f} updates/s, evaluation "
+        f"{summary['eval_seconds']:.0f} s, wall {summary['wall_seconds']:.0f} s; see {run.folder}"
     )
+    if evaluation is not None:
+        files = [name for name in (*PICTURES, FILM) if (run.folder / name).exists()]
+        logger.info(f"it has {', '.join(files)}")
+        logger.info(
+            f"evaluate and film it with: {sys.executable} -m iql_jax.evaluate "
+            f"--workdir={shlex.quote(str(run.folder))} --episodes=100 --video=film.mp4"
+        )
     return summary
+
+
+def _result(summary: Mapping[str, Any]) -> str:
+    """Returns the last evaluation in words, with the interval that its episodes leave open."""
+    name = "score" if summary["score"] is not None else "return_mean"
+    if summary[name] is None:
+        return ""
+    interval = ""
+    if summary["interval"] is not None:
+        low, high = summary["interval"]
+        interval = f", with 95 % confidence {low:.1f} to {high:.1f}"
+    count = summary["eval_episodes"]
+    return f"{name.replace('_', ' ')} {summary[name]:.1f} ({count:,} episodes{interval}), "
 
 
 def of_finished(run: Run) -> dict[str, Any] | None:
@@ -73,6 +99,7 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
     last = evaluations[-1] if evaluations else {}
     return {
         **{name: last.get(name) for name in ("score", "return_mean", "return_std", "success_rate")},
+        "interval": _interval(last, run.dataset.score_rule),
         "eval_episodes": run.config.eval_episodes,
         "updates": progress.updates,
         "updates_per_second": progress.updates / max(progress.training_seconds, 1e-9),
@@ -85,6 +112,24 @@ def summarize(run: Run, progress: Progress) -> dict[str, Any]:
         "versions": versions(),
         "device": device_name(),
     }
+
+
+def _interval(row: Mapping[str, Any], rule: ScoreRule) -> list[float] | None:
+    """Returns the 95 % interval of one policy's score, or else return, that its episodes leave.
+
+    Wilson's of a success rate, Student's of a mean; None where there is none.
+    """
+    count = int(row.get("episodes") or 0)
+    if rule.kind == "success" and count and row["success_rate"] is not None:
+        successes = round(row["success_rate"] * count)
+        ends = scipy.stats.binomtest(successes, count).proportion_ci(method="wilson")
+        return [100 * ends.low, 100 * ends.high]
+    if count < 2:
+        return None
+    half = scipy.stats.t.ppf(0.975, count - 1) * row["return_std"] / np.sqrt(count - 1)
+    returns = [float(row["return_mean"] + end) for end in (-half, half)]
+    scores = [rule.score([end], None) for end in returns]
+    return [x if score is None else score for x, score in zip(returns, scores, strict=True)]
 
 
 def draw(

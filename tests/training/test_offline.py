@@ -16,6 +16,7 @@ from tables import untimed_rows
 
 from iql_jax.data.download import DownloadFailed
 from iql_jax.generation import provide
+from iql_jax.training import evaluation
 from iql_jax.training.evaluation import Evaluation
 from iql_jax.training.load import load_policy, load_run
 from iql_jax.training.offline import train_offline
@@ -72,6 +73,25 @@ def test_training_without_evaluation_needs_no_environment(tmp_path, monkeypatch)
     summary = train_offline(offline_config(**settings, eval_episodes=0), folder)
     assert (summary["updates"], summary["score"]) == (60, None)
     assert not (folder / "evaluations.csv").exists()
+
+
+def test_the_last_evaluation_is_filmed(tmp_path, monkeypatch, caplog):
+    config, filmed = offline_config(video=True, max_steps=20), []
+    monkeypatch.setenv("MUJOCO_GL", "off")
+    with pytest.raises(UserError, match="cannot render"):
+        train_offline(config, tmp_path)
+    monkeypatch.setattr(evaluation, "configure_headless_rendering", lambda: None)
+    monkeypatch.setattr(
+        evaluation, "record_episode", lambda task, path: filmed.append((task, path))
+    )
+    train_offline(config, tmp_path)
+    ((task, path),) = filmed
+    assert (task.seed, path) == (evaluation.evaluation_seed(config, 20), tmp_path / "film.mp4")
+    done, files, further = caplog.messages[-3:]
+    assert "score" in done
+    assert "confidence" in done
+    assert "learning_curve.png" in files
+    assert "iql_jax.evaluate" in further
 
 
 def test_arrays_in_memory_train_and_a_function_sees_the_policy(tmp_path):

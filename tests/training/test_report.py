@@ -4,8 +4,10 @@ import types
 
 import jax
 import numpy as np
+import pytest
 
 from iql_jax.algorithm import AgentConfig, create_state
+from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.description import EnvironmentDescription
 from iql_jax.training import report
 
@@ -44,6 +46,19 @@ def test_the_datas_paths_are_cut_where_episodes_end():
     paths = report._data_paths(maze_dataset(rows, following, normalized=False))
     # Of the last only one position is there, which is no path.
     assert [path[:, 0].tolist() for path in paths] == [[0, 1, 2], [10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    # Wilson: (16 + 1.92) / 23.84 -+ 1.96 / 23.84 sqrt(20 * 0.16 + 0.96). t(19) = 2.093.
+    [("success", [58.4, 91.9]), ("none", [0.6174, 0.9826]), ("normalized", [11.74, 48.26])],
+)
+def test_the_interval_of_a_score(kind, expected):
+    row = {"episodes": 20.0, "success_rate": 0.8, "return_mean": 0.8, "return_std": 0.3803}
+    rule = ScoreRule(kind, 0.5, 1.5) if kind == "normalized" else ScoreRule(kind)
+    assert report._interval(row, rule) == pytest.approx(expected, rel=1e-3)
+    assert report._interval({**row, "episodes": 1.0}, ScoreRule("none")) is None
+    assert report._interval({}, rule) is None
 
 
 def test_values_are_those_of_the_network_in_whatever_chunks():
