@@ -49,7 +49,7 @@ from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config, FinetuneConfig, from_mapping, from_record
 from iql_jax.training.load import load_networks, load_run
 from iql_jax.training.offline import train_offline
-from iql_jax.utils.errors import is_out_of_memory
+from iql_jax.utils.errors import explain, is_out_of_memory
 
 SECONDS, BYTES = 20, 4 * 2**30
 MAZE, BOX, DISCRETE = "iql/pointmaze/umaze-v0", "fuzz/box-v0", "fuzz/discrete-v0"
@@ -119,7 +119,7 @@ def run_case(use: Callable[..., None], rng: Random, work: Path) -> tuple[str, st
     except Bad as error:
         problem = str(error)
     except (Exception, Hang, SystemExit) as error:
-        status, line = cli.explain(error, "") or (None, f"{type(error).__name__}: {error}")
+        status, line = explain(error, "") or (None, f"{type(error).__name__}: {error}")
         if status is None or is_out_of_memory(error) or UNPRINTABLE.search(line):
             problem = repr(line[:300])
     finally:

@@ -20,12 +20,9 @@ from iql_jax.training import config
 from iql_jax.training.compilation import keep_programs
 from iql_jax.training.presets import beside_package, preset_file
 from iql_jax.utils.console import LastingStream
-from iql_jax.utils.errors import UserError, as_line, is_out_of_memory, one_line
-from iql_jax.utils.signals import Interrupted
+from iql_jax.utils.errors import MORE_MEMORY, UserError, as_line, explain, one_line
 
 Returned = TypeVar("Returned")
-
-MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a program would help.
 
 
 def run(main: Callable[[list[str]], None], memory_advice: str = MORE_MEMORY) -> None:
@@ -76,26 +73,6 @@ def guard(main: Callable[[], Returned], memory_advice: str = MORE_MEMORY) -> Ret
         if (explained := explain(error, resume, memory_advice)) is None:
             raise
         _exit(*explained)
-
-
-def explain(
-    error: BaseException, resume: str, memory_advice: str = MORE_MEMORY
-) -> tuple[int, str] | None:
-    """Returns the exit status and the line of a failure that the user can fix; None for a bug."""
-    match error:
-        case UserError():
-            return 1, as_line(str(error))
-        case Interrupted():
-            return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
-        case KeyboardInterrupt():
-            return 128 + signal.SIGINT, "interrupted"
-        # A path that cannot be written, a full disk: the system's own words say it.
-        case OSError() if error.strerror is not None:
-            return 1, as_line(error.strerror + (f": {error.filename}" if error.filename else ""))
-        case _ if is_out_of_memory(error):
-            reason = str(error).partition("\n")[0]
-            return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
-    return None
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from iql_jax import cli
 from iql_jax.data.config import DataConfig
 from iql_jax.data.find import datasets_root, local_ids
 from iql_jax.data.load import Dataset, load_dataset
@@ -22,7 +21,7 @@ from iql_jax.envs.make import make_environment
 from iql_jax.generation import catalog
 from iql_jax.generation.generate import generate
 from iql_jax.utils.console import logger
-from iql_jax.utils.errors import UntrustedEnvironment, UserError
+from iql_jax.utils.errors import UntrustedEnvironment, UserError, explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        explained = cli.explain(error, "the same command starts again")
+        explained = explain(error, "the same command starts again")
         if explained is None:
             raise
         status, line = explained

@@ -2,6 +2,11 @@
 
 import errno
 import os
+import signal
+
+from iql_jax.utils.signals import Interrupted
+
+MORE_MEMORY = "free some, or use a machine with more"  # Where no flag of a program would help.
 
 
 class UserError(Exception):
@@ -41,3 +46,23 @@ def one_line(error: BaseException) -> str:
     """Returns an exception's kind and message, on one line."""
     text = as_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def explain(
+    error: BaseException, resume: str, memory_advice: str = MORE_MEMORY
+) -> tuple[int, str] | None:
+    """Returns the exit status and the line of a failure that the user can fix; None for a bug."""
+    match error:
+        case UserError():
+            return 1, as_line(str(error))
+        case Interrupted():
+            return 128 + error.signum, f"{error}; {resume}" if error.resumable else str(error)
+        case KeyboardInterrupt():
+            return 128 + signal.SIGINT, "interrupted"
+        # A path that cannot be written, a full disk: the system's own words say it.
+        case OSError() if error.strerror is not None:
+            return 1, as_line(error.strerror + (f": {error.filename}" if error.filename else ""))
+        case _ if is_out_of_memory(error):
+            reason = str(error).partition("\n")[0]
+            return 1, f"out of memory{reason and f' ({reason})'}; {memory_advice}"
+    return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from iql_jax import cli
-from iql_jax.utils.errors import UserError
+from iql_jax.utils.errors import UserError, explain
 from iql_jax.utils.signals import Interrupted
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_nothing_is_left_half_written(outcomes):
     ],
 )
 def test_a_failure_that_the_user_can_fix_is_one_line(error, status, line):
-    assert cli.explain(error, "resume with X", "buy some") == (status, line)
+    assert explain(error, "resume with X", "buy some") == (status, line)
 
 
 def test_a_guarded_program_exits_and_a_bug_keeps_its_traceback(capsys):
