@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.temperature = 10.0
     config.reward_transform = "minus_one"
     config.max_steps = 100_000
-    config.eval_interval = 20_000
+    config.eval_interval = 10_000
     config.eval_episodes = 100
     config.checkpoint_interval = 20_000
     return config
