@@ -29,6 +29,8 @@ class AgentConfig:
     hidden_dims: tuple[Annotated[int, "at least 1"], ...] = (256, 256)  # Of all networks.
     num_critics: Annotated[int, "at least 1"] = 2  # Independent; their minimum counts.
     layer_norm: bool = False  # In V and the critics, before each ReLU: keeps values in bounds.
+    # Of the networks' products; parameters, sums and Adam are float32. Less is faster on a GPU.
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
 
     # The optimization.
     batch_size: Annotated[int, "at least 1"] = 256

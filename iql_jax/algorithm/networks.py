@@ -4,6 +4,7 @@ Every kernel is orthogonal with gain sqrt(2), output layers included; biases sta
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,16 +17,24 @@ LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
 
 
-def dense(features: int, name: str) -> nn.Dense:
-    """A dense layer with IQL's initialization, in float32.
+PRECISIONS: dict[str, Any] = {
+    "float32": jax.lax.Precision.HIGHEST,
+    "tensorfloat32": jax.lax.DotAlgorithmPreset.TF32_TF32_F32,
+    "bfloat16": jax.lax.DotAlgorithmPreset.BF16_BF16_F32,
+}
+"""How float32 arrays are multiplied, forward and backward; sums are float32 in each."""
 
-    The precision is explicit because accelerators multiply float32 with less by default: GPUs in
+
+def dense(features: int, name: str, precision: str) -> nn.Dense:
+    """A dense layer with IQL's initialization, in float32 but for its products.
+
+    Their precision is explicit because accelerators multiply float32 with less by default: GPUs in
     TF32, TPUs in bfloat16.
     """
     return nn.Dense(
         features,
         kernel_init=nn.initializers.orthogonal(2.0**0.5),
-        precision=jax.lax.Precision.HIGHEST,
+        precision=PRECISIONS[precision],
         name=name,
     )
 
@@ -33,6 +42,7 @@ def dense(features: int, name: str) -> nn.Dense:
 def hidden_layers(
     x: Array,
     hidden_dims: Sequence[int],
+    precision: str,
     *,
     layer_norm: bool = False,
     regularize: Callable[[Array], Array] = lambda x: x,
@@ -43,7 +53,7 @@ def hidden_layers(
     applied to the output of each layer. Maps [..., input_dim] to [..., hidden_dims[-1]].
     """
     for i, features in enumerate(hidden_dims):
-        x = dense(features, name=f"hidden_{i}")(x)
+        x = dense(features, f"hidden_{i}", precision)(x)
         if layer_norm:
             x = nn.LayerNorm(name=f"norm_{i}")(x)
         x = regularize(nn.relu(x))
@@ -71,12 +81,13 @@ class ScalarMLP(nn.Module):
 
     hidden_dims: Sequence[int]
     layer_norm: bool = False
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, inputs: Array) -> jax.Array:
         """Maps [..., input_dim] to [...]."""
-        hidden = hidden_layers(inputs, self.hidden_dims, layer_norm=self.layer_norm)
-        return jnp.squeeze(dense(1, name="out")(hidden), axis=-1)
+        hidden = hidden_layers(inputs, self.hidden_dims, self.precision, layer_norm=self.layer_norm)
+        return jnp.squeeze(dense(1, "out", self.precision)(hidden), axis=-1)
 
 
 class Critics(nn.Module):
@@ -85,6 +96,7 @@ class Critics(nn.Module):
     hidden_dims: Sequence[int]
     num_critics: int = 2
     layer_norm: bool = False
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> jax.Array:
@@ -92,7 +104,7 @@ class Critics(nn.Module):
         inputs = jnp.concatenate([observations, actions], axis=-1)
         # A loop rather than a mapped axis: separate products run faster than batched ones on a CPU.
         critics = [
-            ScalarMLP(self.hidden_dims, self.layer_norm, name=f"q{i + 1}")
+            ScalarMLP(self.hidden_dims, self.layer_norm, self.precision, name=f"q{i + 1}")
             for i in range(self.num_critics)
         ]
         return jnp.stack([critic(inputs) for critic in critics])
@@ -116,6 +128,7 @@ class GaussianPolicy(nn.Module):
 
     hidden_dims: Sequence[int]
     action_dim: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Gaussian:
@@ -124,9 +137,12 @@ class GaussianPolicy(nn.Module):
         ``dropout_rate`` is a scalar that needs the rng 'dropout', or None.
         """
         hidden = hidden_layers(
-            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+            observations,
+            self.hidden_dims,
+            self.precision,
+            regularize=dropout_of(self, dropout_rate),
         )
-        means = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
+        means = jnp.tanh(dense(self.action_dim, "mean", self.precision)(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
         return Gaussian(means, jnp.broadcast_to(log_stds, means.shape))
@@ -137,11 +153,15 @@ class CategoricalPolicy(nn.Module):
 
     hidden_dims: Sequence[int]
     action_dim: int  # The number of actions.
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
         """Maps observations [B, observation_dim] to logits [B, action_dim]."""
         hidden = hidden_layers(
-            observations, self.hidden_dims, regularize=dropout_of(self, dropout_rate)
+            observations,
+            self.hidden_dims,
+            self.precision,
+            regularize=dropout_of(self, dropout_rate),
         )
-        return Categorical(dense(self.action_dim, name="logits")(hidden))
+        return Categorical(dense(self.action_dim, "logits", self.precision)(hidden))

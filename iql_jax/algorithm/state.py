@@ -85,10 +85,11 @@ def create_state(
         config.num_critics,
         config.layer_norm,
         discrete_actions,
+        config.matmul_precision,
     )
-    actor_params = policy_network.init(actor_key, observations)
-    critic_params = critic_network.init(critic_key, observations, actions)
-    value_params = value_network.init(value_key, observations)
+    actor_params = _init(policy_network, actor_key, observations)
+    critic_params = _init(critic_network, critic_key, observations, actions)
+    value_params = _init(value_network, value_key, observations)
     decays = config.opt_decay_schedule == "cosine"
     numbers = {
         name: jnp.asarray(getattr(config, name), jnp.float32)
@@ -115,6 +116,11 @@ def create_state(
     )
 
 
+def _init(network: nn.Module, key: jax.Array, *inputs: Array) -> Params:
+    """Returns parameters, which are the same in every precision; float32 is on every device."""
+    return network.clone(precision="float32").init(key, *inputs)
+
+
 @functools.lru_cache
 def _networks(
     hidden_dims: tuple[int, ...],
@@ -122,11 +128,12 @@ def _networks(
     num_critics: int,
     layer_norm: bool,
     discrete_actions: bool,
+    precision: str,
 ) -> tuple[nn.Module, networks.Critics, networks.ScalarMLP]:
     """Returns one instance of each network per structure, so that alike states share programs."""
     policy = networks.CategoricalPolicy if discrete_actions else networks.GaussianPolicy
     return (
-        policy(hidden_dims, action_dim),
-        networks.Critics(hidden_dims, num_critics, layer_norm),
-        networks.ScalarMLP(hidden_dims, layer_norm),
+        policy(hidden_dims, action_dim, precision),
+        networks.Critics(hidden_dims, num_critics, layer_norm, precision),
+        networks.ScalarMLP(hidden_dims, layer_norm, precision),
     )

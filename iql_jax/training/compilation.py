@@ -6,6 +6,7 @@ import platform
 
 import jax
 
+from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import cache_folder
 
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
@@ -22,6 +23,20 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
         "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT",
     },
 }
+
+
+_PRECISIONS = {"gpu": ("float32", "tensorfloat32", "bfloat16"), "tpu": ("float32", "bfloat16")}
+
+
+def check_precision(precision: str) -> None:
+    """Refuses a precision that this device does not have, or in which it is not faster."""
+    device = jax.default_backend()
+    offered = _PRECISIONS.get(device, ("float32",))
+    if precision not in offered:
+        raise UserError(
+            f"config.matmul_precision is {precision!r}, which a {device.upper()} gains nothing "
+            f"from or does not have; use {' or '.join(offered)}"
+        )
 
 
 def compile_program(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

@@ -82,6 +82,6 @@ def load_policy(folder: Path | str) -> TrainedPolicy:
 
 def _config(record: dict[str, Any], changes: dict[str, Any]) -> Config:
     # Only the command that runs now may trust an environment: a run folder may be a stranger's.
-    return dataclasses.replace(
-        from_record(record["config"]), **{"trust_environment": False, **changes}
-    )
+    # And not every device has the precision in which a run trained.
+    own = {"trust_environment": False, "matmul_precision": "float32"}
+    return dataclasses.replace(from_record(record["config"]), **{**own, **changes})

@@ -16,6 +16,7 @@ from iql_jax.generation.provide import Provided, provide
 from iql_jax.outputs.checkpoints import read_newest
 from iql_jax.outputs.folder import RunFolder, read_record, started_with
 from iql_jax.outputs.logs import require_wandb
+from iql_jax.training.compilation import check_precision
 from iql_jax.training.config import Config, complete
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
@@ -47,6 +48,7 @@ def open_run(
     """
     started = time.perf_counter()
     require_wandb(config.wandb_project)
+    check_precision(config.matmul_precision)
     with RunFolder(workdir) as folder:
         folder.check_settings(config.to_dict(), complete)
         folders = [workdir] if beside is None else [workdir, beside]

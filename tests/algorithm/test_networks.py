@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import make_state, make_transitions
 
-from iql_jax.algorithm import eval_actions, networks, sample_actions
+from iql_jax.algorithm import eval_actions, networks, sample_actions, update
 from iql_jax.algorithm.distributions import Categorical, Gaussian
 
 
@@ -121,3 +121,23 @@ def test_actions_are_clipped_and_use_their_key():
     assert float(jnp.abs(one).max()) == 1.0  # Standard deviation 1: some lie outside.
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("precision", "written"),
+    [
+        ("float32", "precision = [HIGHEST, HIGHEST]"),
+        ("tensorfloat32", "lhs_precision_type = tf32, rhs_precision_type = tf32"),
+        ("bfloat16", "lhs_precision_type = bf16, rhs_precision_type = bf16"),
+    ],
+)
+def test_the_precision_reaches_every_product_of_an_update(precision, written):
+    state = make_state(matmul_precision=precision, actor_loss="ddpgbc")
+    traced = jax.jit(update).trace(state, make_transitions())
+    program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) > 40
+    assert [line for line in products if written not in line] == []
+    for x, y in zip(jax.tree.leaves(state.actor), jax.tree.leaves(make_state().actor), strict=True):
+        np.testing.assert_array_equal(x, y)  # Parameters start alike, in float32.
+        assert x.dtype == y.dtype

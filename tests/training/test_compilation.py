@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from iql_jax.training.compilation import COMPILER_OPTIONS, keep_programs
+from iql_jax.training.compilation import COMPILER_OPTIONS, check_precision, keep_programs
+from iql_jax.utils.errors import UserError
 
 
 @pytest.mark.parametrize("backend", COMPILER_OPTIONS)
@@ -27,3 +28,10 @@ def test_programs_are_kept_where_nothing_else_is_named(tmp_path, monkeypatch):
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
     assert [folder] == [str(path) for path in tmp_path.glob("iql_jax/*")]
+
+
+def test_a_cpu_has_one_precision():
+    check_precision("float32")
+    for precision in ("tensorfloat32", "bfloat16"):
+        with pytest.raises(UserError, match=f"'{precision}', which a CPU gains.*use float32"):
+            check_precision(precision)
