@@ -2,7 +2,6 @@
 
     python benchmarks/diagnose.py weights RUN
     python benchmarks/diagnose.py failures RUN [RUN ...]
-    python benchmarks/diagnose.py held-out RUN --others FOLDER
 
 *weights*: how many transitions the actor learns from. V and the critics of IQL do not depend on the
 policy, so those of one run give the weights w = min(exp(temperature x advantage), max_weight) that
@@ -13,21 +12,13 @@ policy needs both: enough transitions to learn to act at all, and the better one
 *failures*: how episodes of AntMaze fail, by their last 200 steps. On the back: the ant's up pointed
 down in the mean; on the spot: it stayed within 2 m; under way: all else. Ants of the datasets keep
 their body's x axis along the world's: turned is by more than 0.8 rad, of upright steps.
-
-*held-out*: whether a run overfits, by its networks on its own transitions and on others of the same
-dataset generated with another seed (agreement is the healthy case):
-
-    MINARI_DATASETS_PATH=FOLDER python -m iql_jax.datasets generate ID --steps 100000 --seed 1
 """
 
 import argparse
-import dataclasses
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +28,6 @@ import numpy.typing as npt
 from common import tables
 from iql_jax import cli
 from iql_jax.algorithm import IQLState, Transitions, losses
-from iql_jax.data.load import load_dataset
 from iql_jax.training.evaluation import Evaluation, open_evaluator
 from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.errors import UserError
@@ -56,16 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("weights", "failures", "held-out"))
+    parser.add_argument("what", choices=("weights", "failures"))
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     parser.add_argument("--max_weights", type=float, nargs="+", default=MAX_WEIGHTS)
     parser.add_argument("--episodes", type=int, default=100, help="of failures (%(default)s)")
-    parser.add_argument("--others", type=Path, help="datasets folder of the held-out data")
     parser.add_argument("--out", type=Path, help="markdown file of the table")
     options = parser.parse_args()
-    if options.what == "held-out" and options.others is None:
-        parser.error("held-out needs --others, the folder of data generated with another seed")
     texts = []
     for folder in options.runs:
         run = load_run(folder, progress=False)
@@ -76,10 +63,8 @@ def main() -> None:
                 options.temperatures,
                 options.max_weights,
             )
-        elif options.what == "failures":
-            table = failures(run, options.episodes)
         else:
-            table = held_out(run, others(run, options.others))
+            table = failures(run, options.episodes)
         texts.append(f"{name}\n\n{table}")
     tables.publish("\n\n".join(texts), options.out)
 
@@ -162,56 +147,6 @@ def up_and_heading(path: Floats) -> tuple[Floats, Floats]:
     w, x, y, z = path[:, 3:7].T
     up = 1.0 - 2.0 * (x**2 + y**2)
     return up, np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y**2 + z**2))
-
-
-# Held-out transitions.
-
-
-def others(run: Trained, folder: Path) -> dict[str, Floats]:
-    """Loads the run's dataset from another datasets folder, normalized and scaled as the run's."""
-    plain = dataclasses.replace(run.config, normalize_observations=False, reward_transform="none")
-    with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=str(folder.absolute())):
-        found = load_dataset(plain, run.dataset.record["id"]).transitions
-    normalization = run.dataset.record["choices"]["normalization"] or {"mean": 0.0, "std": 1.0}
-    mean, std = (np.asarray(normalization[key], np.float32) for key in ("mean", "std"))
-    return {
-        **found,
-        "observations": (found["observations"] - mean) / std,
-        "next_observations": (found["next_observations"] - mean) / std,
-        "rewards": run.dataset.reward_transform(found["rewards"]),
-    }
-
-
-def held_out(run: Trained, others: Mapping[str, Floats]) -> str:
-    """Returns the table of both kinds of transitions, as many of the run's own as of the others."""
-    size = min(len(others["rewards"]), MOST)
-    batches = [some(run.dataset.transitions, size), some(others, size)]
-    columns = [measure(run.state, batch) for batch in batches]
-    sizes = [f"{len(batch.rewards):,}" for batch in batches]
-    rows = [[name, *(f"{column[name]:.3g}" for column in columns)] for name in columns[0]]
-    return tables.markdown(["", f"{sizes[0]} of its own", f"{sizes[1]} others"], rows)
-
-
-@jax.jit
-def measure(state: IQLState, batch: Transitions) -> dict[str, jax.Array]:
-    """Returns the numbers of a column for transitions [N]."""
-    hp = state.hyperparameters
-    q_values = state.critic.apply_fn(state.critic.params, batch.observations, batch.actions)
-    next_values = state.v(batch.next_observations)
-    targets = losses.td_targets(batch.rewards, batch.masks, next_values, hp.discount)
-    gains = advantages(state, batch)
-    weights = losses.advantage_weights(gains, hp.temperature, hp.max_weight)
-    policy = state.actor.apply_fn(state.actor.params, batch.observations)
-    log_probs = policy.log_prob(batch.actions)
-    return {
-        "TD error, squared": jnp.mean((q_values - targets[None]) ** 2),
-        "advantage, mean": jnp.mean(gains),
-        "advantage, std": jnp.std(gains),
-        "weight": jnp.mean(weights),
-        "effective sample size, share": losses.effective_sample_size(weights),
-        "log-likelihood": jnp.mean(log_probs),
-        "log-likelihood, weighted": jnp.sum(weights * log_probs) / jnp.sum(weights),
-    }
 
 
 if __name__ == "__main__":

@@ -142,8 +142,7 @@ class _Walk:
         if self._waiting > self._stay or length in (self._limit, self.left):
             states, made = np.stack(self._states), np.stack(self._actions)
             parts = states[:, 2:], states[:, :15], states[:, 15:]
-            episode = maze_episode(*parts, made, goal)
-            self.episodes.append(dataclasses.replace(episode, seed=self._seed))
+            self.episodes.append(maze_episode(*parts, made, goal, self._seed))
             self.left -= length
             if self.left:
                 self._start()

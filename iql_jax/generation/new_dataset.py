@@ -10,6 +10,7 @@ from typing import Any
 
 import filelock
 from minari.data_collector import EpisodeBuffer
+from minari.data_collector.callbacks import EpisodeMetadataCallback
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
 
@@ -19,6 +20,7 @@ from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 _POLL_SECONDS = 0.2
+_SPACE = 4096  # Bytes, more than what HDF5 adds to an array or to an episode.
 
 
 @contextlib.contextmanager
@@ -91,20 +93,29 @@ def new_dataset(dataset_id: str, folder: pathlib.Path, task: MazeTask) -> Iterat
 
 
 def add_episodes(storage: MinariStorage, episodes: Sequence[EpisodeBuffer]) -> None:
-    """Appends episodes of a maze to a dataset.
+    """Appends episodes of a maze to a dataset, with the statistics of Minari's collector."""
+    first, statistics = storage.total_episodes, EpisodeMetadataCallback()
+    _lengthen(storage, sum(map(_most_bytes, episodes)))
+    storage.update_episodes(episodes)
+    _lengthen(storage, _SPACE * len(episodes))
+    storage.update_episode_metadata(
+        (statistics({"rewards": episode.rewards}) for episode in episodes),
+        range(first, first + len(episodes)),
+    )
 
-    HDF5 crashes the process where a write fails, so its file is lengthened first; HDF5 cuts off
-    what it has not used.
+
+def _lengthen(storage: MinariStorage, size: int) -> None:
+    """Lengthens the HDF5 file by so many bytes; HDF5 cuts off what it then does not use.
+
+    HDF5 crashes the process where a write fails.
     """
     if hasattr(os, "posix_fallocate"):  # Not on macOS.
-        size = sum(map(_most_bytes, episodes))
         with open(storage.data_path / "main_data.hdf5", "r+b") as file:
             os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
-    storage.update_episodes(episodes)
 
 
 def _most_bytes(episode: Any) -> int:
     """Returns how much of a file an episode can take."""
     parts = (episode.actions, episode.rewards, episode.terminations, episode.truncations)
     arrays = [*parts, *episode.observations.values(), *episode.infos.values()]
-    return sum(2 * array.nbytes + 4096 for array in arrays)
+    return sum(2 * array.nbytes + _SPACE for array in arrays)

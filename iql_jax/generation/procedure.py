@@ -33,17 +33,23 @@ def randomness(seed: int, index: int) -> tuple[int, np.random.Generator]:
 
 
 def maze_episode(
-    observations: Float64, qpos: Float64, qvel: Float64, actions: Float32, goal: Float64
+    observations: Float64,
+    qpos: Float64,
+    qvel: Float64,
+    actions: Float32,
+    goal: Float64,
+    seed: int | None,
 ) -> EpisodeBuffer:
     """Returns T steps to one goal ([2] meters), which ends nothing, in the form of Minari's mazes.
 
     Observations, MuJoCo's positions (x and y first) and its velocities are [T + 1, ...]; actions
-    are [T, action_dim].
+    are [T, action_dim]. The seed is that of the reset, where the episode starts with one.
     """
     positions, goals = qpos[:, :2], np.tile(goal, (len(qpos), 1))
     successes = at_goal(positions, goals)
     seen = {"observation": observations, "achieved_goal": positions, "desired_goal": goals}
     return EpisodeBuffer(
+        seed=seed,
         observations=seen,
         actions=actions,
         rewards=successes[1:].astype(np.float64),
