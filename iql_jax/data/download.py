@@ -72,9 +72,10 @@ def _from_hub(owner: str, dataset_id: str, folder: pathlib.Path) -> None:
 
 def _is_unchanged(path: pathlib.Path, file: Any) -> bool:
     """Compares a file with the hub's checksum: of its content, or if it is small, Git's."""
-    content = path.read_bytes()
     if file.lfs is not None:
-        return bool(hashlib.sha256(content).hexdigest() == file.lfs["sha256"])
+        with path.open("rb") as opened:
+            return bool(hashlib.file_digest(opened, "sha256").hexdigest() == file.lfs["sha256"])
+    content = path.read_bytes()
     return bool(hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.blob_id)
 
 
