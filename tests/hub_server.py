@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import select
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -31,10 +32,10 @@ class Hub(ThreadingHTTPServer):
 
 
 def described(name, content):
-    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
-    checksum = {"lfs": lfs} if len(content) > LARGE else {"blobId": git}
-    return {"rfilename": name, "size": len(content), **checksum}
+    size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+    git = hashlib.sha1(b"blob %d\0" % size + content).hexdigest()
+    lfs = {"sha256": sha256, "size": size, "pointerSize": 130} if size > LARGE else None
+    return {"rfilename": name, "size": size, "blobId": git, "lfs": lfs}
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -59,7 +60,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(content[start : ends.get(fault)] + b"?" * (fault == "flip"))
         if fault == "stall":
             hub.on_stall()
-            self.rfile.read(1)  # Until the client leaves.
+            select.select([self.connection], [], [])  # Until the client leaves.
 
     do_HEAD = do_GET
 

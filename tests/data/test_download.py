@@ -19,7 +19,6 @@ def hub(tmp_path, data_folders, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
         folder = write_box().parent
-    monkeypatch.delenv("MINARI_REMOTE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with Hub(folder) as server:
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
