@@ -11,6 +11,9 @@ class DataConfig:
     # A Minari id such as 'D4RL/antmaze/umaze-v1', or the path of a file: D4RL's .hdf5 (or .h5),
     # OGBench's .npz.
     dataset: str = ""
+    # If the dataset can be neither found nor downloaded: 'generate' its counterpart, with other
+    # data, or 'fail'. 'auto' generates at a terminal and fails elsewhere.
+    dataset_fallback: Literal["auto", "generate", "fail"] = "auto"
     # Of a file: the task's name as D4RL or OGBench has it, such as 'hopper-medium-v2'; 'none': no
     # known task. Empty: as the file is named.
     task: str = ""
@@ -26,5 +29,5 @@ class DataConfig:
     maze_walls: Literal["data", "evaluation"] = "data"  # See iql_jax/data/maze_task.py.
 
 
-DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataConfig))
-"""The keys of a config that say which transitions it learns from."""
+DATA_KEYS = tuple(f.name for f in dataclasses.fields(DataConfig) if f.name != "dataset_fallback")
+"""The keys of a config that say which transitions it learns from, once its dataset is found."""

@@ -7,6 +7,7 @@ run that has started with one dataset resumes with it.
 import contextlib
 import dataclasses
 import difflib
+import os
 import pathlib
 import re
 from typing import Literal
@@ -20,6 +21,7 @@ from iql_jax.generation.generate import generate
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
+_OTHER = "generated, like it in kind, but other data"
 _ID = re.compile(r"^[-\w]+(/[-\w]+)*-v\d+$")
 
 
@@ -33,12 +35,15 @@ class Provided:
     notes: tuple[str, ...] = ()  # What a reader of results must know of the data.
 
 
-def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> Provided:
+def provide(
+    dataset: str, *, progress: bool = True, started_with: str = "", fallback: str = "auto"
+) -> Provided:
     """Finds a dataset, and downloads or generates it where it is missing.
 
     ``dataset`` is a Minari id, such as 'D4RL/antmaze/umaze-v1', or a file's path. Those of ``iql/``
     are generated. Others are local, or else downloaded, or else replaced by their generated
-    counterpart; ``started_with`` is what an earlier start of the run used, if there was one.
+    counterpart, if ``fallback`` allows it (``DataConfig.dataset_fallback``); ``started_with`` is
+    what an earlier start of the run used, if there was one.
 
     Raises:
         UserError: if there is no such dataset; the message names similar ones.
@@ -69,14 +74,20 @@ def provide(dataset: str, *, progress: bool = True, started_with: str = "") -> P
         if is_local(dataset):  # Another process was quicker.
             return Provided(dataset, dataset, "local")
         replacement = None if started_with == dataset else counterpart(dataset)
-        if replacement is None:
+        # Somebody at a terminal can read what is said, and stop it.
+        is_attended = os.isatty(0) and os.isatty(2)
+        if replacement is None or fallback == "fail" or (fallback == "auto" and not is_attended):
+            advice = _suggestions(dataset, root)
+            if replacement is not None:
+                advice = f"; --config.dataset_fallback=generate takes {replacement}: {_OTHER}"
             raise UserError(
-                f"dataset {dataset} is not in {root} and cannot be downloaded: {failure}"
-                f"{_suggestions(dataset, root)}"
+                f"dataset {dataset} is not in {root} and cannot be downloaded: {failure}{advice}"
             ) from failure
         logger.info(f"{dataset} cannot be downloaded: {failure}")
-        logger.info(f"USING {replacement} INSTEAD: generated, like it in kind, but other data")
-        return _generated(replacement, dataset, progress)
+        logger.info(f"USING {replacement} INSTEAD: {_OTHER}")
+        found = _generated(replacement, dataset, progress)
+        decision = f"dataset_fallback={fallback}, and the download failed: {failure}"
+        return dataclasses.replace(found, notes=(*found.notes, decision))
     logger.info(f"{dataset} is downloaded")
     return Provided(dataset, dataset, "downloaded")
 
@@ -87,7 +98,7 @@ def _generated(dataset: str, requested: str, progress: bool) -> Provided:
         generate(dataset, progress=progress)
     notes = []
     if dataset != requested:
-        notes.append(f"it replaces {requested}: like it in kind, other data")
+        notes.append(f"it replaces {requested}: {_OTHER}")
     metadata = read_metadata(datasets_root() / dataset)
     choices = {**(metadata.get("collection") or {}), "transitions": metadata.get("total_steps")}
     usual = {"transitions": FULL_STEPS, "seed": 0, "controller": packaged_controller_digest()}

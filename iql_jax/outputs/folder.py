@@ -21,6 +21,7 @@ from iql_jax.utils.json_files import read_json
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
+    "dataset_fallback",
     "eval_processes",
     "population_size",
     "progress",

@@ -60,9 +60,11 @@ def open_run(
 
 
 def find_data(config: Config, folders: Sequence[Path]) -> Provided:
-    """Finds, download or generate a config's dataset; runs started in these folders keep theirs."""
-    before = started_with(config.dataset, folders)
-    return provide(config.dataset, progress=config.progress, started_with=before)
+    """Finds, downloads or generates a dataset; runs started in these folders keep theirs."""
+    was = started_with(config.dataset, folders)
+    return provide(
+        config.dataset, progress=config.progress, started_with=was, fallback=config.dataset_fallback
+    )
 
 
 def load_data(config: Config, provided: Provided, data: Arrays | None = None) -> Dataset:

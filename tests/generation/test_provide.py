@@ -1,5 +1,7 @@
 """From the name of a dataset to data on this disk."""
 
+import re
+
 import pytest
 from minari_datasets import box, change_metadata, coded_episodes, write_dataset
 
@@ -68,13 +70,26 @@ def test_a_download(monkeypatch, capsys):
 
 
 def test_a_generated_counterpart_replaces_it_loudly(downloads, generated, capsys):
-    found = provide(WANTED)
+    found = provide(WANTED, fallback="generate")
     assert (found.source, found.requested, found.origin) == (GENERATED, WANTED, "generated")
     assert f"replaces {WANTED}" in found.notes[0]
+    assert re.search("dataset_fallback=generate.* no network today", found.notes[-1])
     assert (downloads, generated) == ([WANTED], [GENERATED])
     assert f"USING {GENERATED} INSTEAD" in capsys.readouterr().err
-    provide(WANTED)
+    provide(WANTED, fallback="generate")
     assert generated == [GENERATED]  # Once.
+
+
+@pytest.mark.parametrize(
+    ("fallback", "terminals"), [("auto", {0, 1}), ("auto", {1, 2}), ("fail", {0, 2})]
+)
+def test_no_other_data_unattended(downloads, generated, monkeypatch, fallback, terminals):
+    write_small(GENERATED)  # Not even those that are here.
+    monkeypatch.setattr("os.isatty", {0, 2}.__contains__)
+    assert provide(WANTED).source == GENERATED
+    monkeypatch.setattr("os.isatty", terminals.__contains__)
+    with pytest.raises(UserError, match=r"no network today.*dataset_fallback=generate"):
+        provide(WANTED, fallback=fallback)
 
 
 def test_a_run_resumes_with_the_dataset_that_it_started_with(downloads, generated):
@@ -83,7 +98,7 @@ def test_a_run_resumes_with_the_dataset_that_it_started_with(downloads, generate
     assert generated == []
     write_small(WANTED)
     assert provide(WANTED).source == WANTED
-    assert provide(WANTED, started_with=GENERATED).source == GENERATED
+    assert provide(WANTED, started_with=GENERATED, fallback="fail").source == GENERATED
 
 
 def test_generated_datasets_are_never_downloaded(downloads, generated):

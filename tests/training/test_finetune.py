@@ -145,7 +145,7 @@ def test_the_offline_phase_is_an_offline_run_to_the_bit(offline, tmp_path, monke
 def test_a_run_continues_from_a_finished_offline_run(offline, tmp_path, monkeypatch, capsys):
     folder, copy = tmp_path / "run", tmp_path / "offline"
     shutil.copytree(offline, copy)
-    changes = {"offline_run": str(copy), "num_pretraining_steps": 7}
+    changes = {"offline_run": str(copy), "num_pretraining_steps": 7, "dataset_fallback": "fail"}
     changes["opt_decay_schedule"] = "cosine"
     stop(monkeypatch, folder, "metrics", 80, signal.SIGTERM, **changes)
     assert f"continuing from {copy} at step 60" in capsys.readouterr().err

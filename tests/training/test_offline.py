@@ -123,9 +123,10 @@ def test_a_run_started_on_generated_data_stays_with_them(tmp_path, monkeypatch):
 
     monkeypatch.setattr(provide, "download", fail)
     wanted = "D4RL/pointmaze/umaze-v2"
-    config = offline_config(dataset=wanted, eval_episodes=0)
+    config = offline_config(dataset=wanted, eval_episodes=0, dataset_fallback="generate")
     with open_run(config, tmp_path / "started") as run:
         fingerprint = run.record["dataset"]["fingerprint"]
+    config = offline_config(dataset=wanted, eval_episodes=0, dataset_fallback="fail")
     write_dataset(wanted, coded_episodes(), box(4))
     for folder, beside, expected in (
         (tmp_path / "started", None, DATASET),
