@@ -5,9 +5,11 @@ matter), and returns updates per second, warm, batch sampling included. Empty mo
 replace what their modules import and their training loops do not use (environments, logging,
 command lines); its successor replaces a function that has left JAX since. Their arithmetic,
 compilation and data flow are untouched. They need what is not among this package's
-requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch.
+requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch. The
+last two are packages, timed as they are installed.
 """
 
+import functools
 import sys
 import time
 import types
@@ -167,13 +169,88 @@ def time_corl(checkout: Path, updates: int) -> float:
     return rate(train, updates, warm_up=50)
 
 
+def time_torchrl(_: Path, updates: int) -> float:
+    """TorchRL (github.com/pytorch/rl), as its sota-implementations/iql/iql_offline.py has it."""
+    import torch
+    from tensordict import TensorDict
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
+    from torchrl import data, modules, objectives
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    mlp = functools.partial(modules.MLP, num_cells=[256, 256], activation_class=torch.nn.ReLU)
+    distribution = torch.nn.Sequential(
+        mlp(out_features=2 * ACTION_DIM), NormalParamExtractor(scale_lb=0.1)
+    )
+    actor = modules.ProbabilisticActor(
+        TensorDictModule(distribution, in_keys=["observation"], out_keys=["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        spec=data.Bounded(-1.0, 1.0, (ACTION_DIM,)),
+        distribution_class=modules.TanhNormal,
+        distribution_kwargs={"low": -1.0, "high": 1.0, "tanh_loc": False},
+    )
+    critic = modules.ValueOperator(mlp(out_features=1), in_keys=["action", "observation"])
+    value = modules.ValueOperator(mlp(out_features=1), in_keys=["observation"])
+    arrays = {key: torch.from_numpy(array) for key, array in made_up_transitions().items()}
+    following = {"observation": arrays["next_observations"], "reward": arrays["rewards"][:, None]}
+    following |= dict.fromkeys(("done", "terminated"), arrays["terminals"][:, None] > 0)
+    content = {"observation": arrays["observations"], "action": arrays["actions"]}
+    steps = TensorDict({**content, "next": following}, [TRANSITIONS])
+    storage = data.LazyTensorStorage(TRANSITIONS, device=device)
+    buffer = data.TensorDictReplayBuffer(storage=storage, batch_size=BATCH)
+    buffer.extend(steps)
+    networks = torch.nn.ModuleList([actor, critic, value]).to(device)
+    with torch.no_grad():
+        for network in networks:  # The layers are made at first use.
+            network(steps[:2].to(device))
+    loss = objectives.IQLLoss(
+        actor, critic, value_network=value, loss_function="l2", temperature=10.0, expectile=0.9
+    )
+    loss.make_value_estimator(gamma=0.99)
+    targets = objectives.SoftUpdate(loss, tau=0.005)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=3e-4)
+
+    def train(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            losses = loss(buffer.sample())
+            sum(losses[key] for key in ("loss_actor", "loss_qvalue", "loss_value")).backward()
+            optimizer.step()
+            targets.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return rate(train, updates, warm_up=50)
+
+
+def time_d3rlpy(_: Path, updates: int) -> float:
+    """d3rlpy (github.com/takuseno/d3rlpy): what a step of its ``fit`` does, on its own buffer."""
+    import d3rlpy
+    import torch
+
+    steps = made_up_transitions()
+    del steps["next_observations"]  # It takes the following row's.
+    timeouts = np.arange(TRANSITIONS) % 1_000 == 999
+    dataset = d3rlpy.dataset.MDPDataset(**steps, timeouts=timeouts)
+    config = d3rlpy.algos.IQLConfig(expectile=0.9, weight_temp=10.0, batch_size=BATCH)
+    agent = config.create(device="cuda:0" if torch.cuda.is_available() else "cpu:0")
+    agent.build_with_dataset(dataset)
+
+    def train(count: int) -> None:
+        for _ in range(count):
+            agent.update(dataset.sample_transition_batch(BATCH))  # Returns its losses as floats.
+
+    return rate(train, updates, warm_up=50)
+
+
 PEERS: dict[str, Callable[[Path, int], float]] = {
     "implicit_q_learning": time_official,
     "JAX-CORL": time_jax_corl,
     "unifloral": time_unifloral,
     "CORL": time_corl,
+    "torchrl": time_torchrl,
+    "d3rlpy": time_d3rlpy,
 }
-"""By the name of the checkout's folder."""
+"""By the name of the checkout's folder, or of the installed package."""
 
 
 def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:

@@ -8,13 +8,16 @@ Sizes are AntMaze's: observations 29, actions 8, batch 256, hidden layers 256 x 
 a fresh process, warm. All contenders take turns within each repeat; medians over the repeats are
 shown, and ratios to each peer within a repeat, for a machine's speed drifts. The package's programs
 are those that ``train_offline.py`` runs. CHECKOUTS holds clones of any of implicit_q_learning,
-JAX-CORL, unifloral and CORL, whose dependencies have to be installed (see ``peers.py``).
+JAX-CORL, unifloral and CORL, whose dependencies have to be installed (see ``peers.py``). TorchRL
+and d3rlpy are timed where they are installed.
 
 The limit is the rate at which this device's matrix product (2048 x 2048, float32, at JAX's default
 precision) would do the products of one update of the package, 594 MFLOP; peers' may be fewer.
 """
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -60,7 +63,11 @@ def main() -> int:
         return 0
     contenders = ["one run", *(f"population of {size}" for size in options.populations)]
     if options.peers is not None:
-        found = [name for name in peers.PEERS if (options.peers / name).is_dir()]
+        found = [
+            name
+            for name in peers.PEERS
+            if (options.peers / name).is_dir() or importlib.util.find_spec(name) is not None
+        ]
         print(f"found in {options.peers}: {', '.join(found) or 'none'}", file=sys.stderr)
         contenders += found
     contenders.append(PRODUCT)
@@ -162,6 +169,8 @@ def summarize(figures: dict[str, list[Figures]], checkouts: Path | None) -> dict
         elif checkouts is not None and (checkouts / name / ".git").exists():
             command = ["git", "-C", str(checkouts / name), "rev-parse", "HEAD"]
             contender["commit"] = subprocess.check_output(command, text=True).strip()
+        else:
+            contender["version"] = importlib.metadata.version(name)
     return {
         "device": device_name(),
         "devices": len(jax.devices()),

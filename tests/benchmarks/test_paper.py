@@ -1,18 +1,9 @@
 """Exact solutions beside the paper's figures, and the arithmetic of their tables."""
 
 import numpy as np
-import pytest
 
-import figure1
 import figure2
 import umaze
-
-
-@pytest.mark.parametrize(("expectile", "known"), [(0.5, 0.0), (0.9, 0.8616), (0.1, -0.8616)])
-def test_expectiles_of_a_normal(expectile, known):
-    assert figure1.exact_expectile(expectile) == pytest.approx(known, abs=1e-3)
-    found = figure1.minimized_expectile(expectile, figure1.normal_sample(20_000))
-    assert float(found) == pytest.approx(known, abs=2e-3)
 
 
 def test_the_u_maze_by_hand():
