@@ -133,7 +133,7 @@ def from_json(content: Mapping[str, Any], *, trusted: bool = False) -> Layout:
     if (maze := fields["maze"]) is not None:
         goal = None if maze["goal"] is None else (maze["goal"][0], maze["goal"][1])
         cells = MazeMap.from_lists(maze["cells"], maze["scaling"])
-        fields["maze"] = MazeTask(cells, goal, float(maze["radius"]))
+        fields["maze"] = MazeTask(cells, goal, float(maze.get("radius", GOAL_RADIUS)))
     fields["requirements"] = tuple(fields["requirements"])
     return EnvironmentDescription(**fields, trusted=trusted)
 
