@@ -8,10 +8,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
-from iql_jax.outputs.plots import ACCENT, DPI, INK, MUTED, save, tidy
+from iql_jax.outputs.plots import ACCENT, INK, MUTED, curve_figure, label_curve, save, tidy
 from iql_jax.utils.arrays import Float64, Int64
 
 _INTERVAL = "mean, 95 % interval (two seeds: range)"
@@ -42,18 +40,14 @@ class Setting:
 
 def curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
     """Draws the mean over seeds of each setting's evaluations, with its interval."""
-    figure, axes = _figure(title)
+    figure, axes = curve_figure(title)
     colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
     for setting, color in zip(settings, colors, strict=True):
         values = ", ".join(f"{key} {value}" for key, value in setting.values.items())
         axes.fill_between(setting.steps, *setting.interval(), color=color, alpha=0.18, linewidth=0)
         name = f"{values} ({len(setting.scores)})"
         axes.plot(setting.steps, setting.scores.mean(axis=0), ".-", color=color, label=name)
-    axes.set_xlabel("updates", color=INK)
-    axes.set_ylabel(f"{label}: {_INTERVAL}", color=INK)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(left=0)
-    tidy(axes)
+    label_curve(axes, "updates", f"{label}: {_INTERVAL}")
     if len(settings) > 1:
         figure.set_figwidth(8.8)
         figure.legend(loc="outside right upper", title="setting (seeds)", fontsize=8)
@@ -65,16 +59,9 @@ def sweep(path: Path, settings: Sequence[Setting], label: str, title: str) -> No
     keys = [key for key in settings[0].values if len(_values(settings, key)) > 1]
     if len(keys) not in (1, 2):
         return
-    figure, axes = _figure(f"{title}: last evaluation")
+    figure, axes = curve_figure(f"{title}: last evaluation")
     (_line if len(keys) == 1 else _grid)(axes, settings, keys, label)
     save(figure, path)
-
-
-def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
-    return figure, axes
 
 
 def _values(settings: Sequence[Setting], key: str) -> list[str]:
