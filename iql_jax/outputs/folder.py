@@ -16,8 +16,7 @@ from packaging.version import InvalidVersion, Version
 import iql_jax
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import atomic_path, partial_path
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import atomic_path, partial_path, read_json
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (

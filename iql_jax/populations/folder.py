@@ -9,7 +9,7 @@ from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
 from iql_jax.populations.sweep import Layout, Member, populations
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import read_json
 
 FAILURE = "failure.json"
 

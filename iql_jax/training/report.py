@@ -21,7 +21,7 @@ from iql_jax.training.progress import Progress
 from iql_jax.training.run import Run
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import read_json
 from iql_jax.utils.signals import StopRequest
 
 PICTURES = ("learning_curve.png", "value_map.png")
