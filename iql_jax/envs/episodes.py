@@ -54,9 +54,9 @@ class EvaluationResult:
     trajectories: list[Float32]  # [T + 1, observation_dim] of the first, recorded episodes.
 
 
-def episode_seed(seed: int, episode: int) -> int:
-    """Returns the seed with which an episode of an evaluation is reset."""
-    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
+def derived_seed(seed: int, number: int) -> int:
+    """Returns the seed of a run's evaluation at a step, and of the reset of a numbered episode."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 class Evaluator:
@@ -187,7 +187,7 @@ def play(
     trajectory: list[Float32] = []
     place = f"evaluation episode {episode} at its reset"
     try:
-        observation = env.reset(seed=episode_seed(task.seed, episode))[0]
+        observation = env.reset(seed=derived_seed(task.seed, episode))[0]
     except Exception as error:
         raise _failure(error, place) from error
     while True:
