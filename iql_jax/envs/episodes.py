@@ -105,9 +105,9 @@ class Evaluator:
         """
         calls = [(task, i, sample, i < record) for task in tasks for i in range(episodes)]
         if self._processes == 1:
-            played = [_play(*call, check) for call in calls]
+            played = [play(*call, check) for call in calls]
         else:
-            futures = (self._workers.submit(_play, *call) for call in calls)
+            futures = (self._workers.submit(play, *call) for call in calls)
             played = list(self._workers.results(futures, check))
         return [_result(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
@@ -154,34 +154,23 @@ def _build(description: EnvironmentDescription) -> None:
     _environment(description)
 
 
-def _play(
+def play(
     task: EpisodeTask,
     episode: int,
     sample: bool,
     record: bool,
     watch: Callable[[], None] = lambda: None,
-) -> Episode | Diverged:
-    env = _environment(task.environment)
-    return play(env, task, episode, sample=sample, record=record, watch=watch)
-
-
-def play(
-    env: gym.Env[Float32, Float32],
-    task: EpisodeTask,
-    episode: int,
-    *,
-    sample: bool = False,
-    record: bool = False,
-    watch: Callable[[], None] = lambda: None,
+    env: gym.Env[Float32, Float32] | None = None,
 ) -> Episode | Diverged:
     """Plays one episode of an evaluation to its end; ``Diverged`` if an action is not finite.
 
     ``sample`` draws actions, ``record`` keeps the observations, and ``watch`` is called after the
-    reset and after each step.
+    reset and after each step. Without ``env`` the task's environment is this process's own.
 
     Raises:
         UserError: If the environment fails or gives a number that is not finite.
     """
+    env = _environment(task.environment) if env is None else env
     generator = np.random.default_rng((task.seed, episode, _ACTION_STREAM)) if sample else None
     total, length, success, over = 0.0, 0, None, False
     trajectory: list[Float32] = []
