@@ -24,7 +24,7 @@ _SPACE = 4096  # Bytes, more than what HDF5 adds to an array or to an episode.
 
 
 @contextlib.contextmanager
-def hold_place(dataset_id: str, check: Callable[[], None]) -> Iterator[pathlib.Path]:
+def hold_place(dataset_id: str, check: Callable[[], Any]) -> Iterator[pathlib.Path]:
     """Yields an empty hidden folder for a new dataset, which goes when the block ends.
 
     Waits for a process that writes one of the same id, and calls ``check``, which may raise,
@@ -41,11 +41,7 @@ def hold_place(dataset_id: str, check: Callable[[], None]) -> Iterator[pathlib.P
             lock.acquire(blocking=False)
         except filelock.Timeout:
             logger.info(f"waiting for another process that writes {dataset_id}")
-            while True:
-                check()
-                with contextlib.suppress(filelock.Timeout):
-                    lock.acquire(timeout=_POLL_SECONDS)
-                    break
+            lock.acquire(timeout=1e7, poll_interval=_POLL_SECONDS, cancel_check=check)
         try:
             shutil.rmtree(folder, ignore_errors=True)  # Of a process that was killed.
             folder.mkdir()
