@@ -79,7 +79,11 @@ class PopulationSession(Session):
         """Writes what the members' runs leave."""
         paths: dict[int, Any] = {}
         if self._config.eval_episodes > 0 and any(report.has_maze(r.dataset) for r in self._runs):
-            paths = self._play(report.SHOWN_EPISODES, _paths, record=report.SHOWN_EPISODES)
+            paths = self._play(
+                report.SHOWN_EPISODES,
+                lambda run, r: [path.tolist() for path in report.shown_paths(run.dataset, r)],
+                record=report.SHOWN_EPISODES,
+            )
             self.stop.check()
         packed, progress = self._pack(self.state), self.progress
         for i, run in enumerate(self._runs):
@@ -183,10 +187,3 @@ class PopulationSession(Session):
 
     def _longest_chunk(self) -> int:
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
-
-
-def _paths(run: Run, result: EvaluationResult) -> list[Any] | None:
-    """Returns a policy's paths in its maze, where there is one, JSON-able."""
-    if not report.has_maze(run.dataset):
-        return None
-    return [path.tolist() for path in report.shown_paths(run.dataset, result)]
