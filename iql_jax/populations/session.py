@@ -22,9 +22,8 @@ from iql_jax.populations.folder import FAILURE, read_failure
 from iql_jax.populations.mapped import Placement, maps_in_turn
 from iql_jax.training import report
 from iql_jax.training.evaluation import describe, episode_task
-from iql_jax.training.progress import Means, Progress
 from iql_jax.training.run import Run
-from iql_jax.training.session import MAX_CHUNK, Session
+from iql_jax.training.session import MAX_CHUNK, Means, Progress, Session
 from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged

@@ -66,8 +66,6 @@ class Online:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._rollout.close()
 
-    # As ``progress.Saved``.
-
     def save(self) -> dict[str, Any]:
         """Writes the transitions since the last time; returns all else that ``restore`` needs."""
         counters = dataclasses.asdict(self._rollout.counters)
