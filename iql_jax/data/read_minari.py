@@ -13,8 +13,8 @@ from tqdm import trange
 
 from iql_jax.data import flat_cache
 from iql_jax.data.episodes import Episodes, Source
+from iql_jax.data.file_arrays import check_place
 from iql_jax.data.find import datasets_root
-from iql_jax.data.hdf5 import check_place
 from iql_jax.data.maze_task import MAZE_ENTRIES, maze_kind
 from iql_jax.data.metadata import (
     AGAIN,
