@@ -5,12 +5,12 @@ in NumPy in the process that steps the environment, and results come back in ord
 depend on nothing else, to the bit: not on the number of processes, nor on what ran before.
 """
 
+import contextlib
 import dataclasses
 import math
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Self
 
 import gymnasium as gym
 import numpy as np
@@ -59,7 +59,7 @@ def derived_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
-class Evaluator:
+class Evaluator(contextlib.AbstractContextManager["Evaluator"]):
     """Runs episodes in worker processes, or in this one where ``processes`` is 1; 0: one a core.
 
     A context manager. Workers start at first use, keep their environments between evaluations, and
@@ -116,9 +116,6 @@ class Evaluator:
         self._workers.close()
         while _environments:
             _environments.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()

@@ -26,7 +26,7 @@ State = TypeVar("State")
 KEPT = 3
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     """The checkpoints of one run, numbered by its step.
 
     A checkpoint holds a pytree of arrays (``state``) and a JSON object (``progress``). Orbax writes
@@ -47,9 +47,6 @@ class Checkpoints:
                 enable_async_checkpointing=False,
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._manager.close()
