@@ -4,7 +4,6 @@ import contextlib
 import gc
 import json
 import logging
-import shutil
 import sys
 import uuid
 import warnings
@@ -152,18 +151,6 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.restore_newest(template)
-
-
-def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
-    """Saves a broken state, from which no run resumes, in an earlier one's place; returns where."""
-    place = folder / "diagnosis"
-    # Orbax saves nothing below the newest step of a folder.
-    if hosts.is_writer() and place.exists():
-        shutil.rmtree(place)
-    hosts.barrier("the earlier failure's state is removed")
-    with Checkpoints(place) as checkpoints:
-        checkpoints.save(step, state, progress)
-    return place
 
 
 def _checksum(step: int, progress: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from iql_jax.algorithm import IQLState
 from iql_jax.envs.episodes import EvaluationResult, Evaluator
-from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
+from iql_jax.outputs.checkpoints import Checkpoints, read_newest
 from iql_jax.outputs.folder import write_json
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.populations.folder import FAILURE, read_failure
@@ -123,17 +123,14 @@ class PopulationSession(Session):
         return {i: values for part in hosts.exchange(found) for i, values in part}
 
     def _fail(self, i: int, step: int, reason: str) -> None:
-        """Marks a member, and keeps its state for diagnosis and its last good one, if any."""
+        """Marks a member, and keeps its last good state, if any."""
         self._failed.add(i)
         folder = self._runs[i].folder
         with hosts.all_or_none():
             if hosts.is_writer():
                 write_json(folder / FAILURE, {"update": step, "reason": reason})
-        packed = self._pack(self.state)
-        member = self._placement.member(packed, i)
-        place = save_for_diagnosis(folder, step, member, {"step": step})
-        logger.info(f"member {folder.name} has failed, the others continue: {reason}; see {place}")
-        if good := read_newest(self.folder / "checkpoints", packed):
+        logger.info(f"member {folder.name} has failed, the others continue: {reason}")
+        if good := read_newest(self.folder / "checkpoints", self._pack(self.state)):
             self._save_member(i, good[0], Progress(**good[1]))
 
     def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from iql_jax.algorithm import IQLState
-from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
+from iql_jax.outputs.checkpoints import Checkpoints
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.training.online import Online
 from iql_jax.training.run import Run
@@ -160,7 +160,7 @@ class Session:
         """Counts a chunk of steps, and add up its metrics: means over its updates, if any.
 
         Raises:
-            Diverged: If a metric is not finite; the state is saved for diagnosis.
+            Diverged: If a metric is not finite.
         """
         progress = self.progress
         means = self._means(metrics, steps)
@@ -237,15 +237,10 @@ class Session:
         raise UserError(f"{error}; {saved}") from error
 
     def diverge(self, reason: str) -> NoReturn:
-        """Ends a run with a number that is not finite, its state saved beside the good ones."""
-        packed, progress = self._pack(self.state), self.progress.to_dict()
-        folder = save_for_diagnosis(self.folder, self.step, packed, progress)
+        """Ends a run with a number that is not finite; its checkpoints stay."""
         newest = self._checkpoints.newest()
-        good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
-        raise Diverged(
-            f"{reason}; the state is saved in {folder} for diagnosis{good}; check the data's "
-            "rewards, or lower the learning rates"
-        )
+        good = "" if newest is None else f"; the state of {newest:,} is in checkpoints"
+        raise Diverged(f"{reason}{good}; check the data's rewards, or lower the learning rates")
 
     # What a population does in another way.
 

@@ -11,12 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from iql_jax.outputs.checkpoints import (
-    Checkpoints,
-    newest_step,
-    read_newest,
-    save_for_diagnosis,
-)
+from iql_jax.outputs.checkpoints import Checkpoints, newest_step, read_newest
 from iql_jax.utils.errors import UserError
 
 TEMPLATE = {"x": np.zeros(3), "n": np.zeros((), np.int32)}
@@ -136,13 +131,6 @@ def test_want_of_memory_is_no_damage(folder, monkeypatch):
     with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
         restore(folder)
     assert names(folder) == ["1", "2"]
-
-
-def test_a_state_for_diagnosis_takes_the_place_of_an_earlier_one(tmp_path):
-    for step in (7, 5):
-        place = save_for_diagnosis(tmp_path, step, state_of(step), {"step": step})
-    assert names(place) == ["5"]
-    assert_is(read_newest(place, TEMPLATE), 5)
 
 
 def test_of_several_processes_one_sets_a_damaged_checkpoint_aside(tmp_path):
