@@ -52,8 +52,8 @@ def finished(tmp_path_factory, pointmaze):
 def no_pictures(finished, monkeypatch):
     """They take most of a small run's time."""
     monkeypatch.setattr(training_report, "draw", lambda *args: None)
-    monkeypatch.setattr(report.plots, "curves", lambda *args: None)
-    monkeypatch.setattr(report.plots, "sweep", lambda *args: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *args: None)
+    monkeypatch.setattr(report, "draw_sweep", lambda *args: None)
 
 
 def test_a_member_is_the_run_on_its_own(finished, tmp_path):
