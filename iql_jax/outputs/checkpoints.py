@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
@@ -126,14 +127,14 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         return state, progress
 
     def _set_aside(self, steps: Iterable[int]) -> None:
-        hosts.barrier("all have read the checkpoints")
+        multihost_utils.sync_global_devices("all have read the checkpoints")
         for step in steps if hosts.is_writer() else ():
             name = f"{step}-{uuid.uuid4().hex[:8]}"
             aside = self._folder.with_name("damaged_checkpoints") / name
             aside.parent.mkdir(exist_ok=True)
             (self._folder / str(step)).rename(aside)
             logger.info(f"moved it to {aside}; resuming from the checkpoint before")
-        hosts.barrier("the damaged checkpoints are set aside")
+        multihost_utils.sync_global_devices("the damaged checkpoints are set aside")
         self._manager.reload()
 
 

@@ -53,9 +53,8 @@ class LockedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(
-            path / ".lock", blocking=False
-        )  # The system releases it when its process dies.
+        # The system releases it when its process dies.
+        self._lock = FileLock(path / ".lock", blocking=False)
         self._is_new = False
         self._had_record = False
 

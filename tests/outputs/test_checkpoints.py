@@ -136,15 +136,16 @@ def test_want_of_memory_is_no_damage(folder, monkeypatch):
 def test_of_several_processes_one_sets_a_damaged_checkpoint_aside(tmp_path):
     script = """
 import pathlib, sys
+from jax.experimental import multihost_utils
 from iql_jax.utils import hosts
 hosts.start("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
 from test_checkpoints import assert_is, damage, restore, save
 folder = pathlib.Path(sys.argv[3]) / "checkpoints"
 save(folder, 1, 2)
-hosts.barrier("saved")
+multihost_utils.sync_global_devices("saved")
 if hosts.is_writer():
     damage(folder / "2" / "state")
-hosts.barrier("damaged")
+multihost_utils.sync_global_devices("damaged")
 assert_is(restore(folder), 1)
 """
     port = str(40_000 + os.getpid() % 20_000)
