@@ -71,10 +71,6 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 "the same command again to resume from the checkpoint before"
             ) from error
 
-    def newest(self) -> int | None:
-        """Returns the step of the newest checkpoint, readable or not; None without one."""
-        return self._manager.latest_step()
-
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
         """Returns the newest readable checkpoint, in the template's structure; None without any.
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from iql_jax.algorithm import IQLState
-from iql_jax.outputs.checkpoints import Checkpoints
+from iql_jax.outputs.checkpoints import Checkpoints, newest_step
 from iql_jax.outputs.logs import RunLog, Values
 from iql_jax.training.online import Online
 from iql_jax.training.run import Run
@@ -238,7 +238,7 @@ class Session:
 
     def diverge(self, reason: str) -> NoReturn:
         """Ends a run with a number that is not finite; its checkpoints stay."""
-        newest = self._checkpoints.newest()
+        newest = newest_step(self.folder / "checkpoints")
         good = "" if newest is None else f"; the state of {newest:,} is in checkpoints"
         raise Diverged(f"{reason}{good}; check the data's rewards, or lower the learning rates")
 
