@@ -7,29 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iql_jax.algorithm import AgentConfig, create_state, update, update_n
-    from iql_jax.data.load import load_dataset
-    from iql_jax.envs.make import make_environment
-    from iql_jax.training.finetune import train_finetune
-    from iql_jax.training.load import load_policy, load_run
-    from iql_jax.training.offline import train_offline
-    from iql_jax.training.presets import load_config
+    from iql_jax.algorithm import AgentConfig as AgentConfig
+    from iql_jax.algorithm import create_state as create_state
+    from iql_jax.algorithm import update as update
+    from iql_jax.algorithm import update_n as update_n
+    from iql_jax.data.load import load_dataset as load_dataset
+    from iql_jax.envs.make import make_environment as make_environment
+    from iql_jax.training.finetune import train_finetune as train_finetune
+    from iql_jax.training.load import load_policy as load_policy
+    from iql_jax.training.load import load_run as load_run
+    from iql_jax.training.offline import train_offline as train_offline
+    from iql_jax.training.presets import load_config as load_config
 
 __version__ = "0.2.0"
-
-__all__ = [
-    "AgentConfig",
-    "create_state",
-    "load_config",
-    "load_dataset",
-    "load_policy",
-    "load_run",
-    "make_environment",
-    "train_finetune",
-    "train_offline",
-    "update",
-    "update_n",
-]
 
 _MODULES = {
     "AgentConfig": "algorithm",
@@ -44,6 +34,8 @@ _MODULES = {
     "update": "algorithm",
     "update_n": "algorithm",
 }
+
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

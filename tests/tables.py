@@ -2,7 +2,7 @@
 
 import csv
 
-from iql_jax.outputs.logs import TIMED
+from common.runs import TIMED
 
 
 def untimed_rows(path):

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from common import published
 from common.runs import Run
-from iql_jax.populations.plots import Setting
+from iql_jax.populations.report import Setting
 
 COLORS = ("#1f6f8b", "#8d99ae", "#2b2d42", "#e08e1b")
 COLUMNS = 3

@@ -14,8 +14,7 @@ from iql_jax.algorithm.config import AgentConfig, check_settings
 from iql_jax.algorithm.learner import sample_batch, update, update_n
 from iql_jax.algorithm.policy import eval_actions, sample_actions
 from iql_jax.algorithm.replay_buffer import ReplayBuffer
-from iql_jax.algorithm.state import Hyperparameters, IQLState, create_state
-from iql_jax.algorithm.train_state import TrainState
+from iql_jax.algorithm.state import Hyperparameters, IQLState, TrainState, create_state
 from iql_jax.algorithm.types import NEEDS_NEXT_ACTIONS, Array, Metrics, Params, Transitions
 
 __all__ = [

@@ -97,6 +97,3 @@ class Categorical(NamedTuple):
         batch_size, n = self.logits.shape
         every = jnp.eye(n, dtype=self.logits.dtype)
         return jnp.broadcast_to(every[:, None], (n, batch_size, n))
-
-
-Distribution = Gaussian | Categorical

@@ -110,13 +110,13 @@ class Critics(nn.Module):
         return jnp.stack([critic(inputs) for critic in critics])
 
 
-def dropout_of(module: nn.Module, rate: Array | None) -> Callable[[Array], Array]:
-    """Dropout with a module's rng 'dropout'; a rate of None leaves it out of the program."""
+def policy_layers(policy: nn.Module, x: Array, rate: Array | None) -> Array:
+    """A policy's hidden layers, with dropout; a rate of None leaves that out of the program."""
 
     def regularize(hidden: Array) -> Array:
-        return hidden if rate is None else dropout(hidden, rate, module.make_rng("dropout"))
+        return hidden if rate is None else dropout(hidden, rate, policy.make_rng("dropout"))
 
-    return regularize
+    return hidden_layers(x, policy.hidden_dims, policy.precision, regularize=regularize)
 
 
 class GaussianPolicy(nn.Module):
@@ -136,12 +136,7 @@ class GaussianPolicy(nn.Module):
 
         ``dropout_rate`` is a scalar that needs the rng 'dropout', or None.
         """
-        hidden = hidden_layers(
-            observations,
-            self.hidden_dims,
-            self.precision,
-            regularize=dropout_of(self, dropout_rate),
-        )
+        hidden = policy_layers(self, observations, dropout_rate)
         means = jnp.tanh(dense(self.action_dim, "mean", self.precision)(hidden))
         log_stds = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         log_stds = jnp.clip(log_stds, LOG_STD_MIN, LOG_STD_MAX)
@@ -158,10 +153,5 @@ class CategoricalPolicy(nn.Module):
     @nn.compact
     def __call__(self, observations: Array, dropout_rate: Array | None = None) -> Categorical:
         """Maps observations [B, observation_dim] to logits [B, action_dim]."""
-        hidden = hidden_layers(
-            observations,
-            self.hidden_dims,
-            self.precision,
-            regularize=dropout_of(self, dropout_rate),
-        )
+        hidden = policy_layers(self, observations, dropout_rate)
         return Categorical(dense(self.action_dim, "logits", self.precision)(hidden))

@@ -2,7 +2,7 @@
 
 import jax
 
-from iql_jax.algorithm.train_state import TrainState
+from iql_jax.algorithm.state import TrainState
 from iql_jax.algorithm.types import Array
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,6 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.data.hdf5 import check_place
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.files import reading
 
@@ -104,3 +104,26 @@ def _read(key: str, stored: Any) -> npt.NDArray[Any]:
     if key in _FLAGS:
         return array != 0
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def check_place(stored: h5py.h5d.DatasetID, file: bytes, allowed: pathlib.Path) -> bool:
+    """Refuses numbers that are not in ``file``, nor in an HDF5 file in the ``allowed`` folder.
+
+    Returns whether they lie in ``file``. A stranger may have written it: links lead to other HDF5
+    files; external storage leads to any file, whose bytes become numbers.
+    """
+    place = h5py.h5f.get_name(stored)
+    try:
+        stored.get_chunk_info(0)  # Which is always in the file, and faster to ask for.
+        if place == file:
+            return True
+    except (RuntimeError, ValueError):
+        pass
+    plist = stored.get_create_plist()
+    is_elsewhere = plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL
+    if is_elsewhere or not pathlib.Path(os.fsdecode(place)).resolve().is_relative_to(allowed):
+        name = os.fsdecode(h5py.h5i.get_name(stored))
+        raise UserError(
+            f"{name!r} lies in another file, outside of {allowed}: only copied there it is read"
+        )
+    return place == file

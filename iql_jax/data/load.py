@@ -20,9 +20,8 @@ from iql_jax.data.metadata import read_metadata
 from iql_jax.data.read_d4rl import read_d4rl, read_memory
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
-from iql_jax.data.rewards import RewardTransform, reward_transform
+from iql_jax.data.rewards import RewardTransform, keep_top, reward_transform
 from iql_jax.data.scores import ScoreRule
-from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription, Layout, to_json
 from iql_jax.envs.specs import check_spec, parse_spec
 from iql_jax.utils.arrays import Float32
@@ -95,15 +94,16 @@ def load_dataset(
     actions = learnable_actions(steps.actions, found.action_space, found.name)
     transform, notes = reward_transform(config.reward_transform, steps.rewards, steps.lengths)
     mean, std = _moments(steps.observations) if config.normalize_observations else (None, None)
+    layout = _layout(found, steps, actions, (mean, std), trusted)
     rule = ScoreRule("success" if is_maze else "none")
     if found.references is not None and not is_maze:
         rule = ScoreRule("normalized", *found.references)
     transitions = {
-        "observations": _normalized(steps.observations, mean, std),
+        "observations": layout.normalized(steps.observations),
         "actions": actions.values,
         "rewards": transform(steps.rewards),
         "masks": steps.masks,
-        "next_observations": _normalized(steps.next_observations, mean, std),
+        "next_observations": layout.normalized(steps.next_observations),
     }
     if next_actions:
         transitions |= next_action_fields(actions.values, steps.lengths)
@@ -122,7 +122,6 @@ def load_dataset(
         "score": dataclasses.asdict(rule),
         **steps.choices,
     }
-    layout = _layout(found, steps, actions, (mean, std), trusted)
     record = {
         "id": found.name,
         "fingerprint": found.episodes.fingerprint(),
@@ -210,10 +209,6 @@ def _moments(observations: Float32) -> tuple[Float32, Float32]:
     spread = observations.std(axis=0, dtype=np.float64)
     std = np.where(spread > _STD_OFFSET, spread + _STD_OFFSET, 1.0)
     return mean.astype(np.float32), std.astype(np.float32)
-
-
-def _normalized(observations: Float32, mean: Float32 | None, std: Float32 | None) -> Float32:
-    return observations if mean is None or std is None else (observations - mean) / std
 
 
 def _layout(

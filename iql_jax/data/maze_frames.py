@@ -73,9 +73,8 @@ class MazeFrame:
     map: MazeMap
     shift: tuple[float, float]  # Meters to add to a position of the file.
     goal: tuple[float, float]  # The middle of the goal's cell.
-    rewarded: (
-        tuple[float, float] | None
-    )  # The goal that rewards refer to; None: found from the rewards.
+    # The goal that rewards refer to; None: found from the rewards.
+    rewarded: tuple[float, float] | None
     radius: float = 0.5  # Meters from it within which the task rewards.
 
     @property

@@ -10,8 +10,7 @@ import numpy as np
 
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import reading
-from iql_jax.utils.json_files import parse_json, read_json
+from iql_jax.utils.files import parse_json, read_json, reading
 
 AGAIN = "move its folder away, and download or generate it again"
 

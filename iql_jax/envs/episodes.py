@@ -5,12 +5,12 @@ in NumPy in the process that steps the environment, and results come back in ord
 depend on nothing else, to the bit: not on the number of processes, nor on what ran before.
 """
 
+import contextlib
 import dataclasses
 import math
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Self
 
 import gymnasium as gym
 import numpy as np
@@ -54,12 +54,12 @@ class EvaluationResult:
     trajectories: list[Float32]  # [T + 1, observation_dim] of the first, recorded episodes.
 
 
-def episode_seed(seed: int, episode: int) -> int:
-    """Returns the seed with which an episode of an evaluation is reset."""
-    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
+def derived_seed(seed: int, number: int) -> int:
+    """Returns the seed of a run's evaluation at a step, and of the reset of a numbered episode."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
-class Evaluator:
+class Evaluator(contextlib.AbstractContextManager["Evaluator"]):
     """Runs episodes in worker processes, or in this one where ``processes`` is 1; 0: one a core.
 
     A context manager. Workers start at first use, keep their environments between evaluations, and
@@ -105,9 +105,9 @@ class Evaluator:
         """
         calls = [(task, i, sample, i < record) for task in tasks for i in range(episodes)]
         if self._processes == 1:
-            played = [_play(*call, check) for call in calls]
+            played = [play(*call, check) for call in calls]
         else:
-            futures = (self._workers.submit(_play, *call) for call in calls)
+            futures = (self._workers.submit(play, *call) for call in calls)
             played = list(self._workers.results(futures, check))
         return [_result(played[i : i + episodes]) for i in range(0, len(played), episodes)]
 
@@ -116,9 +116,6 @@ class Evaluator:
         self._workers.close()
         while _environments:
             _environments.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
@@ -154,40 +151,29 @@ def _build(description: EnvironmentDescription) -> None:
     _environment(description)
 
 
-def _play(
+def play(
     task: EpisodeTask,
     episode: int,
     sample: bool,
     record: bool,
     watch: Callable[[], None] = lambda: None,
-) -> Episode | Diverged:
-    env = _environment(task.environment)
-    return play(env, task, episode, sample=sample, record=record, watch=watch)
-
-
-def play(
-    env: gym.Env[Float32, Float32],
-    task: EpisodeTask,
-    episode: int,
-    *,
-    sample: bool = False,
-    record: bool = False,
-    watch: Callable[[], None] = lambda: None,
+    env: gym.Env[Float32, Float32] | None = None,
 ) -> Episode | Diverged:
     """Plays one episode of an evaluation to its end; ``Diverged`` if an action is not finite.
 
     ``sample`` draws actions, ``record`` keeps the observations, and ``watch`` is called after the
-    reset and after each step.
+    reset and after each step. Without ``env`` the task's environment is this process's own.
 
     Raises:
         UserError: If the environment fails or gives a number that is not finite.
     """
+    env = _environment(task.environment) if env is None else env
     generator = np.random.default_rng((task.seed, episode, _ACTION_STREAM)) if sample else None
     total, length, success, over = 0.0, 0, None, False
     trajectory: list[Float32] = []
     place = f"evaluation episode {episode} at its reset"
     try:
-        observation = env.reset(seed=episode_seed(task.seed, episode))[0]
+        observation = env.reset(seed=derived_seed(task.seed, episode))[0]
     except Exception as error:
         raise _failure(error, place) from error
     while True:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from iql_jax.envs.description import EnvironmentDescription
-from iql_jax.envs.episodes import episode_seed
+from iql_jax.envs.episodes import derived_seed
 from iql_jax.envs.make import make_environment
 from iql_jax.utils.arrays import Bool, Float32, Int64
 from iql_jax.utils.errors import UserError, one_line
@@ -148,7 +148,7 @@ class Rollout:
     ) -> tuple[Float32, dict[str, Any]]:
         """Resets the environments of the mask, which repeat what is recorded for each."""
         seeds = [
-            episode_seed(self._seed, int(episode)) if starts else None
+            derived_seed(self._seed, int(episode)) if starts else None
             for episode, starts in zip(episodes, mask, strict=True)
         ]
         options = {"reset_mask": mask, "recorded": dict(zip(seeds, recorded, strict=False))}

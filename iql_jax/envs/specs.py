@@ -16,8 +16,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from iql_jax.utils.errors import NoEnvironment, UntrustedEnvironment, UserError
-from iql_jax.utils.files import reading
-from iql_jax.utils.json_files import parse_json
+from iql_jax.utils.files import parse_json, reading
 
 KNOWN_NAMESPACES = (
     "gymnasium.envs.box2d",

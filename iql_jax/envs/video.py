@@ -92,7 +92,7 @@ def record_episode(task: EpisodeTask, path: Path, *, sample: bool = False) -> Ep
                     def film() -> None:
                         writer.append_data(_frame(env))
 
-                    episode = play(env, task, 0, sample=sample, watch=film)
+                    episode = play(task, 0, sample, False, film, env)
                 if isinstance(episode, Diverged):
                     raise episode
                 # imageio does not say that ffmpeg failed.

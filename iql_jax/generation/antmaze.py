@@ -16,7 +16,7 @@ from iql_jax.envs.mazes import at_goal
 from iql_jax.generation.ant_controller import ACTION_DIM, AntController, packaged_controller_digest
 from iql_jax.generation.ants import Ants, steer
 from iql_jax.generation.maze_tasks import MazeTask
-from iql_jax.generation.procedure import Procedure, maze_episode, randomness
+from iql_jax.generation.procedure import Procedure, Shard, maze_episode, randomness
 from iql_jax.utils.arrays import Float32
 
 SCALING = 4.0
@@ -39,18 +39,6 @@ TASKS = {
     "large-play": _LARGE,
     "large-diverse": dataclasses.replace(_LARGE, env_id="AntMaze_Large_Diverse_GR-v4"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """Ants that walk side by side, each for so many steps; these depend on nothing else."""
-
-    task: MazeTask
-    seed: int
-    first_ant: int
-    ants: int
-    steps: int
-    stay: int
 
 
 def procedure(task: str, steps: int, seed: int, stay: int = STAY) -> Procedure:
@@ -81,8 +69,8 @@ def procedure(task: str, steps: int, seed: int, stay: int = STAY) -> Procedure:
 
 def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
     """Walks ants from start to goal, again and again, for the steps of one shard."""
-    ants, controller = Ants(shard.task, shard.ants), AntController.load()
-    walks = [_Walk(ants, i, shard) for i in range(shard.ants)]
+    ants, controller = Ants(shard.task, shard.count), AntController.load()
+    walks = [_Walk(ants, i, shard) for i in range(shard.count)]
     while walking := [walk for walk in walks if walk.left]:
         check()
         actions = steer(controller, ants)
@@ -105,7 +93,7 @@ class _Walk:
         self._ants = ants
         self._limit = shard.task.time_limit
         self._stay = shard.stay
-        self._next_seed, self._generator = randomness(shard.seed, shard.first_ant + index)
+        self._next_seed, self._generator = randomness(shard.seed, shard.first + index)
         self._start()
 
     def _start(self) -> None:

@@ -7,7 +7,6 @@ observation to its last (Minari's first observations have the goal of the episod
 waypoints come from a planner without memory.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from minari.data_collector import EpisodeBuffer
 
 from iql_jax.generation.maze_tasks import MazeTask, build_environment
 from iql_jax.generation.planner import MazePlanner
-from iql_jax.generation.procedure import Procedure, maze_episode, randomness
+from iql_jax.generation.procedure import Procedure, Shard, maze_episode, randomness
 from iql_jax.utils.arrays import Float64
 
 SCALING = 1.0
@@ -35,23 +34,14 @@ TASKS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """Steps of one ball; their content depends on nothing else."""
-
-    task: MazeTask
-    seed: int
-    index: int
-    steps: int
-
-
 def procedure(task: str, steps: int, seed: int) -> Procedure:
     """Returns how the data of a task, a key of ``TASKS``, are generated."""
     count = max(1, min(_MAX_SHARDS, steps // _MIN_SHARD_STEPS))
     bounds = itertools.pairwise(steps * i // count for i in range(count + 1))
+    shards = [Shard(TASKS[task], seed, i, 1, end - start) for i, (start, end) in enumerate(bounds)]
     return Procedure(
         task=TASKS[task],
-        shards=[Shard(TASKS[task], seed, i, end - start) for i, (start, end) in enumerate(bounds)],
+        shards=shards,
         collect=collect,
         metadata={
             "algorithm_name": "waypoints on shortest paths, PD controller",
@@ -66,7 +56,7 @@ def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
     """Drives the ball from goal to goal for the steps of one shard."""
     env = build_environment(shard.task)
     controller = PointController(shard.task.planner())
-    reset_seed, generator = randomness(shard.seed, shard.index)
+    reset_seed, generator = randomness(shard.seed, shard.first)
     noise = generator.normal(scale=ACTION_NOISE, size=(shard.steps, 2)).tolist()
     states = np.empty((shard.steps + 1, 4))  # x, y (m) and their velocities (m/s).
     actions = np.empty((shard.steps, 2), dtype=np.float32)

@@ -14,14 +14,26 @@ from iql_jax.utils.arrays import Float32, Float64
 _COLLECTING = 0  # scripts/reference_returns.py has spawn keys (1, episode).
 
 
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Balls or ants, each for so many steps; these depend on nothing else."""
+
+    task: MazeTask
+    seed: int
+    first: int  # Which ball or ant of the dataset is the first one.
+    count: int
+    steps: int
+    stay: int = 0  # Steps at the goal, or around it, after which an episode ends.
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Procedure:
     """The generation of one dataset."""
 
     task: MazeTask
-    shards: Sequence[Any]  # What worker processes collect, in the order of the dataset.
+    shards: Sequence[Shard]  # What worker processes collect, in the order of the dataset.
     # Returns the episodes of a shard; importable by name. Its second argument may raise.
-    collect: Callable[[Any, Callable[[], None]], list[EpisodeBuffer]]
+    collect: Callable[[Shard, Callable[[], None]], list[EpisodeBuffer]]
     metadata: dict[str, str]  # Entries of Minari's metadata.
     choices: dict[str, Any]  # What the content depends on besides the version of the package.
 

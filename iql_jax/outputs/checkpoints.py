@@ -4,7 +4,6 @@ import contextlib
 import gc
 import json
 import logging
-import shutil
 import sys
 import uuid
 import warnings
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
@@ -26,7 +26,7 @@ State = TypeVar("State")
 KEPT = 3
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     """The checkpoints of one run, numbered by its step.
 
     A checkpoint holds a pytree of arrays (``state``) and a JSON object (``progress``). Orbax writes
@@ -47,9 +47,6 @@ class Checkpoints:
                 enable_async_checkpointing=False,
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._manager.close()
@@ -73,10 +70,6 @@ class Checkpoints:
                 f"no space left to save step {step} in {self._folder}; free some space and run "
                 "the same command again to resume from the checkpoint before"
             ) from error
-
-    def newest(self) -> int | None:
-        """Returns the step of the newest checkpoint, readable or not; None without one."""
-        return self._manager.latest_step()
 
     def restore_newest(self, template: State) -> tuple[State, dict[str, Any]] | None:
         """Returns the newest readable checkpoint, in the template's structure; None without any.
@@ -130,14 +123,14 @@ class Checkpoints:
         return state, progress
 
     def _set_aside(self, steps: Iterable[int]) -> None:
-        hosts.barrier("all have read the checkpoints")
+        multihost_utils.sync_global_devices("all have read the checkpoints")
         for step in steps if hosts.is_writer() else ():
             name = f"{step}-{uuid.uuid4().hex[:8]}"
             aside = self._folder.with_name("damaged_checkpoints") / name
             aside.parent.mkdir(exist_ok=True)
             (self._folder / str(step)).rename(aside)
             logger.info(f"moved it to {aside}; resuming from the checkpoint before")
-        hosts.barrier("the damaged checkpoints are set aside")
+        multihost_utils.sync_global_devices("the damaged checkpoints are set aside")
         self._manager.reload()
 
 
@@ -155,18 +148,6 @@ def read_newest(folder: Path, template: State) -> tuple[State, dict[str, Any]] |
         return None
     with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.restore_newest(template)
-
-
-def save_for_diagnosis(folder: Path, step: int, state: Any, progress: dict[str, Any]) -> Path:
-    """Saves a broken state, from which no run resumes, in an earlier one's place; returns where."""
-    place = folder / "diagnosis"
-    # Orbax saves nothing below the newest step of a folder.
-    if hosts.is_writer() and place.exists():
-        shutil.rmtree(place)
-    hosts.barrier("the earlier failure's state is removed")
-    with Checkpoints(place) as checkpoints:
-        checkpoints.save(step, state, progress)
-    return place
 
 
 def _checksum(step: int, progress: dict[str, Any]) -> int:

@@ -16,8 +16,7 @@ from packaging.version import InvalidVersion, Version
 import iql_jax
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import atomic_path, partial_path
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import atomic_path, partial_path, read_json
 
 # Settings that say how a run is shown and carried, not what it computes: free to change on resume.
 FREE_ON_RESUME = (
@@ -55,9 +54,8 @@ class LockedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(
-            path / ".lock", blocking=False
-        )  # The system releases it when its process dies.
+        # The system releases it when its process dies.
+        self._lock = FileLock(path / ".lock", blocking=False)
         self._is_new = False
         self._had_record = False
 
@@ -68,7 +66,7 @@ class LockedFolder:
         holds = self._names()
         self._had_record = self.RECORD in holds
         if self._had_record:
-            self.check_record()
+            self.recorded()
         # A kill while the record was being written leaves a part of it.
         elif holds - {".lock", partial_path(Path(self.RECORD)).name}:
             other = next((f"a {kind}" for file, kind in _KINDS.items() if file in holds), None)
@@ -96,8 +94,8 @@ class LockedFolder:
                 self.path.rmdir()
         self._lock.release()
 
-    def check_record(self) -> None:
-        """Raises UserError if the record is not one of ours."""
+    def recorded(self) -> Any:
+        """Returns what the record holds; raises UserError if it is not one of ours."""
         raise NotImplementedError
 
     def _names(self) -> set[str]:
@@ -109,9 +107,9 @@ class RunFolder(LockedFolder):
 
     RECORD = "config.json"
 
-    def check_record(self) -> None:
-        """Raises UserError if the record is not that of a run."""
-        read_record(self.path)
+    def recorded(self) -> Record:
+        """Returns the run record; raises UserError if there is none, or too old a one."""
+        return read_record(self.path)
 
     def check_settings(self, config: Record, complete: Callable[[Record], Record]) -> None:
         """Refuses a folder of a run with other settings; call it before any long work.
@@ -120,7 +118,7 @@ class RunFolder(LockedFolder):
         """
         if not (self.path / self.RECORD).exists():
             return
-        before = complete(read_record(self.path)["config"])
+        before = complete(self.recorded()["config"])
         changed = [
             f"{key} {before.get(key)!r} -> {config.get(key)!r}"
             for key in sorted({**before, **config})
@@ -144,7 +142,7 @@ class RunFolder(LockedFolder):
         if not (self.path / self.RECORD).exists():
             write_json(self.path / self.RECORD, record)
             return
-        before = read_record(self.path)
+        before = self.recorded()
         check_same_data(self.path, before, dataset)
         then, now = ({**r["versions"], "device": r["device"]} for r in (before, record))
         changed = [

@@ -22,9 +22,6 @@ Values = Mapping[str, Any]
 
 _ROW = re.compile(r"[0-9]{1,18}(,[-+.0-9a-z]*)*")  # float() takes much more, such as "1_0".
 
-TIMED = ("wall_seconds", "eval_seconds", "updates_per_second", "env_steps_per_second")
-"""The columns in which runs of the same numbers differ."""
-
 
 def read_table(path: Path) -> list[Row]:
     """Returns the whole rows of a CSV table: numbers as floats, empty cells as None."""

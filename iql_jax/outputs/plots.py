@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter
+from scipy.stats import binned_statistic_2d
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.utils.arrays import Float64
@@ -49,52 +50,37 @@ def learning_curve(
     steps = np.array([float(next(iter(row.values()))) for row in rows])
     values = np.array([float(row[key]) for row in rows])
 
-    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = curve_figure(title)
     dots = 4 if len(rows) <= 40 else 0
     axes.plot(steps, values, "o-", color=ACCENT, linewidth=2, markersize=dots, zorder=3)
     axes.plot(steps[-1:], values[-1:], "o", color=ACCENT, markersize=7, zorder=4)
-    axes.annotate(
-        f"{values[-1]:.1f}" if abs(values[-1]) < 1000 else f"{values[-1]:.0f}",
-        (steps[-1], values[-1]),
-        xytext=(9, 0),
-        textcoords="offset points",
-        va="center",
-        color=ACCENT,
-        fontsize=11,
-        fontweight="bold",
-        annotation_clip=False,
-    )
-    axes.set_xlabel("updates" if boundary is None else "steps", color=INK)
-    axes.set_ylabel(label, color=INK)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_title(title, **_TITLE)
+    last = f"  {values[-1]:.1f}" if abs(values[-1]) < 1000 else f"  {values[-1]:.0f}"
+    axes.text(steps[-1], values[-1], last, va="center", color=ACCENT, fontweight="bold")
     axes.margins(x=0.03, y=0.12)
-    axes.set_xlim(left=0)
+    label_curve(axes, "updates" if boundary is None else "steps", label)
     if boundary:  # At 0 there is no phase before it.
-        mark_boundary(axes, boundary)
-    tidy(axes)
+        axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
+        below = axes.get_xaxis_transform()  # Curves end up high: the room is below.
+        for text, side in (("offline updates  ", "right"), ("  environment steps", "left")):
+            axes.text(boundary, 0.02, text, transform=below, ha=side, color=MUTED, fontsize=9)
     save(figure, path)
 
 
-def mark_boundary(axes: Axes, boundary: int) -> None:
-    """Separates the two phases of a fine-tuning curve, and names them."""
-    axes.axvline(boundary, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
-    for text, offset, side in (
-        ("offline updates", -6, "right"),
-        ("environment steps", 6, "left"),
-    ):
-        axes.annotate(
-            text,
-            (boundary, 0.0),  # Curves end up high: the room is below.
-            xycoords=("data", "axes fraction"),
-            xytext=(offset, 4),
-            textcoords="offset points",
-            ha=side,
-            va="bottom",
-            color=MUTED,
-            fontsize=9,
-        )
+def curve_figure(title: str) -> tuple[Figure, Axes]:
+    """Returns a figure with a title, and its axes."""
+    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, **_TITLE)
+    return figure, axes
+
+
+def label_curve(axes: Axes, steps: str, label: str) -> None:
+    """Names both axes of a curve over steps, which starts at 0, and tidies them."""
+    axes.set_xlabel(steps, color=INK)
+    axes.set_ylabel(label, color=INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    tidy(axes)
 
 
 def tidy(axes: Axes) -> None:
@@ -162,15 +148,12 @@ def bin_values(
     position is. Positions outside the maze are left out.
     """
     xy = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
-    weights = np.asarray(values, dtype=np.float64)
     rows, columns = maze_map.shape
     xmin, xmax, ymin, ymax = maze_map.extent
     x_edges = np.linspace(xmin, xmax, columns * BINS_PER_CELL + 1)
     y_edges = np.linspace(ymin, ymax, rows * BINS_PER_CELL + 1)
-    edges = [y_edges, x_edges]
-    counts, _, _ = np.histogram2d(xy[:, 1], xy[:, 0], edges)
-    sums, _, _ = np.histogram2d(xy[:, 1], xy[:, 0], edges, weights=weights)
-    return x_edges, y_edges, np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)
+    mean = binned_statistic_2d(xy[:, 1], xy[:, 0], values, bins=[y_edges, x_edges]).statistic
+    return x_edges, y_edges, np.ma.masked_invalid(mean)
 
 
 def _draw_paths(

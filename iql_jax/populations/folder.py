@@ -9,7 +9,7 @@ from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import LockedFolder, RunFolder, write_json
 from iql_jax.populations.sweep import Layout, Member, populations
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import read_json
 
 FAILURE = "failure.json"
 
@@ -44,16 +44,12 @@ class PopulationFolder(LockedFolder):
 
     RECORD = "population.json"
 
-    def check_record(self) -> None:
-        """Raises UserError if the record is not that of a population."""
-        self._recorded()
-
     def plan(self, members: Sequence[Member], limit: int, layout: Layout | None = None) -> None:
         """Decides which members train together; see ``sweep.populations``.
 
         A plan that was written stays; members that are new to it make populations of their own.
         """
-        planned = self._recorded()
+        planned = self.recorded()
         known = {name for names in planned for name in names}
         if lost := sorted(known - {member.name for member in members}):
             raise UserError(
@@ -73,10 +69,11 @@ class PopulationFolder(LockedFolder):
         by_name = {member.name: member for member in members}
         return [
             Population([by_name[name] for name in names], self.path, number, sources)
-            for number, names in enumerate(self._recorded())
+            for number, names in enumerate(self.recorded())
         ]
 
-    def _recorded(self) -> list[list[str]]:
+    def recorded(self) -> list[list[str]]:
+        """Returns the members' names by population; raises UserError if it is no such record."""
         path = self.path / self.RECORD
         if not path.exists():
             return []

@@ -10,7 +10,7 @@ from typing import Any
 
 from iql_jax.populations.folder import Population
 from iql_jax.populations.run import Engine
-from iql_jax.populations.train import train_population
+from iql_jax.populations.session import train_population
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted, StopRequest

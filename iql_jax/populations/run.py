@@ -13,8 +13,8 @@ from iql_jax.outputs.logs import Row
 from iql_jax.populations import report
 from iql_jax.populations.folder import Population, PopulationFolder
 from iql_jax.populations.mapped import maps_in_turn
+from iql_jax.populations.session import train_population
 from iql_jax.populations.sweep import Member
-from iql_jax.populations.train import train_population
 from iql_jax.training.config import Config, complete
 from iql_jax.training.run import find_data
 from iql_jax.utils import hosts

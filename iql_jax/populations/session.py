@@ -1,4 +1,4 @@
-"""The session of a population: one run, whose state is that of all members.
+"""Trains a population: many runs in one session, whose state is that of all members.
 
 Its rows have a number for each member, and its checkpoints hold all members at once. A member whose
 numbers are no longer finite is marked, and the others continue.
@@ -6,7 +6,8 @@ numbers are no longer finite is marked, and the others continue.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,26 @@ import jax
 import numpy as np
 
 from iql_jax.algorithm import IQLState
+from iql_jax.data.config import DATA_KEYS
+from iql_jax.data.load import Dataset
 from iql_jax.envs.episodes import EvaluationResult, Evaluator
-from iql_jax.outputs.checkpoints import Checkpoints, read_newest, save_for_diagnosis
-from iql_jax.outputs.folder import write_json
-from iql_jax.outputs.logs import RunLog, Values
-from iql_jax.populations.folder import FAILURE, read_failure
-from iql_jax.populations.mapped import Placement, maps_in_turn
+from iql_jax.outputs.checkpoints import Checkpoints, read_newest
+from iql_jax.outputs.folder import RunFolder, read_record, write_json
+from iql_jax.outputs.logs import RunLog, Values, require_wandb
+from iql_jax.populations.folder import FAILURE, Population, read_failure
+from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training import report
-from iql_jax.training.evaluation import describe, episode_task
-from iql_jax.training.progress import Means, Progress
-from iql_jax.training.run import Run
-from iql_jax.training.session import MAX_CHUNK, Session
+from iql_jax.training.compilation import compile_program
+from iql_jax.training.evaluation import (
+    describe,
+    episode_task,
+    is_evaluated,
+    may_do_without_environment,
+    open_evaluator,
+)
+from iql_jax.training.offline import Update, train_on_dataset
+from iql_jax.training.run import Run, dataset_record, initial_state, load_data
+from iql_jax.training.session import MAX_CHUNK, Means, Progress, Session
 from iql_jax.utils import hosts
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged
@@ -79,7 +89,11 @@ class PopulationSession(Session):
         """Writes what the members' runs leave."""
         paths: dict[int, Any] = {}
         if self._config.eval_episodes > 0 and any(report.has_maze(r.dataset) for r in self._runs):
-            paths = self._play(report.SHOWN_EPISODES, _paths, record=report.SHOWN_EPISODES)
+            paths = self._play(
+                report.SHOWN_EPISODES,
+                lambda run, r: [path.tolist() for path in report.shown_paths(run.dataset, r)],
+                record=report.SHOWN_EPISODES,
+            )
             self.stop.check()
         packed, progress = self._pack(self.state), self.progress
         for i, run in enumerate(self._runs):
@@ -120,17 +134,14 @@ class PopulationSession(Session):
         return {i: values for part in hosts.exchange(found) for i, values in part}
 
     def _fail(self, i: int, step: int, reason: str) -> None:
-        """Marks a member, and keeps its state for diagnosis and its last good one, if any."""
+        """Marks a member, and keeps its last good state, if any."""
         self._failed.add(i)
         folder = self._runs[i].folder
         with hosts.all_or_none():
             if hosts.is_writer():
                 write_json(folder / FAILURE, {"update": step, "reason": reason})
-        packed = self._pack(self.state)
-        member = self._placement.member(packed, i)
-        place = save_for_diagnosis(folder, step, member, {"step": step})
-        logger.info(f"member {folder.name} has failed, the others continue: {reason}; see {place}")
-        if good := read_newest(self.folder / "checkpoints", packed):
+        logger.info(f"member {folder.name} has failed, the others continue: {reason}")
+        if good := read_newest(self.folder / "checkpoints", self._pack(self.state)):
             self._save_member(i, good[0], Progress(**good[1]))
 
     def _save_member(self, i: int, packed: IQLState, progress: Progress) -> None:
@@ -185,8 +196,78 @@ class PopulationSession(Session):
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
 
 
-def _paths(run: Run, result: EvaluationResult) -> list[Any] | None:
-    """Returns a policy's paths in its maze, where there is one, JSON-able."""
-    if not report.has_maze(run.dataset):
-        return None
-    return [path.tolist() for path in report.shown_paths(run.dataset, result)]
+def train_population(population: Population) -> None:
+    """Trains members together; where some of it is done, resumes it."""
+    with contextlib.ExitStack() as context:
+        context.enter_context(may_do_without_environment())
+        runs = context.enter_context(_open_runs(population))
+        config, evaluator = runs[0].config, None
+        evaluates = all(is_evaluated(config, run.dataset) for run in runs)
+        with hosts.all_or_none():
+            own = own_members(len(runs))
+            if own and evaluates:
+                environments = [runs[i].dataset.require_environment() for i in own]
+                evaluator = context.enter_context(open_evaluator(config, environments))
+        placement = Placement(len(runs))
+        members = placement.spread(stack([initial_state(r.config, r.dataset.layout) for r in runs]))
+        # What fails here leaves new folders as they were; environments are built meanwhile.
+        update = _compile_update(runs, placement, members)
+        with hosts.all_or_none():
+            if evaluator is not None:
+                evaluator.wait_until_built()
+        with PopulationSession(runs, population.folder, placement, members, evaluator) as session:
+            evaluate = session.evaluate if evaluates else None
+            try:
+                train_on_dataset(session, update, evaluate, config.max_steps)
+            except Diverged as error:
+                logger.info(f"all {len(runs)} members have failed: {error}")
+            else:
+                session.finish()
+
+
+@contextlib.contextmanager
+def _open_runs(population: Population) -> Iterator[list[Run]]:
+    """Opens the members' runs; those that want the same data share them.
+
+    Of several hosts, one locks and writes the folders, and the others read.
+    """
+    started = time.perf_counter()
+    startup: dict[str, float] = {}  # Shared by all summaries.
+    configs = [member.config for member in population.members]
+    require_wandb(configs[0].wandb_project)
+    loaded: dict[tuple[object, ...], Dataset] = {}
+    datasets = []
+    with contextlib.ExitStack() as context:
+        with hosts.all_or_none():
+            for config, folder in zip(configs, population.folders, strict=True):
+                source = population.sources[config.dataset]
+                wanted = tuple(getattr(config, key) for key in DATA_KEYS)
+                if wanted not in loaded:
+                    loaded[wanted] = load_data(config, source)
+                datasets.append(loaded[wanted])
+                if hosts.is_writer():
+                    locked = context.enter_context(RunFolder(folder))
+                    locked.claim(config.to_dict(), dataset_record(datasets[-1], source))
+            startup["load_seconds"] = time.perf_counter() - started
+        yield [
+            Run(config, folder, read_record(folder), dataset, started, startup)
+            for config, folder, dataset in zip(configs, population.folders, datasets, strict=True)
+        ]
+
+
+def _compile_update(runs: Sequence[Run], placement: Placement, members: IQLState) -> Update:
+    """Puts the data of all runs on the devices and compiles the update of the members."""
+    pool = placement.place(Pool.of([run.dataset.transitions for run in runs]))
+    started = time.perf_counter()
+    lowered = update_population_n.lower(
+        members,
+        pool,
+        np.int32(0),
+        batch_size=runs[0].config.batch_size,
+        mesh=placement.mesh,
+        in_turn=maps_in_turn(),
+    )
+    program = compile_program(lowered)
+    runs[0].startup["compile_seconds"] = seconds = time.perf_counter() - started
+    logger.info(f"compiled the update of {len(runs)} members in {seconds:.1f} s")
+    return lambda members, count: program(members, pool, np.int32(count))

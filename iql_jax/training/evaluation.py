@@ -1,6 +1,7 @@
 """Evaluates the policies of runs in the environments that their datasets name."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from iql_jax.algorithm import IQLState, TrainState
 from iql_jax.data.load import Dataset
 from iql_jax.data.scores import ScoreRule
 from iql_jax.envs.description import EnvironmentDescription
-from iql_jax.envs.episodes import EpisodeTask, EvaluationResult, Evaluator
+from iql_jax.envs.episodes import EpisodeTask, EvaluationResult, Evaluator, derived_seed
 from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.envs.video import configure_headless_rendering, record_episode
 from iql_jax.training.config import Config
@@ -20,28 +21,18 @@ from iql_jax.utils.errors import Diverged, NoEnvironment, UserError
 from iql_jax.utils.signals import StopRequest
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """Evaluates a run's policy on episodes that follow from the run's seed and its step."""
 
-    def __init__(
-        self,
-        config: Config,
-        environment: EnvironmentDescription,
-        rule: ScoreRule,
-        evaluator: Evaluator,
-    ) -> None:
-        self._config = config
-        self._environment = environment
-        self._rule = rule
-        self._evaluator = evaluator
-
-    def wait_until_ready(self) -> None:
-        """Waits until the environment is built; raises UserError if it cannot be."""
-        self._evaluator.wait_until_built()
+    config: Config
+    environment: EnvironmentDescription
+    rule: ScoreRule
+    evaluator: Evaluator
 
     def __call__(self, state: IQLState, step: int, stop: StopRequest) -> dict[str, float | None]:
         """Returns a row of evaluations.csv."""
-        return describe(self.episodes(state, step, self._config.eval_episodes, stop), self._rule)
+        return describe(self.episodes(state, step, self.config.eval_episodes, stop), self.rule)
 
     def episodes(
         self,
@@ -61,8 +52,8 @@ class Evaluation:
             Diverged: If an action is not finite.
             UserError: If an environment fails.
         """
-        task = episode_task(self._config, self._environment, state.actor, step)
-        (result,) = self._evaluator.run(
+        task = episode_task(self.config, self.environment, state.actor, step)
+        (result,) = self.evaluator.run(
             [task], count, record=record, sample=sample, check=stop.check
         )
         if isinstance(result, Diverged):
@@ -71,7 +62,7 @@ class Evaluation:
 
     def film(self, state: IQLState, step: int, path: Path) -> None:
         """Films the first episode of an evaluation; raises UserError if that fails."""
-        record_episode(episode_task(self._config, self._environment, state.actor, step), path)
+        record_episode(episode_task(self.config, self.environment, state.actor, step), path)
 
 
 def is_evaluated(config: Config, dataset: Dataset) -> bool:
@@ -118,13 +109,8 @@ def may_do_without_environment() -> Iterator[None]:
 def episode_task(
     config: Config, environment: EnvironmentDescription, actor: TrainState, step: int
 ) -> EpisodeTask:
-    """Returns what an evaluation of an actor at a step consists of."""
-    return EpisodeTask(environment, numpy_policy(actor), evaluation_seed(config, step))
-
-
-def evaluation_seed(config: Config, step: int) -> int:
-    """Returns the seed of the evaluation at a step: a function of it and the run's seed alone."""
-    return int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0])
+    """Returns an actor's evaluation at a step, whose seed follows from it and the run's alone."""
+    return EpisodeTask(environment, numpy_policy(actor), derived_seed(config.seed, step))
 
 
 def numpy_policy(actor: TrainState) -> NumpyPolicy:

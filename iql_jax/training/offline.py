@@ -67,7 +67,7 @@ def train_offline(
             # What fails here leaves a new folder as it was; the environment is built meanwhile.
             update = compile_update(run, state)
             if evaluation is not None:
-                evaluation.wait_until_ready()
+                evaluation.evaluator.wait_until_built()
             with Session(run, state, end=config.max_steps) as session:
                 evaluate = _seen(evaluation, on_evaluation, run.dataset.layout)
                 train_on_dataset(session, update, evaluate, config.max_steps)

@@ -6,12 +6,13 @@ updates run. The price is that the policy acts one step late: it has learned fro
 but those of the last step of each environment; with ``train_freq`` K, of up to the last 2 K - 1.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ Fields = dict[str, Any]
 """Transitions as NumPy arrays, by the field names of ``Transitions``."""
 
 
-class Online:
+class Online(contextlib.AbstractContextManager["Online"]):
     """Environments, their transitions, and the device's replay buffer; a context manager.
 
     The buffer starts with the dataset; the environments' transitions are kept in ``folder``.
@@ -60,13 +61,8 @@ class Online:
         environment = dataset.require_environment()
         self._rollout = Rollout(environment, config.num_envs, config.seed, dataset.terminates)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._rollout.close()
-
-    # As ``progress.Saved``.
 
     def save(self) -> dict[str, Any]:
         """Writes the transitions since the last time; returns all else that ``restore`` needs."""

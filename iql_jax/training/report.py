@@ -17,11 +17,11 @@ from iql_jax.outputs import plots
 from iql_jax.outputs.folder import device_name, versions, write_json
 from iql_jax.outputs.logs import read_table
 from iql_jax.training.evaluation import Evaluation
-from iql_jax.training.progress import Progress
 from iql_jax.training.run import Run
+from iql_jax.training.session import Progress
 from iql_jax.utils.arrays import Float32
 from iql_jax.utils.console import logger
-from iql_jax.utils.json_files import read_json
+from iql_jax.utils.files import read_json
 from iql_jax.utils.signals import StopRequest
 
 PICTURES = ("learning_curve.png", "value_map.png")

@@ -7,6 +7,7 @@ of these were done at its step, so that a resumed run does exactly what an unint
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Self
@@ -16,13 +17,17 @@ import numpy as np
 from tqdm import tqdm
 
 from iql_jax.algorithm import IQLState
-from iql_jax.outputs.checkpoints import Checkpoints, save_for_diagnosis
+from iql_jax.outputs.checkpoints import Checkpoints, newest_step
 from iql_jax.outputs.logs import RunLog, Values
-from iql_jax.training.progress import Means, Progress, Saved
+from iql_jax.training.online import Online
 from iql_jax.training.run import Run
+from iql_jax.utils.arrays import Float64
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
 from iql_jax.utils.signals import Interrupted, StopRequest
+
+Means = dict[str, Float64]
+"""Mean metrics of a chunk of updates: scalars, or one number for each member of a population."""
 
 Evaluate = Callable[[Any, int, StopRequest], Values]
 """Returns a row of evaluations.csv, given a state, its step and what asks to stop."""
@@ -30,6 +35,28 @@ Evaluate = Callable[[Any, int, StopRequest], Values]
 # The longest chunk of steps without returning to the host: a stop request waits for its end. It is
 # part of what a run computes (means in metrics.csv are sums over chunks), hence no setting.
 MAX_CHUNK = 1_000
+
+
+@dataclasses.dataclass
+class Progress:
+    """The progress of a run, saved with each checkpoint."""
+
+    step: int = 0  # Of all phases.
+    updates: int = 0
+    logged: int = 0  # Step at which metrics.csv was last due a row.
+    evaluated: int = 0  # Step of the last row of evaluations.csv.
+    metric_sums: dict[str, Any] = dataclasses.field(default_factory=dict)  # Since `logged`.
+    summed_updates: int = 0  # In `metric_sums`.
+    training_seconds: float = 0.0  # In steps alone.
+    training_seconds_logged: float = 0.0  # The same at `logged`.
+    eval_seconds: float = 0.0
+    wall_seconds: float = 0.0  # Of all sessions up to their last save, start-up included.
+    companion: Any = None  # What ``Online.save`` returned.
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the progress as plain JSON types."""
+        sums = {name: np.asarray(total).tolist() for name, total in self.metric_sums.items()}
+        return {**dataclasses.asdict(self), "metric_sums": sums}
 
 
 class Session:
@@ -48,7 +75,7 @@ class Session:
         unit: str = "update",  # What a step is called: the first column of the tables.
         first_step: int = 0,  # Where the first phase starts.
         tables: Sequence[str] = (),  # Besides metrics and evaluations.
-        companion: Saved | None = None,  # What else is saved and restored.
+        companion: Online | None = None,  # What else is saved and restored.
         stop: StopRequest | None = None,
     ) -> None:
         self.folder = run.folder
@@ -133,7 +160,7 @@ class Session:
         """Counts a chunk of steps, and add up its metrics: means over its updates, if any.
 
         Raises:
-            Diverged: If a metric is not finite; the state is saved for diagnosis.
+            Diverged: If a metric is not finite.
         """
         progress = self.progress
         means = self._means(metrics, steps)
@@ -210,15 +237,10 @@ class Session:
         raise UserError(f"{error}; {saved}") from error
 
     def diverge(self, reason: str) -> NoReturn:
-        """Ends a run with a number that is not finite, its state saved beside the good ones."""
-        packed, progress = self._pack(self.state), self.progress.to_dict()
-        folder = save_for_diagnosis(self.folder, self.step, packed, progress)
-        newest = self._checkpoints.newest()
-        good = "" if newest is None else f", and that of {newest:,} is in checkpoints"
-        raise Diverged(
-            f"{reason}; the state is saved in {folder} for diagnosis{good}; check the data's "
-            "rewards, or lower the learning rates"
-        )
+        """Ends a run with a number that is not finite; its checkpoints stay."""
+        newest = newest_step(self.folder / "checkpoints")
+        good = "" if newest is None else f"; the state of {newest:,} is in checkpoints"
+        raise Diverged(f"{reason}{good}; check the data's rewards, or lower the learning rates")
 
     # What a population does in another way.
 

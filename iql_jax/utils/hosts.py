@@ -29,7 +29,7 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
         else:
             jax.distributed.initialize()
         # They connect at the first exchange, which waits for 30 s: too short for one that is busy.
-        barrier("all are here")
+        multihost_utils.sync_global_devices("all are here")
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--distributed does not start: {one_line(error)}; elsewhere than on TPU pods and "
@@ -73,12 +73,6 @@ def all_or_none() -> Iterator[None]:
     for failure in exchange(None):
         if failure is not None:
             raise UserError(failure)
-
-
-def barrier(name: str) -> None:
-    """Waits for all processes."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def exchange(content: Any) -> list[Any]:

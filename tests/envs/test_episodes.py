@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, Witness, description
 
-from iql_jax.envs.episodes import EpisodeTask, Evaluator, episode_seed
+from iql_jax.envs.episodes import EpisodeTask, Evaluator, derived_seed
 from iql_jax.envs.policy import NumpyPolicy
 from iql_jax.utils.errors import Diverged, UserError
 
@@ -40,7 +40,7 @@ def plain_loop(seed=SEED, episodes=EPISODES):
     returns, lengths, successes, trajectories = [], [], [], []
     env = Diary()
     for episode in range(episodes):
-        observation, _ = env.reset(seed=episode_seed(seed, episode))
+        observation, _ = env.reset(seed=derived_seed(seed, episode))
         total, success, over, seen = 0.0, False, False, [observation]
         while not over:
             observation, reward, terminated, truncated, info = env.step(POLICY(observation))

@@ -14,7 +14,7 @@ import pytest
 from toy_environments import ACTION_DIM, SEEDS, Diary, Faulty, Witness, description
 
 from iql_jax.envs import rollout
-from iql_jax.envs.episodes import episode_seed
+from iql_jax.envs.episodes import derived_seed
 from iql_jax.envs.rollout import Counters, Rollout
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.streams import Stream, stream_seed
@@ -49,7 +49,7 @@ def plain_loop(actions, terminates=True, first_episode=0):
 
     def start(i):
         number = next(numbers)
-        observations[i] = envs[i].reset(seed=episode_seed(run_seed, number))[0]
+        observations[i] = envs[i].reset(seed=derived_seed(run_seed, number))[0]
         books[i] = {"episode": number, "return": 0.0, "length": 0, "success": 0.0}
 
     observations, books = [None] * num_envs, [None] * num_envs
@@ -118,7 +118,7 @@ def test_every_transition_and_episode_is_accounted_for(monkeypatch, num_envs, te
 
 def test_an_episode_starts_alike_whatever_came_before_it():
     run_seed = stream_seed(SEED, Stream.RESETS)
-    expected = [episode_seed(run_seed, episode) for episode in range(130)]
+    expected = [derived_seed(run_seed, episode) for episode in range(130)]
     assert len(set(expected)) == 130
     for num_envs in (1, 3):
         SEEDS.clear()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from iql_jax.generation import antmaze
-from iql_jax.generation.antmaze import TASKS, Shard, collect
+from iql_jax.generation.antmaze import TASKS, collect
 from iql_jax.generation.ants import Ants
 from iql_jax.generation.maze_tasks import MazeTask
+from iql_jax.generation.procedure import Shard
 
 
 def collect_steps(ants, steps, task=TASKS["umaze"]):

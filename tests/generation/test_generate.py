@@ -15,9 +15,8 @@ from minari_datasets import box, coded_episodes, write_dataset
 
 from iql_jax.generation import antmaze, pointmaze
 from iql_jax.generation import generate as module
-from iql_jax.generation.generate import generate
+from iql_jax.generation.generate import generate, hold_place
 from iql_jax.generation.maze_tasks import build_environment
-from iql_jax.generation.new_dataset import hold_place
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import Interrupted
 

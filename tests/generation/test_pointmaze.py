@@ -8,9 +8,10 @@ import pytest
 
 from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.generation import pointmaze
-from iql_jax.generation.pointmaze import Shard, collect
+from iql_jax.generation.pointmaze import collect
+from iql_jax.generation.procedure import Shard
 
-SHARD = Shard(pointmaze.TASKS["umaze"], seed=1, index=0, steps=800)
+SHARD = Shard(pointmaze.TASKS["umaze"], seed=1, first=0, count=1, steps=800)
 
 
 @pytest.fixture(scope="module")

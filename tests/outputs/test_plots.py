@@ -59,7 +59,7 @@ def test_the_learning_curve_shows_scores_or_else_returns(figures, tmp_path, rows
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), xy)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("updates", label)
     assert axes.get_title(loc="left") == "some/dataset-v0"
-    assert [text.get_text() for text in axes.texts] == [last]
+    assert [text.get_text().strip() for text in axes.texts] == [last]
     assert axes.get_xlim()[0] == 0
 
 

@@ -6,9 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from iql_jax.populations import plots, report
-from iql_jax.populations.plots import Setting
-from iql_jax.populations.report import settings
+from iql_jax.populations import report
+from iql_jax.populations.report import Setting, settings
 from iql_jax.populations.sweep import members_of
 from iql_jax.training.config import from_mapping
 
@@ -34,12 +33,12 @@ def test_the_interval_of_a_setting(scores, low, high):
 
 def test_two_swept_keys_make_a_grid(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(report, "save", lambda figure, path: figures.append(figure))
     found = [
         Setting({"tau": tau, "discount": discount}, np.array([10]), np.array([[score]]))
         for tau, discount, score in ((1, 1, 0.0), (1, 2, 1.0), (2, 1, 2.0))
     ]
-    plots.sweep("", found, "score", "a title")
+    report.draw_sweep("", found, "score", "a title")
     (image,) = figures[0].axes[0].images
     np.testing.assert_array_equal(image.get_array().filled(-1), [[0, 1], [2, -1]])
 

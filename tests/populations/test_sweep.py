@@ -180,7 +180,7 @@ def test_a_plan_stays_and_new_members_follow(tmp_path):
 def test_a_plan_that_is_none_is_refused(tmp_path, planned):
     (tmp_path / "population.json").write_text(f'{{"populations": {planned}}}')
     with pytest.raises(UserError, match=r"population.json .* name another folder"):
-        PopulationFolder(tmp_path).check_record()
+        PopulationFolder(tmp_path).recorded()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"update": "5", "reason": "nan"}'])

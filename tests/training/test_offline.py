@@ -86,7 +86,7 @@ def test_the_last_evaluation_is_filmed(tmp_path, monkeypatch, caplog):
     )
     train_offline(config, tmp_path)
     ((task, path),) = filmed
-    assert (task.seed, path) == (evaluation.evaluation_seed(config, 20), tmp_path / "film.mp4")
+    assert (task.seed, path) == (evaluation.derived_seed(config.seed, 20), tmp_path / "film.mp4")
     done, files, further = caplog.messages[-3:]
     assert "score" in done
     assert "confidence" in done

@@ -11,7 +11,7 @@ from toy_environments import ACTION_DIM, OBSERVATION_DIM, Diary, Faulty, dataset
 
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, replay_buffer, update
 from iql_jax.data.rewards import RewardTransform
-from iql_jax.envs.episodes import episode_seed
+from iql_jax.envs.episodes import derived_seed
 from iql_jax.training import compilation, online
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.online import Online, act, learn, no_sums
@@ -183,7 +183,7 @@ def test_the_buffer_holds_what_a_plain_loop_would_store(start, offline_ratio):
     rows = [[data[name][i] for name in fields] for i in range(5)] + [None] * (CAPACITY - 5)
     env, episode, place = Diary(), 0, 5
     run_seed = stream_seed(42, Stream.RESETS)
-    observation = env.reset(seed=episode_seed(run_seed, episode))[0]
+    observation = env.reset(seed=derived_seed(run_seed, episode))[0]
     for i in range(40):
         np.testing.assert_array_equal(logged["observations"][i], observation)
         action = logged["actions"][i]
@@ -197,7 +197,7 @@ def test_the_buffer_holds_what_a_plain_loop_would_store(start, offline_ratio):
         observation = following
         if terminated or truncated:
             episode += 1
-            observation = env.reset(seed=episode_seed(run_seed, episode))[0]
+            observation = env.reset(seed=derived_seed(run_seed, episode))[0]
     for column, name in enumerate(fields):
         expected = np.array([row[column] for row in rows], np.float32)
         np.testing.assert_array_equal(getattr(phase._buffer.transitions, name), expected, name)

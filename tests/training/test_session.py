@@ -105,20 +105,19 @@ def test_an_environment_that_fails_in_an_evaluation_costs_no_updates(tmp_path, w
     assert_same_run(tmp_path, state, whole)
 
 
-def test_a_policy_that_diverged_is_saved_for_diagnosis_alone(tmp_path):
+def test_a_policy_that_diverged_is_not_saved(tmp_path):
     toy = Toy(tmp_path)
 
     def fail(state, step, stop):
         raise Diverged("the action is not finite")
 
     toy.evaluate = fail
-    with pytest.raises(Diverged, match=r"diagnosis, and that of 900 is in checkpoints"):
+    with pytest.raises(Diverged, match=r"the state of 900 is in checkpoints"):
         toy.run()
-    assert [path.name for path in (tmp_path / "diagnosis").iterdir()] == ["1200"]
     assert saved(tmp_path) == [900]
 
 
-def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
+def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
     toy = Toy(tmp_path)
     update = toy.update
 
@@ -129,8 +128,7 @@ def test_a_loss_that_is_not_finite_stops_and_saves_for_diagnosis(tmp_path):
     toy.update = broken
     with pytest.raises(Diverged, match=r"between updates 1,800 and 2,000.*of 1,800 is in check"):
         toy.run()
-    (place,) = (tmp_path / "diagnosis").iterdir()
-    assert int(place.name) not in saved(tmp_path)
+    assert saved(tmp_path) == [900, 1800]
 
 
 @pytest.mark.parametrize(

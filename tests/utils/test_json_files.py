@@ -3,7 +3,7 @@
 import pytest
 
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.json_files import parse_json, read_json
+from iql_jax.utils.files import parse_json, read_json
 
 
 @pytest.mark.parametrize(
