@@ -1,14 +1,7 @@
-"""Reading Minari datasets, with h5py itself, in one pass; only their HDF5 format.
+"""Reading Minari datasets, with h5py itself, in one pass; only their HDF5 format."""
 
-Large ones are kept flat: opening their many small HDF5 arrays takes ten seconds.
-"""
-
-import contextlib
-import hashlib
 import math
-import os
 import pathlib
-import tempfile
 import time
 from typing import Any, NamedTuple
 
@@ -18,9 +11,9 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from tqdm import trange
 
-from iql_jax import __version__
+from iql_jax.data import flat_cache
 from iql_jax.data.episodes import Episodes, Source
-from iql_jax.data.file_arrays import Arrays, check_place
+from iql_jax.data.file_arrays import check_place
 from iql_jax.data.find import datasets_root
 from iql_jax.data.maze_task import MAZE_ENTRIES, maze_kind
 from iql_jax.data.metadata import (
@@ -36,15 +29,11 @@ from iql_jax.data.scores import minari_references
 from iql_jax.envs.specs import parse_spec
 from iql_jax.utils.arrays import Float32, Int64
 from iql_jax.utils.errors import UserError
-from iql_jax.utils.files import cache_folder, reading
+from iql_jax.utils.files import reading
 
 _STEP_FIELDS = ("rewards", "actions", "terminations")
 _TOTALS = ("total_episodes", "total_steps")
 _LENGTHS = "lengths"  # Of episodes, among the fields.
-_STAMPED = "stamp"  # Of what was read, among the arrays that are kept.
-
-SLOW_SECONDS = 2.0
-"""Datasets that are read in less are not kept flat."""
 
 
 def read_minari(path: pathlib.Path, progress: bool = True) -> Source:
@@ -101,8 +90,8 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
         raise UserError(f"{name} is in the {data_format} format; write it in Minari's hdf5 format")
     file_path = path / "data" / "main_data.hdf5"
     with reading(file_path, AGAIN):
-        stamp = _stamp(file_path, repr(metadata))
-    arrays = _load_flat(file_path, stamp)
+        stamp = flat_cache.stamp(file_path, repr(metadata))
+    arrays = flat_cache.load(file_path, stamp)
     if arrays is None:
         started = time.perf_counter()
         with reading(file_path, AGAIN), h5py.File(file_path, "r") as file:
@@ -110,8 +99,8 @@ def read_episodes(path: pathlib.Path, metadata: dict[str, Any], progress: bool =
         arrays = {field: _as_float32(array, counts, name, field) for field, array in joined.items()}
         arrays[_LENGTHS] = counts
         # Of another file, which a link leads to, nothing tells when it changes.
-        if is_own and time.perf_counter() - started > SLOW_SECONDS:
-            _store_flat(file_path, stamp, arrays)
+        if is_own and time.perf_counter() - started > flat_cache.SLOW_SECONDS:
+            flat_cache.store(file_path, stamp, arrays)
     counts = arrays.pop(_LENGTHS)
     rewards, actions, terminations = (arrays.pop(field) for field in _STEP_FIELDS)
     is_dict = "observations" not in arrays
@@ -251,48 +240,3 @@ def _as_float32(joined: npt.NDArray[Any], lengths: Int64, name: str, field: str)
             f"{row - counts[:e].sum()} (component {column}), no finite float32 number: {AGAIN}"
         )
     return joined
-
-
-def _stamp(file: pathlib.Path, metadata: str) -> str:
-    """Returns what is another if a dataset's file or its metadata have changed."""
-    status = file.stat()
-    key = (
-        __version__,
-        str(file.resolve()),
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ino,
-        metadata,
-    )
-    return hashlib.sha256(repr(key).encode()).hexdigest()
-
-
-def _load_flat(file: pathlib.Path, stamped: str) -> Arrays | None:
-    """Returns the arrays that ``_store_flat`` kept; None without any of this file."""
-    with (
-        contextlib.suppress(Exception),  # Whatever is wrong with it.
-        open(_flat_file(file), "rb") as stream,
-        np.load(stream, allow_pickle=False) as kept,
-    ):
-        if str(kept[_STAMPED]) == stamped:
-            return {name: kept[name] for name in kept if name != _STAMPED}
-    return None
-
-
-def _store_flat(file: pathlib.Path, stamped: str, arrays: Arrays) -> None:
-    """Keeps arrays in place of the file's earlier ones; a cache that cannot be written is none."""
-    with contextlib.suppress(OSError, RuntimeError):
-        place = _flat_file(file)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".npz", delete=False) as stream:
-            try:
-                content: dict[str, Any] = {**arrays, _STAMPED: np.array(stamped)}
-                np.savez(stream, **content)
-                os.replace(stream.name, place)
-            finally:
-                pathlib.Path(stream.name).unlink(missing_ok=True)
-
-
-def _flat_file(file: pathlib.Path) -> pathlib.Path:
-    name = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / "datasets" / f"{name}.npz"

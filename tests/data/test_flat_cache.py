@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from minari_datasets import box, coded_episodes, load, write_dataset
 
-from iql_jax.data import read_minari
+from iql_jax.data import flat_cache, read_minari
 from iql_jax.data.find import datasets_root
 
 ID = "test/slow-v0"
@@ -15,7 +15,7 @@ ID = "test/slow-v0"
 
 @pytest.fixture(autouse=True)
 def everything_is_slow(data_folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(read_minari, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(flat_cache, "SLOW_SECONDS", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_dataset(ID, coded_episodes(), box(4))
 
