@@ -31,7 +31,6 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
-from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.config import DataConfig
@@ -40,17 +39,16 @@ from iql_jax.data.episodes import Episodes, Source
 from iql_jax.data.file_arrays import Arrays, check_widths, read_arrays, take_arrays
 from iql_jax.data.file_rows import FileRows, file_episodes
 from iql_jax.data.maze_frames import MazeFrame, maze_spec
+from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.data.scores import D4RL_REFERENCES, named_entry
 from iql_jax.envs.mazes import GOAL_RADIUS
 from iql_jax.envs.specs import register_robotics, registered_spec
-from iql_jax.utils.arrays import Bool, Float64
+from iql_jax.utils.arrays import Bool
 from iql_jax.utils.errors import UserError
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _OPTIONAL = ("timeouts", "next_observations")
 _JUMP = 0.5  # Cells: farther than this no step of an ant or a ball goes.
-_SIDE = 201  # Candidates along each side of the box that has all possible goals.
-_TOLERANCE = 0.01  # Meters; positions may have been rounded after rewards were computed.
 
 
 def read_d4rl(path: pathlib.Path, config: DataConfig) -> Source:
@@ -255,54 +253,6 @@ def _rewarded_goal(rows: FileRows, maze: MazeFrame) -> tuple[tuple[float, float]
         f"rewards refer to a goal at ({goal[0]:.2f}, {goal[1]:.2f}), known to {error:.2f} m; the "
         f"evaluation's is at ({maze.goal[0]:g}, {maze.goal[1]:g}); {how}"
     ]
-
-
-def rewarded_goal(
-    positions: Float64, rewarded: Bool, radius: float
-) -> tuple[tuple[float, float], float] | None:
-    """Finds the goal within ``radius`` (m) of all rewarded positions [N, 2] and of no other.
-
-    AntMaze's was drawn once a file, when the rewards were computed, and is nowhere stored; but
-    every step that ends within a radius of it is rewarded, and no other
-    (``scripts/generation/relabel_antmaze_rewards.py`` in D4RL).
-
-    Returns:
-        The goal, and how far from it the true one may lie; None where there is no such point.
-    """
-    inside = positions[rewarded]
-    if not len(inside):
-        return None
-    corners = _corners(inside)
-    low, high = corners.max(axis=0) - radius, corners.min(axis=0) + radius
-    if (low > high + _TOLERANCE).any():
-        return None
-    x, y = (np.linspace(a, max(a, b), _SIDE) for a, b in zip(low, high, strict=True))
-    candidates = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-    farthest = np.zeros(len(candidates))
-    for corner in corners:
-        np.maximum(farthest, np.linalg.norm(candidates - corner, axis=1), out=farthest)
-    slack = radius - farthest
-    near = np.linalg.norm(positions - candidates.mean(axis=0), axis=1) < 3 * radius
-    outside = positions[~rewarded & near]
-    if len(outside):
-        slack = np.minimum(slack, KDTree(outside).query(candidates)[0] - radius)
-    best = float(slack.max())
-    if best < -_TOLERANCE:
-        return None
-    possible = candidates[slack >= min(best, 0.0)]
-    distances = np.linalg.norm(possible - possible.mean(axis=0), axis=1)
-    goal = possible[np.argmin(distances)]
-    error = float(np.linalg.norm(possible - goal, axis=1).max())
-    return (float(goal[0]), float(goal[1])), error
-
-
-def _corners(points: Float64) -> Float64:
-    """Returns the corners of the points' convex hull; all points where there is none."""
-    points = np.unique(points, axis=0)
-    try:
-        return points[ConvexHull(points).vertices] if len(points) > 2 else points
-    except QhullError:  # All on one line.
-        return points
 
 
 def _evaluation(

@@ -11,7 +11,7 @@ from minari_datasets import load
 
 from iql_jax.data.ant_model import ant_model
 from iql_jax.data.d4rl_tasks import TASKS, find_task
-from iql_jax.data.read_d4rl import rewarded_goal
+from iql_jax.data.rewarded_goal import rewarded_goal
 from iql_jax.envs.make import make_environment
 from iql_jax.utils.errors import UserError
 
