@@ -45,9 +45,9 @@ def test_goals_of_the_collection_are_minaris_and_starts_are_anywhere():
 def test_shards_cover_the_steps(steps):
     balls = pointmaze.procedure("umaze", steps, 0).shards
     assert sum(shard.steps for shard in balls) == steps
-    assert [shard.index for shard in balls] == list(range(len(balls)))
+    assert [shard.first for shard in balls] == list(range(len(balls)))
     ants = procedure("iql/antmaze-waiting/umaze-v0", steps, 0).shards
-    assert sum(shard.ants * shard.steps for shard in ants) == steps
+    assert sum(shard.count * shard.steps for shard in ants) == steps
     assert {shard.stay for shard in ants} == {1_000}
-    numbers = [shard.first_ant + i for shard in ants for i in range(shard.ants)]
+    numbers = [shard.first + i for shard in ants for i in range(shard.count)]
     assert numbers == list(range(len(numbers)))
