@@ -24,7 +24,7 @@ from iql_jax.outputs.logs import RunLog, Values, require_wandb
 from iql_jax.populations.folder import FAILURE, Population, read_failure
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training import report
-from iql_jax.training.compilation import compile_program
+from iql_jax.training.compilation import check_precision, compile_program
 from iql_jax.training.evaluation import (
     describe,
     episode_task,
@@ -235,6 +235,7 @@ def _open_runs(population: Population) -> Iterator[list[Run]]:
     startup: dict[str, float] = {}  # Shared by all summaries.
     configs = [member.config for member in population.members]
     require_wandb(configs[0].wandb_project)
+    check_precision(configs[0].matmul_precision)
     loaded: dict[tuple[object, ...], Dataset] = {}
     datasets = []
     with contextlib.ExitStack() as context:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
 
 from iql_jax.algorithm import IQLState
 from iql_jax.data.load import Dataset
@@ -119,6 +118,8 @@ def _interval(row: Mapping[str, Any], rule: ScoreRule) -> list[float] | None:
 
     Wilson's of a success rate, Student's of a mean; None where there is none.
     """
+    import scipy.stats  # Half a second, which no start of a run waits for.
+
     count = int(row.get("episodes") or 0)
     if rule.kind == "success" and count and row["success_rate"] is not None:
         successes = round(row["success_rate"] * count)
