@@ -126,7 +126,8 @@ def register_robotics() -> None:
         import gymnasium_robotics
     gym.register_envs(gymnasium_robotics)
     if "D4RLKitchen-v0" not in gym.registry:
-        gym.register("D4RLKitchen-v0", "iql_jax.envs.kitchen:D4RLKitchen")
+        entry_point = "iql_jax.envs.kitchen:D4RLKitchen"
+        gym.register("D4RLKitchen-v0", entry_point, max_episode_steps=280)
         gym.register("D4RLAntMaze-v0", "iql_jax.envs.d4rl_ant_maze:D4RLAntMaze")
 
 
