@@ -1,6 +1,5 @@
 """Flags, failures in one line and exit statuses, for all commands."""
 
-import functools
 import os
 import re
 import runpy
@@ -79,7 +78,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # ml_collections joins the tuples of a key that is given twice; as of all keys, the last counts.
     last = {argument.partition("=")[0]: i for i, argument in enumerate(argv)}
     argv = [a for i, a in enumerate(argv) if last[a.partition("=")[0]] == i or "=" not in a]
-    argv = [guard(functools.partial(_with_file, argument)) for argument in argv]
+    argv = guard(lambda: [_with_file(argument) for argument in argv])
     try:
         remaining = list(flags.FLAGS(argv))
     except (Exception, SystemExit) as error:

@@ -20,8 +20,9 @@ from iql_jax.data.metadata import read_metadata
 from iql_jax.data.read_d4rl import read_d4rl, read_memory
 from iql_jax.data.read_minari import read_minari
 from iql_jax.data.read_ogbench import read_ogbench
-from iql_jax.data.rewards import RewardTransform, keep_top, reward_transform
+from iql_jax.data.rewards import RewardTransform, reward_transform
 from iql_jax.data.scores import ScoreRule
+from iql_jax.data.top_episodes import keep_top
 from iql_jax.envs.description import EnvironmentDescription, Layout, to_json
 from iql_jax.envs.specs import check_spec, parse_spec
 from iql_jax.utils.arrays import Float32

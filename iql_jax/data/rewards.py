@@ -1,17 +1,14 @@
-"""Reward transforms, and the best episodes: what "10 % behavioral cloning" clones.
+"""Reward transforms: chosen by name in the config, applied to the dataset and to nothing else.
 
-A transform is chosen by name in the config, and applied to the dataset and to nothing else. It is
-a scale and a shift, so that what was found from the dataset can be applied to the rewards of new
-transitions as well.
+Each is a scale and a shift, so that what was found from the dataset can be applied to the rewards
+of new transitions as well.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iql_jax.data.episodes import Steps
 from iql_jax.utils.arrays import Float32, Float64, Int64
 from iql_jax.utils.errors import UserError
 
@@ -69,37 +66,3 @@ def reward_transform(
             "config.reward_transform='none' leaves them as they are"
         )
     return RewardTransform(scale=scale), notes
-
-
-def keep_top(steps: Steps, share: float) -> Steps:
-    """Returns the steps of the best episodes alone, with a note and an entry of the record."""
-    returns = episode_returns(steps.rewards, steps.lengths)
-    best = top_episodes(returns, steps.lengths, share)
-    lowest = float(returns[best].min())
-    record = {"share": share, "episodes": len(best), "lowest_return": lowest}
-    choices: dict[str, Any] = {**steps.choices, "top_episodes": record}
-    if len(best) < len(returns):
-        chosen = np.repeat(np.isin(np.arange(len(returns)), best), steps.lengths)
-        fields = ("observations", "next_observations", "actions", "rewards", "masks", "at_goal")
-        arrays = {name: getattr(steps, name) for name in fields}
-        kept = {name: array[chosen] for name, array in arrays.items() if array is not None}
-        note = (
-            f"the best {len(best):,} of {len(returns):,} episodes are kept, with a return of "
-            f"{lowest:g} or more"
-        )
-        notes = (*steps.notes, note)
-        steps = dataclasses.replace(steps, lengths=steps.lengths[best], notes=notes, **kept)
-    if steps.at_goal is not None:
-        choices["transitions_at_goal"] = int(steps.at_goal.sum())
-    return dataclasses.replace(steps, choices=choices)
-
-
-def top_episodes(returns: Float64, lengths: Int64, share: float) -> Int64:
-    """Returns the episodes of the highest return, in the dataset's order, at least one.
-
-    Of equal returns the one that a discount would prefer comes first: a gain in fewer steps, a
-    loss in more. (In a maze whose episodes end at the goal all that arrive return 1.)
-    """
-    count = max(1, round(share * len(returns)))
-    best_first = np.lexsort((np.sign(returns) * lengths, -returns))  # The last key is the first.
-    return np.sort(best_first[:count])

@@ -9,8 +9,6 @@ from typing import Any
 
 from gymnasium_robotics.envs.maze.ant_maze_v5 import AntMazeEnv
 
-_START_NOISE = 0.1  # Meters and radians; the deviation of velocities.
-
 
 class D4RLAntMaze(AntMazeEnv):
     """AntMaze whose ant starts as D4RL's does."""
@@ -18,5 +16,6 @@ class D4RLAntMaze(AntMazeEnv):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.position_noise_range = 0.0
-        # The maze's constructor sets it to 0, and takes no other value.
-        self.ant_env._reset_noise_scale = _START_NOISE
+        # In meters and radians; of velocities the deviation. The maze's constructor sets it to 0,
+        # and takes no other value.
+        self.ant_env._reset_noise_scale = 0.1

@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter
-from scipy.stats import binned_statistic_2d
 
 from iql_jax.envs.mazes import MazeMap
 from iql_jax.utils.arrays import Float64
@@ -152,8 +151,9 @@ def bin_values(
     xmin, xmax, ymin, ymax = maze_map.extent
     x_edges = np.linspace(xmin, xmax, columns * BINS_PER_CELL + 1)
     y_edges = np.linspace(ymin, ymax, rows * BINS_PER_CELL + 1)
-    mean = binned_statistic_2d(xy[:, 1], xy[:, 0], values, bins=[y_edges, x_edges]).statistic
-    return x_edges, y_edges, np.ma.masked_invalid(mean)
+    place = xy[:, 1], xy[:, 0], [y_edges, x_edges]
+    counts, sums = (np.histogram2d(*place, weights=weights)[0] for weights in (None, values))
+    return x_edges, y_edges, np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)
 
 
 def _draw_paths(

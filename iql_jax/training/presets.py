@@ -8,13 +8,11 @@ import ml_collections
 from iql_jax.training.config import Config, from_mapping, kind_of
 from iql_jax.utils.errors import UserError
 
-_PACKAGE = Path(__file__).parents[1]
-
 
 def beside_package(name: str) -> Path:
     """Returns a file or folder beside the package in a clone, and within it where installed."""
-    installed = _PACKAGE / name
-    return installed if installed.exists() else _PACKAGE.parent / name
+    package = Path(__file__).parents[1]
+    return package / name if (package / name).exists() else package.parent / name
 
 
 def preset_file(name: str) -> Path:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iql_jax.data.rewards import top_episodes
+from iql_jax.data.top_episodes import top_episodes
 
 
 @pytest.mark.parametrize(
