@@ -131,8 +131,7 @@ def _check_rows(rows: int, name: str, place: str) -> None:
     if published is not None and rows != published:
         raise UserError(
             f"{place} has {rows:,} rows, and D4RL's {name} has {published:,}; config.task says "
-            "which it is ('kitchen-complete', '-partial', '-mixed'), or 'kitchen' for data of your "
-            "own"
+            "which it is ('kitchen-complete', '-partial', '-mixed'), or 'kitchen' for your own"
         )
 
 

@@ -151,8 +151,9 @@ def bin_values(
     xmin, xmax, ymin, ymax = maze_map.extent
     x_edges = np.linspace(xmin, xmax, columns * BINS_PER_CELL + 1)
     y_edges = np.linspace(ymin, ymax, rows * BINS_PER_CELL + 1)
-    place = xy[:, 1], xy[:, 0], [y_edges, x_edges]
-    counts, sums = (np.histogram2d(*place, weights=weights)[0] for weights in (None, values))
+    weights, edges = np.asarray(values, dtype=np.float64), [y_edges, x_edges]
+    counts = np.histogram2d(xy[:, 1], xy[:, 0], edges)[0]
+    sums = np.histogram2d(xy[:, 1], xy[:, 0], edges, weights=weights)[0]
     return x_edges, y_edges, np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)
 
 
