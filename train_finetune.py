@@ -13,9 +13,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from iql_jax import cli
+from iql_jax.populations.processes import in_processes
+from iql_jax.populations.run import check_finished, local_engine, train_sweep
+from iql_jax.populations.sweep import members_of
 from iql_jax.training.config import FinetuneConfig
 from iql_jax.training.finetune import train_finetune
 from iql_jax.utils import hosts
+from iql_jax.utils.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="Config file, or the name of one in configs/."
@@ -33,7 +37,17 @@ def main(_: list[str]) -> None:
         config = dataclasses.replace(config, offline_run=offline_run)
     hosts.check_jax()
     name = f"finetune_seed_{config.seed}"
-    train_finetune(config, cli.workdir(_WORKDIR.value, config.dataset, name))
+    workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
+    if config.num_seeds == 1:
+        train_finetune(config, workdir)
+        return
+    engine, limit = local_engine(1)
+    if engine is not in_processes:
+        raise UserError(
+            "config.num_seeds trains seeds side by side on the cores of a CPU, of which there is "
+            "one here, or a GPU; run this command once for each --config.seed"
+        )
+    check_finished(train_sweep(members_of(config), workdir, limit, engine), workdir)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from iql_jax import cli
 from iql_jax.populations.ray_engine import ray_engine
-from iql_jax.populations.run import Engine, check_finished, in_this_process, train_sweep
+from iql_jax.populations.run import check_finished, local_engine, train_sweep
 from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config
 from iql_jax.training.offline import train_offline
@@ -54,15 +54,16 @@ def main(_: list[str]) -> None:
         return
     name = f"seeds_{config.seed}" if _SWEEP.value is None else Path(_SWEEP.value).stem
     members = members_of(config, [{}] if _SWEEP.value is None else read_sweep(Path(_SWEEP.value)))
-    engine: Engine = in_this_process
-    in_turn = None
-    if _ENGINE.value == "ray":
-        engine, in_turn = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value), _TASK_GPUS.value == 0
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     hosts.check_jax()
+    engine, limit = local_engine(config.population_size)
+    in_turn = None
+    if _ENGINE.value == "ray":
+        limit, in_turn = config.population_size, _TASK_GPUS.value == 0
+        engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
-    rows = train_sweep(members, workdir, config.population_size, engine, in_turn)
+    rows = train_sweep(members, workdir, limit, engine, in_turn)
     check_finished(rows, workdir)
     logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
 

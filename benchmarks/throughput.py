@@ -11,11 +11,20 @@ are those that ``train_offline.py`` runs. CHECKOUTS holds clones of any of impli
 JAX-CORL, unifloral and CORL, whose dependencies have to be installed (see ``peers.py``). TorchRL
 and d3rlpy are timed where they are installed.
 
-The limit is the rate at which this device's matrix product (2048 x 2048, float32, at JAX's default
-precision) would do the products of one update of the package, 594 MFLOP; peers' may be fewer.
+A population on a CPU is a process a core, as ``train_offline.py`` has it.
+
+    python benchmarks/throughput.py --device_report --peers CHECKOUTS
+
+is one sitting for a GPU, of some eight minutes: one run and populations of 1, 16, 64 and 128 in
+each precision, both also without command buffers (CUDA graphs), and the peers, once each, into
+device_report.json and device_report.png.
+
+The limit is the rate at which this device's matrix product (2048 x 2048, in the same precision)
+would do the products of one update of the package, 594 MFLOP; peers' may be fewer.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -36,11 +45,14 @@ from tqdm import tqdm
 import peers
 from common import tables
 from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, update_n
+from iql_jax.algorithm.networks import PRECISIONS
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
-from iql_jax.training.compilation import compile_program
+from iql_jax.training.compilation import COMPILER_OPTIONS, offered_precisions
+from iql_jax.utils.processes import cores
 
 FLOP_PER_UPDATE = 594e6  # 1.16 M multiply-adds a sample, forward and backward; 256 samples.
 PRODUCT = "matrix product"
+PLAIN = " without command buffers"
 
 Figures = dict[str, float]
 
@@ -56,12 +68,23 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=5_000, help="of a timing (%(default)s)")
     parser.add_argument("--json", type=Path, help="file of the numbers")
     parser.add_argument("--picture", type=Path, help="PNG file of the bars")
+    parser.add_argument("--device_report", action="store_true", help="see above")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # Times one contender in this process.
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(options.only, options.peers, options.updates)))
         return 0
-    contenders = ["one run", *(f"population of {size}" for size in options.populations)]
+    precisions: tuple[str, ...] = ("float32",)
+    if options.device_report:
+        options.populations = [len(cores())] if maps_in_turn() else [1, 16, 64, 128]
+        options.repeats = 1
+        options.json = options.json or Path("device_report.json")
+        options.picture = options.picture or Path("device_report.png")
+        precisions = offered_precisions()
+    ours = ["one run", *(f"population of {size}" for size in options.populations)]
+    contenders = [f"{name}, {precision}" for precision in precisions for name in ours]
+    if options.device_report and jax.default_backend() == "gpu":
+        contenders += [f"{name}, {precisions[-1]}{PLAIN}" for name in (ours[0], ours[-1])]
     if options.peers is not None:
         found = [
             name
@@ -70,7 +93,7 @@ def main() -> int:
         ]
         print(f"found in {options.peers}: {', '.join(found) or 'none'}", file=sys.stderr)
         contenders += found
-    contenders.append(PRODUCT)
+    contenders += [f"{PRODUCT}, {precision}" for precision in precisions]
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     for name in tqdm(contenders * options.repeats, unit="timing"):
         command = [sys.executable, "-W", "ignore", *sys.argv, f"--only={name}"]
@@ -89,28 +112,59 @@ def main() -> int:
 
 def measure(name: str, checkouts: Path, updates: int) -> Figures:
     """Times a contender in this process."""
-    if name == PRODUCT:
-        return {"rate": product_flops() / FLOP_PER_UPDATE}
     if name in peers.PEERS:
         return {"rate": peers.PEERS[name](checkouts / name, updates)}
-    if name == "one run":
+    what, precision = name.removesuffix(PLAIN).rsplit(", ", 1)
+    compiler_options = dict(COMPILER_OPTIONS.get(jax.default_backend(), {}))
+    if name.endswith(PLAIN):
+        compiler_options["xla_gpu_enable_command_buffer"] = ""
+    if what == PRODUCT:
+        return {"rate": product_flops(precision) / FLOP_PER_UPDATE}
+    if what == "one run":
         transitions = jax.device_put(Transitions(**made_up_transitions()))
-        return time_program(update_n, new_state(0), transitions, updates)
-    size = int(name.split()[-1])
+        return time_program(
+            update_n, new_state(0, precision), transitions, updates, compiler_options
+        )
+    size = int(what.split()[-1])
+    if maps_in_turn():
+        return on_each_core(size, updates)
     placement = Placement(size)
-    population = placement.spread(stack([new_state(seed) for seed in range(size)]))
+    population = placement.spread(stack([new_state(seed, precision) for seed in range(size)]))
     pool = placement.place(Pool.of([made_up_transitions()] * size))
-    static = {"mesh": placement.mesh, "in_turn": maps_in_turn()}
-    return time_program(update_population_n, population, pool, updates, size, **static)
+    static = {"size": size, "mesh": placement.mesh, "in_turn": False}
+    return time_program(update_population_n, population, pool, updates, compiler_options, **static)
+
+
+def on_each_core(size: int, updates: int) -> Figures:
+    """Times one run on each of the cores that a population of so many keeps busy, all at once."""
+    command = [sys.executable, "-W", "ignore", *sys.argv[:-1], "--only=one run, float32"]
+    started = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, {core}),
+        )
+        for core in cores()[:size]
+    ]
+    figures = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
+    return {name: sum(each[name] for each in figures) for name in figures[0]}
 
 
 def time_program(
-    function: Any, state: Any, data: Any, updates: int, size: int = 1, **static: Any
+    function: Any,
+    state: Any,
+    data: Any,
+    updates: int,
+    compiler_options: Any,
+    size: int = 1,
+    **static: Any,
 ) -> Figures:
     """Compiles a program as a run does, and times it: updates per second of all its members."""
     start = time.perf_counter()
     count = jnp.zeros((), jnp.int32)
-    program = compile_program(function.lower(state, data, count, batch_size=peers.BATCH, **static))
+    lowered = function.lower(state, data, count, batch_size=peers.BATCH, **static)
+    program = lowered.compile(compiler_options)
     seconds = time.perf_counter() - start
 
     def train(count: int) -> None:
@@ -125,9 +179,9 @@ def time_program(
     return {"rate": rate, "compile_seconds": seconds, "memory_bytes": memory}
 
 
-def new_state(seed: int) -> IQLState:
+def new_state(seed: int, precision: str) -> IQLState:
     """Returns a learner with the paper's settings for AntMaze."""
-    config = AgentConfig(expectile=0.9, temperature=10.0)
+    config = AgentConfig(expectile=0.9, temperature=10.0, matmul_precision=precision)
     return create_state(jax.random.key(seed), peers.OBSERVATION_DIM, peers.ACTION_DIM, config)
 
 
@@ -138,11 +192,11 @@ def made_up_transitions() -> dict[str, Any]:
     return {**data, "masks": masks}
 
 
-def product_flops() -> float:
-    """Returns floating-point operations per second of a large float32 matrix product."""
+def product_flops(precision: str) -> float:
+    """Returns floating-point operations per second of a large matrix product."""
     size = 2_048
     a = jnp.ones((size, size)) * 1.1
-    product = jax.jit(lambda x: x @ x)
+    product = jax.jit(functools.partial(jnp.matmul, a, precision=PRECISIONS[precision]))
 
     def multiply(count: int) -> None:
         for _ in range(count):
@@ -162,10 +216,15 @@ def summarize(figures: dict[str, list[Figures]], checkouts: Path | None) -> dict
         }
         for name, repeats in figures.items()
     }
-    limit = contenders.pop(PRODUCT)["rate"]
+    limits = {
+        name.rsplit(", ", 1)[1]: contenders.pop(name)["rate"]
+        for name in list(contenders)
+        if name.startswith(PRODUCT)
+    }
     for name, contender in contenders.items():
         if name not in peers.PEERS:
-            contender["share_of_limit"] = contender["rate"] / limit
+            precision = name.removesuffix(PLAIN).rsplit(", ", 1)[1]
+            contender["share_of_limit"] = contender["rate"] / limits[precision]
         elif checkouts is not None and (checkouts / name / ".git").exists():
             command = ["git", "-C", str(checkouts / name), "rev-parse", "HEAD"]
             contender["commit"] = subprocess.check_output(command, text=True).strip()
@@ -177,7 +236,7 @@ def summarize(figures: dict[str, list[Figures]], checkouts: Path | None) -> dict
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "product_flops": limit * FLOP_PER_UPDATE,
+        "product_flops": {name: limit * FLOP_PER_UPDATE for name, limit in limits.items()},
         "contenders": contenders,
     }
 
@@ -205,16 +264,19 @@ def table(result: dict[str, Any]) -> str:
         ]
         for name, one in contenders.items()
     ]
-    ours = contenders["one run"]["rates"]
+    ours = contenders["one run, float32"]["rates"]
     ratios = [
         f"One run is {tables.ratio(ours, contenders[name]['rates'])} x {name}."
         for name in peers.PEERS
         if name in contenders
     ]
+    products = ", ".join(
+        f"{name} {flops / 1e9:,.0f}" for name, flops in result["product_flops"].items()
+    )
     header = ["", "updates/s (low to high)", "of the limit", "compiled in", "memory"]
     machine = (
         f"{result['device']}, {result['cores']} cores; Python {result['python']}, jax "
-        f"{result['jax']}; matrix product {result['product_flops'] / 1e9:,.0f} GFLOP/s"
+        f"{result['jax']}; matrix product {products} GFLOP/s"
     )
     return "\n\n".join([machine, tables.markdown(header, rows), *ratios])
 
@@ -229,9 +291,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for name, one in contenders.items():
         axes.barh(name, one["rate"], color="gray" if name in peers.PEERS else "tab:blue", alpha=0.7)
         axes.plot(one["rates"], [name] * len(one["rates"]), "k.", markersize=3)
-    axes.axvline(result["product_flops"] / FLOP_PER_UPDATE, color="tab:red", linewidth=1)
+    for flops in result["product_flops"].values():
+        axes.axvline(flops / FLOP_PER_UPDATE, color="tab:red", linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("updates/s; red: the limit of the package's update")
+    axes.set_xlabel("updates/s; red: the limit of the package's update in each precision")
     axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
     figure.savefig(path)
 

@@ -22,8 +22,9 @@ class DataConfig:
     top_episodes: Annotated[float, "in (0, 1]"] = 1.0  # Share kept, those of the highest return.
     reward_transform: Literal["none", "minus_one", "return_range"] = "none"
     normalize_observations: bool = False  # To mean 0 and standard deviation 1.
-    maze_goal: Literal["eval", "episode", "stored"] = "eval"  # See iql_jax/data/maze_steps.py.
-    maze_terminate_at_success: bool = True
+    # See iql_jax/data/maze_steps.py.
+    maze_goal: Literal["auto", "eval", "episode", "stored"] = "auto"
+    maze_terminate_at_success: bool = True  # Where rewards are not 'stored'.
     # What follows an arrival and is left out; see iql_jax/data/maze_steps.py.
     maze_drop: Literal["nothing", "waiting", "after_success"] = "nothing"
     maze_walls: Literal["data", "evaluation"] = "data"  # See iql_jax/data/maze_task.py.

@@ -141,7 +141,8 @@ def load_dataset(
         score_rule=rule,
         # A maze's episodes end at success, and what that means is the config's choice, unless the
         # stored terminations, which D4RL's files have at the goal, are kept.
-        terminates=not is_maze or config.maze_terminate_at_success or not bool(steps.masks.all()),
+        terminates=bool(steps.choices.get("maze_terminate_at_success", True))
+        or not bool(steps.masks.all()),
         no_environment="" if found.evaluation else found.no_environment,
         may_lack_environment=not isinstance(source, str) or is_file(source),
     )

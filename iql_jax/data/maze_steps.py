@@ -1,12 +1,15 @@
 """The transitions of a maze dataset: goal, success, rewards, masks.
 
 Minari's maze data were collected as continuing tasks with goals of their own, and their rewards
-refer to those; D4RL's were relabeled to the one goal of the evaluation. The config chooses:
+refer to those; D4RL's and OGBench's files were relabeled to the one goal of the evaluation. The
+config chooses:
+
+- ``maze_goal='auto'``: 'stored' for files, 'eval' for Minari's datasets.
 
 - ``maze_goal='eval'``, D4RL's semantics: rewards are recomputed for the evaluation goal at every
   step, wherever in an episode; the policy does not see a goal.
 - ``maze_goal='episode'``: rewards as stored; the goal they refer to is part of the observation.
-- ``maze_goal='stored'``: rewards as stored; the policy does not see the goal.
+- ``maze_goal='stored'``: rewards and ends as stored; the policy does not see the goal.
 
 What follows an arrival may be left out, to the end of the episode:
 
@@ -22,6 +25,7 @@ github.com/Farama-Foundation/Minari).
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
@@ -53,6 +57,11 @@ def maze_steps(source: Source, config: DataConfig) -> Steps:
     assert evaluation is not None
     episodes = _whole_entries(source.episodes, evaluation)
     check_entries(episodes, evaluation)
+    if config.maze_goal == "auto":
+        goal: Literal["eval", "stored"] = "eval" if source.rewarded_goal is None else "stored"
+        config = dataclasses.replace(config, maze_goal=goal)
+    if config.maze_goal == "stored":
+        config = dataclasses.replace(config, maze_terminate_at_success=False)
     setup = set_up_maze(
         evaluation,
         source.collection or evaluation,

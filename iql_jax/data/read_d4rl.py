@@ -233,9 +233,8 @@ def _endings(episodes: Episodes, rows: FileRows, limit: int | None) -> list[str]
 def _rewarded_goal(rows: FileRows, maze: MazeFrame) -> tuple[tuple[float, float], list[str]]:
     """Finds the goal that the file's rewards refer to, in the evaluation's frame."""
     how = (
-        "config.maze_goal='eval' recomputes rewards and ends for the middle of the goal's cell; "
-        "'stored', with maze_terminate_at_success=False, takes D4RL's as they are, and evaluates "
-        "at the goal that they refer to"
+        "rewards and ends are the file's, and policies are evaluated at the goal that they refer "
+        "to; config.maze_goal='eval' recomputes both for the middle of the goal's cell"
     )
     if maze.rewarded is not None:
         return maze.rewarded, [how]

@@ -119,14 +119,14 @@ def _rows(arrays: Arrays, maze: MazeFrame | None) -> tuple[FileRows, str]:
             terminals = kept & (arrays["masks"] == 0)
             note = "rewards and masks are the file's"
         if maze is not None:
-            note += ", with config.maze_goal='stored'; 'eval' recomputes them"
+            note += "; config.maze_goal='eval' recomputes them"
     elif maze is not None:
         positions = observations[1:, :2].astype(np.float64) + maze.shift
         reached = np.append(at_goal(positions, np.array(maze.goal), maze.radius), False)
-        rewards = reached.astype(np.float32)
+        rewards, terminals = reached.astype(np.float32), kept & reached
         note = (
-            f"the file has no rewards: {int(rewards[kept].sum()):,} steps that end at the task's "
-            "goal have 1, the others 0"
+            f"the file has no rewards: {int(terminals.sum()):,} steps that end at the task's goal "
+            "have 1 and end the bootstrap, the others have 0"
         )
     else:
         rewards = np.zeros(len(kept), np.float32)

@@ -6,7 +6,6 @@ in D4RL), and no other.
 """
 
 import numpy as np
-from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from iql_jax.utils.arrays import Bool, Float64
 
@@ -22,6 +21,8 @@ def rewarded_goal(
     Returns:
         The goal, and how far from it the true one may lie; None where there is no such point.
     """
+    from scipy.spatial import KDTree  # Half a second, which most commands need not wait for.
+
     inside = positions[rewarded]
     if not len(inside):
         return None
@@ -51,6 +52,8 @@ def rewarded_goal(
 
 def _corners(points: Float64) -> Float64:
     """Returns the corners of the points' convex hull; all points where there is none."""
+    from scipy.spatial import ConvexHull, QhullError
+
     points = np.unique(points, axis=0)
     try:
         return points[ConvexHull(points).vertices] if len(points) > 2 else points

@@ -129,8 +129,8 @@ class _Walk:
         length = len(self._actions)
         if self._waiting > self._stay or length in (self._limit, self.left):
             states, made = np.stack(self._states), np.stack(self._actions)
-            parts = states[:, 2:], states[:, :15], states[:, 15:]
-            self.episodes.append(maze_episode(*parts, made, goal, self._seed))
+            episode = maze_episode(states[:, 2:], states[:, :2], made, goal, self._seed)
+            self.episodes.append(episode)
             self.left -= length
             if self.left:
                 self._start()

@@ -212,5 +212,5 @@ def _lengthen(storage: MinariStorage, size: int) -> None:
 def _most_bytes(episode: Any) -> int:
     """Returns how much of a file an episode can take."""
     parts = (episode.actions, episode.rewards, episode.terminations, episode.truncations)
-    arrays = [*parts, *episode.observations.values(), *episode.infos.values()]
+    arrays = [*parts, *episode.observations.values()]
     return sum(2 * array.nbytes + _SPACE for array in arrays)

@@ -81,8 +81,7 @@ def collect(shard: Shard, check: Callable[[], None]) -> list[EpisodeBuffer]:
     episodes = []
     for goal, (start, end) in zip(goals, itertools.pairwise(ends), strict=False):
         seen, seed = states[start : end + 1], None if start else reset_seed
-        parts = seen, seen[:, :2], seen[:, 2:]
-        episodes.append(maze_episode(*parts, actions[start:end], goal, seed))
+        episodes.append(maze_episode(seen, seen[:, :2], actions[start:end], goal, seed))
     return episodes
 
 

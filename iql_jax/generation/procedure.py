@@ -46,26 +46,23 @@ def randomness(seed: int, index: int) -> tuple[int, np.random.Generator]:
 
 def maze_episode(
     observations: Float64,
-    qpos: Float64,
-    qvel: Float64,
+    positions: Float64,
     actions: Float32,
     goal: Float64,
     seed: int | None,
 ) -> EpisodeBuffer:
     """Returns T steps to one goal ([2] meters), which ends nothing, in the form of Minari's mazes.
 
-    Observations, MuJoCo's positions (x and y first) and its velocities are [T + 1, ...]; actions
-    are [T, action_dim]. The seed is that of the reset, where the episode starts with one.
+    Observations are [T + 1, observation_dim], positions [T + 1, 2] in meters, actions [T,
+    action_dim]. The seed is that of the reset, where the episode starts with one.
     """
-    positions, goals = qpos[:, :2], np.tile(goal, (len(qpos), 1))
-    successes = at_goal(positions, goals)
+    goals = np.tile(goal, (len(positions), 1))
     seen = {"observation": observations, "achieved_goal": positions, "desired_goal": goals}
     return EpisodeBuffer(
         seed=seed,
         observations=seen,
         actions=actions,
-        rewards=successes[1:].astype(np.float64),
+        rewards=at_goal(positions, goals)[1:].astype(np.float64),
         terminations=np.zeros(len(actions), dtype=np.bool_),
         truncations=np.arange(len(actions)) == len(actions) - 1,
-        infos={"success": successes, "qpos": qpos, "qvel": qvel, "goal": goals},
     )

@@ -85,8 +85,11 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
             evaluations = read_table(workdir / member.name / "evaluations.csv")
+            # The first column counts updates, or fine-tuning's steps.
             curve = {
-                int(row["update"]): row[key] for row in evaluations if row.get(key) is not None
+                int(next(iter(row.values()))): row[key]
+                for row in evaluations
+                if row.get(key) is not None
             }
             curves.setdefault(values, []).append(curve)
             if key == "score" and any(row["success_rate"] is not None for row in evaluations):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from iql_jax.data.load import layout
 from iql_jax.generation.provide import Provided
 from iql_jax.outputs.folder import RunFolder
@@ -13,15 +15,27 @@ from iql_jax.outputs.logs import Row
 from iql_jax.populations import report
 from iql_jax.populations.folder import Population, PopulationFolder
 from iql_jax.populations.mapped import maps_in_turn
+from iql_jax.populations.processes import in_processes
 from iql_jax.populations.session import train_population
 from iql_jax.populations.sweep import Member
 from iql_jax.training.config import Config, complete
 from iql_jax.training.run import find_data
 from iql_jax.utils import hosts
 from iql_jax.utils.errors import UserError
+from iql_jax.utils.processes import cores
 
 Engine = Callable[[Sequence[Population]], Iterator[Population]]
 """Trains populations, and yields each when it is finished."""
+
+
+def local_engine(limit: int) -> tuple[Engine, int]:
+    """Returns what trains populations on this machine, and how many members one is to have.
+
+    ``limit`` is the user's, or 0.
+    """
+    if maps_in_turn() and len(cores()) > 1 and jax.process_count() == 1:
+        return in_processes, limit or 1
+    return in_this_process, limit
 
 
 def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:

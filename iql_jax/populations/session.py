@@ -25,6 +25,7 @@ from iql_jax.populations.folder import FAILURE, Population, read_failure
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training import report
 from iql_jax.training.compilation import check_precision, compile_program
+from iql_jax.training.config import Config
 from iql_jax.training.evaluation import (
     describe,
     episode_task,
@@ -196,11 +197,21 @@ class PopulationSession(Session):
         return max(_MIN_CHUNK, MAX_CHUNK // len(self._runs)) if maps_in_turn() else MAX_CHUNK
 
 
-def train_population(population: Population) -> None:
-    """Trains members together; where some of it is done, resumes it."""
+def data_key(config: Config) -> tuple[Any, ...]:
+    """Returns what is the same for members that learn from the same transitions."""
+    return (config.objective, *(getattr(config, key) for key in DATA_KEYS))
+
+
+def train_population(
+    population: Population, loaded: Mapping[tuple[Any, ...], Dataset] | None = None
+) -> None:
+    """Trains members together; where some of it is done, resumes it.
+
+    ``loaded`` are datasets that need not be loaded again, by ``data_key``.
+    """
     with contextlib.ExitStack() as context:
         context.enter_context(may_do_without_environment())
-        runs = context.enter_context(_open_runs(population))
+        runs = context.enter_context(_open_runs(population, dict(loaded or {})))
         config, evaluator = runs[0].config, None
         evaluates = all(is_evaluated(config, run.dataset) for run in runs)
         with hosts.all_or_none():
@@ -226,7 +237,9 @@ def train_population(population: Population) -> None:
 
 
 @contextlib.contextmanager
-def _open_runs(population: Population) -> Iterator[list[Run]]:
+def _open_runs(
+    population: Population, loaded: dict[tuple[Any, ...], Dataset]
+) -> Iterator[list[Run]]:
     """Opens the members' runs; those that want the same data share them.
 
     Of several hosts, one locks and writes the folders, and the others read.
@@ -236,14 +249,12 @@ def _open_runs(population: Population) -> Iterator[list[Run]]:
     configs = [member.config for member in population.members]
     require_wandb(configs[0].wandb_project)
     check_precision(configs[0].matmul_precision)
-    loaded: dict[tuple[object, ...], Dataset] = {}
     datasets = []
     with contextlib.ExitStack() as context:
         with hosts.all_or_none():
             for config, folder in zip(configs, population.folders, strict=True):
                 source = population.sources[config.dataset]
-                wanted = tuple(getattr(config, key) for key in DATA_KEYS)
-                if wanted not in loaded:
+                if (wanted := data_key(config)) not in loaded:
                     loaded[wanted] = load_data(config, source)
                 datasets.append(loaded[wanted])
                 if hosts.is_writer():

@@ -75,12 +75,12 @@ def members_of(config: Config, sweep: Sequence[Overrides] = ({},)) -> list[Membe
     for overrides in sweep:
         if refused := [key for key in overrides if key in _NOT_SWEPT]:
             raise UserError(f"config.{refused[0]} is of the whole command and cannot be swept")
-        first: Config = from_mapping({**base, **overrides})
+        first = from_mapping({**base, **overrides}, type(config))
         setting = {key: getattr(first, key) for key in overrides if key != "seed"}
         for seed in range(first.seed, first.seed + config.num_seeds):
             member = Member(
                 name=_name({**setting, "seed": seed}),
-                config=from_mapping({**base, **overrides, "seed": seed}),
+                config=from_mapping({**base, **overrides, "seed": seed}, type(config)),
                 setting=setting,
             )
             for key in (member.config, member.name):

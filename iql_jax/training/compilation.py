@@ -28,13 +28,17 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 _PRECISIONS = {"gpu": ("float32", "tensorfloat32", "bfloat16"), "tpu": ("float32", "bfloat16")}
 
 
+def offered_precisions() -> tuple[str, ...]:
+    """Returns the precisions that this device has, and in which it is not slower."""
+    return _PRECISIONS.get(jax.default_backend(), ("float32",))
+
+
 def check_precision(precision: str) -> None:
     """Refuses a precision that this device does not have, or in which it is not faster."""
-    device = jax.default_backend()
-    offered = _PRECISIONS.get(device, ("float32",))
-    if precision not in offered:
+    if precision not in (offered := offered_precisions()):
+        device = jax.default_backend().upper()
         raise UserError(
-            f"config.matmul_precision is {precision!r}, which a {device.upper()} gains nothing "
+            f"config.matmul_precision is {precision!r}, which a {device} gains nothing "
             f"from or does not have; use {' or '.join(offered)}"
         )
 

@@ -83,11 +83,6 @@ class FinetuneConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_seeds > 1:
-            raise UserError(
-                f"config.num_seeds is {self.num_seeds}, but fine-tuning trains one seed at a "
-                "time; run this command once for each --config.seed"
-            )
         for key in ["max_steps", "eval_interval"]:
             if getattr(self, key) % self.num_envs:
                 raise UserError(

@@ -18,7 +18,7 @@ from iql_jax.training.config import FinetuneConfig, complete, from_record, kind_
 from iql_jax.training.evaluation import Evaluation, open_evaluation
 from iql_jax.training.offline import compile_update, train_on_dataset
 from iql_jax.training.online import Online
-from iql_jax.training.run import Run, initial_state, load_state, open_run
+from iql_jax.training.run import Loaded, Run, initial_state, load_state, open_run
 from iql_jax.training.session import Session
 from iql_jax.utils.console import logger
 from iql_jax.utils.errors import Diverged, UserError
@@ -28,13 +28,15 @@ from iql_jax.utils.streams import Stream, stream_seed
 _SHARED = ("hidden_dims", "num_critics", "layer_norm", *DATA_KEYS)
 
 
-def train_finetune(config: FinetuneConfig, workdir: Path) -> dict[str, Any]:
+def train_finetune(
+    config: FinetuneConfig, workdir: Path, loaded: Loaded | None = None
+) -> dict[str, Any]:
     """Trains offline, then online, or resumes; see ``train_offline``."""
     checkpoints = workdir / "checkpoints"
     offline_run = Path(config.offline_run) if config.offline_run else None
     if offline_run is not None and newest_step(checkpoints) is None:
         _check_offline_run(offline_run, config)  # Before the data are loaded.
-    with open_run(config, workdir, offline_run) as run:
+    with open_run(config, workdir, offline_run, loaded=loaded) as run:
         if (summary := report.of_finished(run)) is not None:
             return summary
         run = dataclasses.replace(run, dataset=_subset(run.dataset, config))

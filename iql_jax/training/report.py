@@ -56,7 +56,7 @@ def finish(
     summary = {**summarize(run, progress), **(more or {})}
     write_json(run.folder / "summary.json", summary)
     logger.info(
-        f"done: {_result(summary)}{summary['updates']:,} updates at "
+        f"done: {result(summary)}{summary['updates']:,} updates at "
         f"{summary['updates_per_second']:,.0f} updates/s, evaluation "
         f"{summary['eval_seconds']:.0f} s, wall {summary['wall_seconds']:.0f} s; see {run.folder}"
     )
@@ -70,8 +70,8 @@ def finish(
     return summary
 
 
-def _result(summary: Mapping[str, Any]) -> str:
-    """Returns the last evaluation in words, with the interval that its episodes leave open."""
+def result(summary: Mapping[str, Any]) -> str:
+    """Returns a summary's last evaluation in words, and the interval that its episodes leave."""
     name = "score" if summary["score"] is not None else "return_mean"
     if summary[name] is None:
         return ""

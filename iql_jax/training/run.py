@@ -24,6 +24,9 @@ from iql_jax.utils.errors import UserError
 IN_MEMORY = Provided("data", "data", "memory")
 """Arrays of a caller."""
 
+Loaded = tuple[Provided, Dataset]
+"""A dataset that the caller has found and loaded already."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -39,7 +42,11 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    config: Config, workdir: Path, beside: Path | None = None, data: Arrays | None = None
+    config: Config,
+    workdir: Path,
+    beside: Path | None = None,
+    data: Arrays | None = None,
+    loaded: Loaded | None = None,
 ) -> Iterator[Run]:
     """Opens a new run, or one that was started in this folder with the same settings and data.
 
@@ -51,9 +58,11 @@ def open_run(
     check_precision(config.matmul_precision)
     with RunFolder(workdir) as folder:
         folder.check_settings(config.to_dict(), complete)
-        folders = [workdir] if beside is None else [workdir, beside]
-        provided = IN_MEMORY if data is not None else find_data(config, folders)
-        dataset = load_data(config, provided, data)
+        if loaded is None:
+            folders = [workdir] if beside is None else [workdir, beside]
+            provided = IN_MEMORY if data is not None else find_data(config, folders)
+            loaded = provided, load_data(config, provided, data)
+        provided, dataset = loaded
         startup = {"load_seconds": time.perf_counter() - started}
         folder.claim(config.to_dict(), dataset_record(dataset, provided))
         yield Run(config, workdir, read_record(workdir), dataset, started, startup)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import jax
 import numpy as np
@@ -66,6 +66,9 @@ class Session:
     makes steps replaces ``state``.
     """
 
+    on_progress: ClassVar[Callable[[tuple[int, int]], None] | None] = None
+    """Where the process is one of several: is told the steps done, and all of them."""
+
     def __init__(
         self,
         run: Run,
@@ -83,7 +86,7 @@ class Session:
         self.progress = Progress(step=first_step, logged=first_step)
         self.stop = StopRequest() if stop is None else stop
         self._run, self._config = run, run.config
-        self._end = end
+        self._first, self._end = first_step, end
         self._unit = unit
         self._tables = tables
         self._companion = companion
@@ -125,6 +128,7 @@ class Session:
             stack.callback(self._bar.close)
             stack.enter_context(self.stop)
             self._open = stack.pop_all()
+        self._tell()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -177,6 +181,7 @@ class Session:
             between = f"between {self._unit}s {self.step - steps:,} and {self.step:,}"
             self.diverge(f"{', '.join(broken)} not finite {between}")
         self._bar.update(steps)
+        self._tell()
 
     def log_if_due(self) -> None:
         """Writes a row of metrics.csv where its interval ends."""
@@ -265,6 +270,10 @@ class Session:
     def _longest_chunk(self) -> int:
         """Returns the most steps to make before a stop request is looked at."""
         return MAX_CHUNK
+
+    def _tell(self) -> None:
+        if Session.on_progress is not None:
+            Session.on_progress((self.step - self._first, self._end - self._first))
 
     def _in_strides(self, interval: int) -> int:
         """Returns the interval, or the first multiple of the stride above it."""

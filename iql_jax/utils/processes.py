@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from iql_jax.utils.errors import UserError
 
@@ -29,11 +30,16 @@ _CHECK_SECONDS = 0.1
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
-def available_cores() -> int:
-    """Returns the number of processor cores this process may use."""
+def cores() -> list[int]:
+    """Returns the numbers of the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Not on macOS.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def available_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    return len(cores())
 
 
 class Workers:
@@ -91,6 +97,59 @@ class Workers:
             self._leash.close()
             self._pool.shutdown(cancel_futures=True)
         self._pool = self._leash = None
+
+
+class CoreProcess:
+    """A process that calls one function, on a core of its own, and sends what becomes of it.
+
+    ``function(send, *arguments)`` may send messages; what it returns or raises is the last one, as
+    ``Returned`` or an exception. They arrive at ``connection``.
+    """
+
+    def __init__(self, core: int, function: Callable[..., Any], *arguments: Any) -> None:
+        context = multiprocessing.get_context(START_METHOD)
+        leash, self._leash = context.Pipe(duplex=False)
+        self.core, (self.connection, theirs) = core, context.Pipe()
+        self._process = context.Process(target=_call_on_core, args=(core, leash, theirs))
+        with main_module_hidden():
+            self._process.start()
+        theirs.close()
+        self.connection.send((function, arguments))  # Read once its threads are limited.
+
+    def stop(self) -> None:
+        """Sends SIGTERM."""
+        self._process.terminate()
+
+    def join(self) -> None:
+        """Waits for the end of a process that has sent its last message."""
+        self._process.join()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._leash.close()
+        self._process.join()
+        self.connection.close()
+
+
+class Returned(NamedTuple):
+    """The last message of a ``CoreProcess`` that did not fail."""
+
+    value: Any
+
+
+def _call_on_core(core: int, leash: Connection, connection: Connection) -> None:
+    prepare_worker(leash)
+    if hasattr(os, "sched_setaffinity"):  # Not on macOS.
+        os.sched_setaffinity(0, {core})
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (the owner speaks for all)
+    function, arguments = connection.recv()
+    try:
+        last: Any = Returned(function(connection.send, *arguments))
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        last = error
+    connection.send(last)
 
 
 @contextlib.contextmanager

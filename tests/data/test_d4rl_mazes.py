@@ -16,7 +16,7 @@ from iql_jax.envs.make import make_environment
 from iql_jax.utils.errors import UserError
 
 ANT = "antmaze-medium-play-v2.hdf5"
-STORED = {"maze_goal": "stored", "maze_terminate_at_success": False}
+EVAL = {"maze_goal": "eval"}
 
 
 def d4rl_is_wall(drawing, start, point):
@@ -100,8 +100,8 @@ def ant(tmp_path):
 
 
 class TestAntMaze:
-    def test_d4rls_rewards_and_terminals_can_be_had(self, ant):
-        dataset = load(ant, **STORED)
+    def test_by_default_rewards_and_terminals_are_d4rls(self, ant):
+        dataset = load(ant)
         expected = d4rl_view(ant_arrays()).arrays()
         for key in ("observations", "next_observations"):
             expected[key][:, :2] = (expected[key][:, :2].astype(float) - 10).astype(np.float32)
@@ -111,12 +111,12 @@ class TestAntMaze:
         assert 10 < dataset.transitions["rewards"].sum() == ended
         # Fine-tuning goes on with what the data have: a bootstrap that ends at the goal.
         assert dataset.terminates
-        assert not load(ant, maze_terminate_at_success=False).terminates
+        assert not load(ant, maze_terminate_at_success=False, **EVAL).terminates
 
     def test_episodes_go_on_behind_the_goal(self, ant):
         """A terminal is a step that ends at the goal, and no end of an episode."""
         arrays = ant_arrays()
-        dataset = load(ant, next_actions=True, **STORED)
+        dataset = load(ant, next_actions=True)
         last = np.flatnonzero(dataset.transitions["next_action_masks"] == 0)
         timeouts = np.flatnonzero(arrays["timeouts"])
         assert np.diff(last, prepend=-1).tolist() == np.diff([-1, *timeouts]).clip(max=49).tolist()
@@ -125,11 +125,11 @@ class TestAntMaze:
         assert kept.size == dataset.size
         assert any("does not tell where agents wait" in n for n in kept.record["notes"])
         # Else the best tenth would be the steps at the goal, each an episode of return 1.
-        best = load(ant, maze_drop="after_success", top_episodes=0.5)
+        best = load(ant, maze_drop="after_success", top_episodes=0.5, **EVAL)
         assert best.record["episodes"] == 5 < best.size
 
-    def test_by_default_rewards_are_for_the_evaluations_goal(self, ant):
-        dataset = load(ant)
+    def test_rewards_for_the_middle_of_the_goals_cell_can_be_had(self, ant):
+        dataset = load(ant, **EVAL)
         assert any("refer to a goal at (10.7" in note for note in dataset.record["notes"])
         position = dataset.transitions["next_observations"][:, :2]
         expected = np.linalg.norm(position - np.float32([10, 10]), axis=1) <= 0.5
@@ -142,12 +142,12 @@ class TestAntMaze:
         arrays["observations"][137:150, :2] = [0.5, 0.5]  # 29 m away, until the time limit.
         path = write_hdf5(tmp_path / ANT, arrays)
         assert any("do not tell the goal" in note for note in load(path).record["notes"])
-        dataset = load(path, **STORED)
+        dataset = load(path)
         rows = [i for i in d4rl_view(arrays).rows if i != 136]
         np.testing.assert_array_equal(dataset.transitions["actions"], arrays["actions"][rows])
         assert any("1 more are left out" in note for note in dataset.record["notes"])
 
-    @pytest.mark.parametrize("choices", [{}, STORED, {"maze_goal": "episode"}])
+    @pytest.mark.parametrize("choices", [{}, EVAL, {"maze_goal": "episode"}])
     def test_terminals_before_resets_end_episodes_and_keep_their_rewards(self, tmp_path, choices):
         """As in antmaze-umaze-diverse-v2: the observation at the goal is lost."""
         arrived, resets = [60, 260, 370], [61, 261, 371, 420]
@@ -170,7 +170,7 @@ class TestAntMaze:
         assert "lost with the last observations" in said
 
     def test_the_evaluation_has_d4rls_ant_start_and_goal_in_another_process_too(self, ant):
-        description = pickle.loads(pickle.dumps(load(ant).environment))
+        description = pickle.loads(pickle.dumps(load(ant, **EVAL).environment))
         env = make_environment(description)
         observation, _ = env.reset(seed=3)
         noise = observation[:15] - [-10, -10, 0.75, 1, *np.zeros(11)]
@@ -204,7 +204,7 @@ class TestMaze2D:
         arrays = without(d4rl_arrays(300, 4, 2), "next_observations")
         arrays["observations"][:, :2] = np.random.default_rng(3).uniform(0.8, 1.1, (300, 2))
         arrays["rewards"] = np.float32(np.arange(300) % 2)
-        dataset = load(write_hdf5(tmp_path / "maze2d-umaze-sparse-v1.hdf5", arrays), **STORED)
+        dataset = load(write_hdf5(tmp_path / "maze2d-umaze-sparse-v1.hdf5", arrays))
         expected = d4rl_view(arrays).arrays()
         for key in ("observations", "next_observations"):
             expected[key][:, :2] = (expected[key][:, :2].astype(float) - 1.8).astype(np.float32)

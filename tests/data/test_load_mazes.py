@@ -43,7 +43,7 @@ def corridor():
         ({"maze_terminate_at_success": False}, [0, 1, 0, 0], [1, 1, 1, 1], 4),
         ({"maze_drop": "after_success"}, [0, 1], [1, 0], 4),
         ({"maze_goal": "episode"}, [0, 0, 0, 1], [1, 1, 1, 0], 6),
-        ({"maze_goal": "stored"}, [0, 0, 0, 1], [1, 1, 1, 0], 4),
+        ({"maze_goal": "stored"}, [0, 0, 0, 1], [1, 1, 1, 1], 4),
     ],
 )
 def test_the_configs_choices_reach_a_maze(corridor, choices, rewards, masks, dim):

@@ -46,12 +46,10 @@ class TestAntMaze:
         offset = expected["next_observations"][:, :2].astype(float) - 10
         expected["rewards"] = (np.hypot(*offset.T) <= 0.5).astype(np.float32)
         assert 10 < expected["rewards"].sum() < 70
-        dataset = load_arrays(
-            arrays, maze_goal=goal, maze_terminate_at_success=False, next_actions=True
-        )
+        dataset = load_arrays(arrays, maze_goal=goal, next_actions=True)
         for key, array in expected.items():
             np.testing.assert_array_equal(dataset.transitions[key], array, key)
-        assert (dataset.transitions["masks"] == 1).all()
+        np.testing.assert_array_equal(dataset.transitions["masks"], 1 - expected["rewards"])
         last = np.flatnonzero(dataset.transitions["next_action_masks"] == 0)
         assert last.tolist() == [19, 39, 59, 79]
 
