@@ -262,13 +262,15 @@ def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
     return updates / (time.perf_counter() - start)
 
 
-def made_up_transitions() -> dict[str, np.ndarray]:
-    """Random transitions in AntMaze's shapes, under D4RL's names."""
+def made_up_transitions(
+    observation_dim: int = OBSERVATION_DIM, action_dim: int = ACTION_DIM
+) -> dict[str, np.ndarray]:
+    """Random transitions, by default in AntMaze's shapes, under D4RL's names."""
     rng = np.random.default_rng(0)
-    observations = rng.standard_normal((TRANSITIONS + 1, OBSERVATION_DIM), np.float32)
+    observations = rng.standard_normal((TRANSITIONS + 1, observation_dim), np.float32)
     return {
         "observations": observations[:-1],
-        "actions": rng.uniform(-0.999, 0.999, (TRANSITIONS, ACTION_DIM)).astype(np.float32),
+        "actions": rng.uniform(-0.999, 0.999, (TRANSITIONS, action_dim)).astype(np.float32),
         "rewards": -np.ones(TRANSITIONS, np.float32),
         "next_observations": observations[1:],
         "terminals": np.zeros(TRANSITIONS, np.float32),

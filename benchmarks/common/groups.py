@@ -64,16 +64,6 @@ ANTMAZE = {
     "large-play": 300_000,
     "large-diverse": 300_000,
 }
-# With the smaller weights of configs/antmaze_generated.py.
-GENERATED = {**ANTMAZE, "umaze": 100_000, "large-play": 150_000}
-
-# D4RL's rewards and terminals as they are in its files.
-AS_STORED = {
-    "maze_goal": "stored",
-    "maze_terminate_at_success": False,
-    "maze_drop": "nothing",
-    "max_steps": 300_000,
-}
 DDPGBC = {"actor_loss": "ddpgbc"}
 SIXTEEN = {"eval_interval": 50_000, "num_envs": 16, "opt_decay_schedule": "cosine"}
 
@@ -114,10 +104,6 @@ GROUPS: dict[str, list[Entry]] = {
             for method in ("BC", "10% BC")
             for task in ANTMAZE
         ),
-    ],
-    "antmaze_generated": [
-        antmaze(task, config="antmaze_generated", max_steps=updates)
-        for task, updates in GENERATED.items()
     ],
     "pointmaze": [
         pointmaze(maze, method, **METHODS[method])
@@ -161,7 +147,7 @@ GROUPS: dict[str, list[Entry]] = {
             for data in ("medium-expert", "medium-replay")
         ),
         *(
-            in_file(f"antmaze-{task}.hdf5", f"antmaze-{task}-v2", "antmaze", **AS_STORED)
+            in_file(f"antmaze-{task}-v2.hdf5", f"antmaze-{task}-v2", "antmaze", max_steps=300_000)
             for task in ANTMAZE
         ),
     ],
@@ -171,11 +157,5 @@ GROUPS: dict[str, list[Entry]] = {
     "finetune_antmaze": [
         finetuned("umaze", "antmaze_finetune", "antmaze", **SIXTEEN),
         finetuned("medium-play", "antmaze_finetune", "antmaze", **SIXTEEN),
-    ],
-    "finetune_antmaze_generated": [
-        finetuned("umaze", "antmaze_generated_finetune", "antmaze_generated", max_steps=250_000),
-        finetuned(
-            "medium-play", "antmaze_generated_finetune", "antmaze_generated", max_steps=400_000
-        ),
     ],
 }
