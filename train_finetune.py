@@ -41,13 +41,12 @@ def main(_: list[str]) -> None:
     if config.num_seeds == 1:
         train_finetune(config, workdir)
         return
-    engine, limit = local_engine(1)
-    if engine is not in_processes:
+    if (engine := local_engine()) is not in_processes:
         raise UserError(
             "config.num_seeds trains seeds side by side on the cores of a CPU, of which there is "
             "one here, or a GPU; run this command once for each --config.seed"
         )
-    check_finished(train_sweep(members_of(config), workdir, limit, engine), workdir)
+    check_finished(train_sweep(members_of(config), workdir, 1, engine), workdir)
 
 
 if __name__ == "__main__":

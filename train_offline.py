@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from iql_jax import cli
+from iql_jax.populations.mapped import maps_in_turn
 from iql_jax.populations.ray_engine import ray_engine
 from iql_jax.populations.run import check_finished, local_engine, train_sweep
 from iql_jax.populations.sweep import members_of, read_sweep
@@ -57,13 +58,13 @@ def main(_: list[str]) -> None:
     if _DISTRIBUTED.value:
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     hosts.check_jax()
-    engine, limit = local_engine(config.population_size)
-    in_turn = None
+    engine, on_cpu = local_engine(), maps_in_turn()
     if _ENGINE.value == "ray":
-        limit, in_turn = config.population_size, _TASK_GPUS.value == 0
-        engine = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value)
+        engine, on_cpu = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value), _TASK_GPUS.value == 0
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
-    rows = train_sweep(members, workdir, limit, engine, in_turn)
+    # CPUs gain nothing from a program for several.
+    limit = config.population_size or int(on_cpu and not _DISTRIBUTED.value)
+    rows = train_sweep(members, workdir, limit, engine)
     check_finished(rows, workdir)
     logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
 

@@ -140,7 +140,7 @@ def measure(name: str, checkouts: Path, updates: int) -> Figures:
     placement = Placement(size)
     population = placement.spread(stack([new_state(seed, precision) for seed in range(size)]))
     pool = placement.place(Pool.of([made_up_transitions()] * size))
-    static = {"size": size, "mesh": placement.mesh, "in_turn": False}
+    static: dict[str, Any] = {"size": size, "mesh": placement.mesh, "in_turn": False}
     return time_program(update_population_n, population, pool, updates, compiler_options, **static)
 
 
@@ -188,7 +188,7 @@ def time_program(
     return {"rate": rate, "compile_seconds": seconds, "memory_bytes": memory}
 
 
-def new_state(seed: int, precision: str) -> IQLState:
+def new_state(seed: int, precision: Any) -> IQLState:
     """Returns a learner with the paper's settings for AntMaze."""
     config = AgentConfig(expectile=0.9, temperature=10.0, matmul_precision=precision)
     return create_state(jax.random.key(seed), peers.OBSERVATION_DIM, peers.ACTION_DIM, config)

@@ -44,7 +44,7 @@ def transposed(weights: bool, inputs: bool) -> Callable[[], None]:
         return layer.clone(dot_general=lambda x, w, *_, **__: product(x, w)) if is_hidden else layer
 
     def change() -> None:
-        networks.dense = dense
+        vars(networks).update(dense=dense)
 
     return change
 
@@ -58,7 +58,7 @@ def packed_rows() -> None:
         observations, actions, rewards, masks, after = parts
         return Transitions(observations, actions, rewards[:, 0], masks[:, 0], after)
 
-    learner.sample_batch = sample_batch
+    vars(learner).update(sample_batch=sample_batch)
 
 
 def pack(data: Transitions) -> Transitions:
@@ -70,7 +70,7 @@ def pack(data: Transitions) -> Transitions:
 
 def no_target_average() -> None:
     """Leaves out the target critics' average: more than one pass with Adam's could save."""
-    learner.update_target = lambda state: state
+    vars(learner).update(update_target=lambda state: state)
 
 
 PACKED = "batches as rows of one array"

@@ -1,15 +1,14 @@
-"""Populations on a CPU: one process a core, each of which trains one at a time.
+"""Populations on a CPU: one at a time on each core, in a process of its own.
 
-The products of an update are small, and cores that share them wait for each other: on two cores,
-two processes made 1.3 times the updates of one program. What a process computes is what a run on a
-single core computes.
+The products of an update are small, and cores that share them wait for each other. What a process
+computes is what a run on a single core computes.
 """
 
 import collections
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,10 +67,9 @@ def in_processes(populations: Sequence[Population]) -> Iterator[Population]:
     failure: Exception | None = None
     with contextlib.ExitStack() as context:
         datasets = context.enter_context(_datasets(populations))
-        logger.info(f"training {_count(populations)} on {len(free)} cores, one process a core")
         stop = context.enter_context(StopRequest())
         bar = context.enter_context(_Bar(populations))
-        context.callback(lambda: [process.close() for process, _ in running.values()])
+        context.callback(_for_each, running, CoreProcess.close)
         while running or (waiting and failure is None):
             while waiting and free and failure is None:
                 population = waiting.popleft()
@@ -79,7 +77,7 @@ def in_processes(populations: Sequence[Population]) -> Iterator[Population]:
                 running[process.connection] = process, population
             if failure is None and stop.signum is not None:
                 failure = Interrupted(stop.signum, resumable=True)
-                _stop(running)
+                _for_each(running, CoreProcess.stop)
             for ready in connection.wait(list(running), timeout=0.2):
                 process, population = running[ready]
                 try:
@@ -100,14 +98,16 @@ def in_processes(populations: Sequence[Population]) -> Iterator[Population]:
                     yield population
                 elif failure is None:
                     failure = message
-                    _stop(running)
+                    _for_each(running, CoreProcess.stop)
         if failure is not None:
             raise failure
 
 
-def _stop(running: Mapping[Any, tuple[CoreProcess, Population]]) -> None:
+def _for_each(
+    running: Mapping[Any, tuple[CoreProcess, Population]], call: Callable[[CoreProcess], None]
+) -> None:
     for process, _ in running.values():
-        process.stop()
+        call(process)
 
 
 def _train(send: Any, population: Population, datasets: Datasets) -> None:
@@ -128,7 +128,7 @@ def _train(send: Any, population: Population, datasets: Datasets) -> None:
 
 @contextlib.contextmanager
 def _datasets(populations: Sequence[Population]) -> Iterator[Datasets]:
-    """Loads all that the members learn from, once, into a folder of this command's."""
+    """Loads all that the members learn from, once, into a folder that goes at the end."""
     folder = populations[0].workdir / "populations" / "data"
     shutil.rmtree(folder, ignore_errors=True)  # An earlier one may have been killed.
     datasets: dict[tuple[Any, ...], Mapped] = {}
@@ -174,7 +174,3 @@ class _Bar(tqdm):
                 end = f"is done: {result(summary)}{summary['updates']:,} updates"
             logger.info(f"member {folder.name} {end}")
         self.set_postfix_str(f"{self._finished} of {self._members} members done")
-
-
-def _count(populations: Sequence[Population]) -> str:
-    return f"{sum(len(p.members) for p in populations):,} members"

@@ -28,14 +28,10 @@ Engine = Callable[[Sequence[Population]], Iterator[Population]]
 """Trains populations, and yields each when it is finished."""
 
 
-def local_engine(limit: int) -> tuple[Engine, int]:
-    """Returns what trains populations on this machine, and how many members one is to have.
-
-    ``limit`` is the user's, or 0.
-    """
-    if maps_in_turn() and len(cores()) > 1 and jax.process_count() == 1:
-        return in_processes, limit or 1
-    return in_this_process, limit
+def local_engine() -> Engine:
+    """Returns what trains populations on this machine."""
+    alone = jax.process_count() == 1
+    return in_processes if maps_in_turn() and alone and len(cores()) > 1 else in_this_process
 
 
 def in_this_process(populations: Sequence[Population]) -> Iterator[Population]:
@@ -50,12 +46,11 @@ def train_sweep(
     workdir: Path,
     limit: int = 0,
     engine: Engine = in_this_process,
-    in_turn: bool | None = None,
 ) -> list[Row]:
     """Trains every member, or resumes, and returns the rows of ``members.csv``.
 
     New members may join those that ``workdir`` has; at most ``limit`` (0: all) are trained
-    together. ``in_turn``: ``engine`` updates them one after the other; by default as here.
+    together.
     """
     folder = PopulationFolder(workdir)
     write_report = report.write if hosts.is_writer() else report.rows
@@ -63,7 +58,7 @@ def train_sweep(
         found: dict[str, dict[str, Any]] = {}
         with hosts.all_or_none():
             if hosts.is_writer():
-                found = _prepare(members, context.enter_context(folder), limit, in_turn)
+                found = _prepare(members, context.enter_context(folder), limit)
         found = hosts.exchange(found)[0]
         sources = {dataset: Provided(**fields) for dataset, fields in found.items()}
         planned = folder.read_plan(members, sources)
@@ -73,7 +68,7 @@ def train_sweep(
 
 
 def _prepare(
-    members: Sequence[Member], folder: PopulationFolder, limit: int, in_turn: bool | None
+    members: Sequence[Member], folder: PopulationFolder, limit: int
 ) -> dict[str, dict[str, Any]]:
     """Checks and plans all before anything is trained; returns each ``Provided``, JSON-able."""
     everyone = Population(members, folder.path, 0, {})
@@ -87,10 +82,7 @@ def _prepare(
     def shapes(config: Config) -> Hashable:
         return layout(config, sources[config.dataset]["source"])
 
-    if in_turn is None:
-        in_turn = maps_in_turn()
-    # One after the other, members gain nothing from a program that holds the data of all.
-    folder.plan(members, limit, None if in_turn else shapes)
+    folder.plan(members, limit, shapes)
     return sources
 
 

@@ -17,13 +17,13 @@ from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from iql_jax.utils.errors import UserError
 
 T = TypeVar("T")
 
-START_METHOD = "forkserver"
+START_METHOD: Final = "forkserver"
 """Never 'fork': JAX's threads may hold locks."""
 
 _CHECK_SECONDS = 0.1

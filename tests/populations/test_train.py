@@ -75,11 +75,7 @@ def test_a_member_is_the_run_on_its_own(finished, tmp_path):
     assert (own / "metrics.csv").read_text() == before
 
 
-def test_members_with_data_of_their_own_train_together(
-    finished, no_pictures, tmp_path, monkeypatch
-):
-    # As where members are updated at once; in turn, for the sake of the same numbers.
-    monkeypatch.setattr(run, "maps_in_turn", lambda: False)
+def test_members_with_data_of_their_own_train_together(finished, no_pictures, tmp_path):
     mixed = members_of(CONFIG, [SWEEP[0], {"reward_transform": "none"}])
     train_sweep(mixed, tmp_path / "together")
     assert len(list((tmp_path / "together" / "populations").iterdir())) == 1

@@ -79,14 +79,6 @@ def test_config_files_have_the_papers_settings(name, expected):
         assert config.max_steps == 1_000_000
 
 
-def test_generated_antmaze_has_the_papers_settings_but_for_the_weights_and_the_length():
-    papers, ours = preset("antmaze"), preset("antmaze_generated")
-    config = load_config("antmaze_generated")
-    assert (config.temperature, config.max_weight) == (3.0, 10.0)
-    changed = {key for key in papers if papers[key] != ours[key]}
-    assert changed == {"dataset", "temperature", "max_weight", "max_steps", "eval_interval"}
-
-
 # Fine-tuning.
 
 FINETUNE = {"dataset": "a/b-v0", "num_envs": 4}
@@ -146,7 +138,6 @@ def test_a_record_says_of_which_kind_its_run_was(kind):
     ("name", "steps", "decay"),
     [
         ("antmaze", (1_000_000, 1_000_000), "none"),
-        ("antmaze_generated", (150_000, 400_000), "cosine"),
         ("adroit", (1_000_000, 1_000_000), "none"),
         ("pointmaze", (20_000, 50_000), "none"),
     ],
