@@ -6,6 +6,7 @@ Each function changes modules of this process. The losses, and so what is learne
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +40,14 @@ def transposed(weights: bool, inputs: bool) -> Callable[[], None]:
     plain = networks.dense
 
     def dense(features: int, name: str, precision: str) -> Any:
-        layer = plain(features, name, precision)
-        is_hidden = name.startswith("hidden")
-        return layer.clone(dot_general=lambda x, w, *_, **__: product(x, w)) if is_hidden else layer
+        if not name.startswith("hidden"):
+            return plain(features, name, precision)
+        return nn.Dense(
+            features,
+            kernel_init=nn.initializers.orthogonal(2.0**0.5),
+            dot_general=lambda x, kernel, *_, **__: product(x, kernel),
+            name=name,
+        )
 
     def change() -> None:
         vars(networks).update(dense=dense)
