@@ -11,23 +11,14 @@ from common.runs import Run
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
-    """One line of a table.
+    """One line of a table."""
 
-    Attributes:
-        task: D4RL's name of the task, as ``published`` has it.
-        method: 'IQL', or what differs from it.
-        config: the name of the config file in configs/.
-        settings: the keys that it overrides; a dataset that ends in '.hdf5' is a file in --files.
-        seeds: how many, from 0 on.
-        after: fine-tuning only: the group whose finished runs it starts from; empty if none.
-    """
-
-    task: str
-    method: str
-    config: str
-    settings: Mapping[str, Any]
-    seeds: int = 3
-    after: str = ""
+    task: str  # D4RL's name of it, as ``published`` has it.
+    method: str  # 'IQL', or what differs from it.
+    config: str  # Its name.
+    settings: Mapping[str, Any]  # Over it; a dataset that ends in '.hdf5' is a file in --files.
+    seeds: int = 3  # How many, from 0 on.
+    after: str = ""  # Fine-tuning only: the group whose finished runs it starts from, if any.
 
     @property
     def name(self) -> str:

@@ -8,8 +8,10 @@ visit; errors are shares of the range of optimal values there. ``success`` is th
 that the policy, taken greedily, reaches the goal from the start within the time limit.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-import exhibit
 import umaze
 from iql_jax.algorithm import AgentConfig, Transitions, create_state, eval_actions, update_n
 from iql_jax.utils.arrays import Float64
@@ -112,14 +113,24 @@ def paint(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Learns, compares and draws."""
-    options = exhibit.parser(__doc__, UPDATES).parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the picture and table")
+    parser.add_argument("--updates", type=int, default=UPDATES, help="(%(default)s)")
+    options = parser.parse_args(arguments)
     transitions = Transitions(**umaze.dataset())
     visits = np.asarray(transitions.observations, np.float64).sum(axis=0)
     best = exact()
     learned = {method: learn(method, transitions, options.updates) for method in METHODS}
     solutions = {"optimal": best, **learned}
     rows = [row(name, solution, best, visits) for name, solution in solutions.items()]
-    exhibit.publish(options.out, "figure2", draw(solutions, rows, visits), rows)
+    cells = [[f"{x:z.4f}" if isinstance(x, float) else x for x in row.values()] for row in rows]
+    lines = [",".join(line) for line in (rows[0], *cells)]
+    print(*lines, sep="\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "figure2.csv").write_text("\n".join([*lines, ""]))
+    draw(solutions, rows, visits).savefig(options.out / "figure2.png")
     return 0
 
 

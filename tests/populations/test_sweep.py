@@ -107,7 +107,7 @@ def test_a_wrong_sweep_file_is_refused(tmp_path, text, message):
 def test_the_packaged_sweeps_are_sweeps(path):
     members = members_of(CONFIG, read_sweep(path))
     assert len(populations(members, 0)) == 1
-    assert len(members) == {"pointmaze": 24, "antmaze_expectile": 15}[path.stem]
+    assert len(members) == {"pointmaze": 24, "expectile": 18}[path.stem]
 
 
 # Who trains together.
