@@ -36,17 +36,17 @@ def main(_: list[str]) -> None:
         offline_run = os.path.normpath(os.path.expanduser(config.offline_run))
         config = dataclasses.replace(config, offline_run=offline_run)
     hosts.check_jax()
-    name = f"finetune_seed_{config.seed}"
-    workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
+    name = "finetune_seed" if config.num_seeds == 1 else "finetune_seeds"
+    workdir = cli.workdir(_WORKDIR.value, config.dataset, f"{name}_{config.seed}")
     if config.num_seeds == 1:
         train_finetune(config, workdir)
         return
     if (engine := local_engine()) is not in_processes:
         raise UserError(
-            "config.num_seeds trains seeds side by side on the cores of a CPU, of which there is "
-            "one here, or a GPU; run this command once for each --config.seed"
+            "config.num_seeds fine-tunes seeds side by side on the cores of a CPU, and here is one "
+            "core or a GPU; run this command once for each --config.seed"
         )
-    check_finished(train_sweep(members_of(config), workdir, 1, engine), workdir)
+    check_finished(train_sweep(members_of(config), workdir, engine=engine, alone=True), workdir)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from iql_jax.populations.sweep import members_of, read_sweep
 from iql_jax.training.config import Config
 from iql_jax.training.offline import train_offline
 from iql_jax.utils import hosts
-from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -62,11 +61,9 @@ def main(_: list[str]) -> None:
     if _ENGINE.value == "ray":
         engine, on_cpu = ray_engine(_TASK_CPUS.value, _TASK_GPUS.value), _TASK_GPUS.value == 0
     workdir = cli.workdir(_WORKDIR.value, config.dataset, name)
-    # CPUs gain nothing from a program for several.
-    limit = config.population_size or int(on_cpu and not _DISTRIBUTED.value)
-    rows = train_sweep(members, workdir, limit, engine)
-    check_finished(rows, workdir)
-    logger.info(f"{len(rows)} members are finished; {workdir / 'members.csv'} has their scores")
+    # A CPU gains nothing from a program for several members.
+    alone = on_cpu and not _DISTRIBUTED.value
+    check_finished(train_sweep(members, workdir, config.population_size, engine, alone), workdir)
 
 
 def _check_flags() -> None:

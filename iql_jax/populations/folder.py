@@ -44,8 +44,14 @@ class PopulationFolder(LockedFolder):
 
     RECORD = "population.json"
 
-    def plan(self, members: Sequence[Member], limit: int, layout: Layout | None = None) -> None:
-        """Decides which members train together; see ``sweep.populations``.
+    def plan(
+        self,
+        members: Sequence[Member],
+        limit: int,
+        layout: Layout | None = None,
+        alone: bool = False,
+    ) -> None:
+        """Decides which members train together (``alone``: none); see ``sweep.populations``.
 
         A plan that was written stays; members that are new to it make populations of their own.
         """
@@ -59,7 +65,9 @@ class PopulationFolder(LockedFolder):
         for population in self.read_plan(members, {}):
             _check_resumable(population, limit)
         if new := [member for member in members if member.name not in known]:
-            planned += [[m.name for m in group] for group in populations(new, limit, layout)]
+            planned += [
+                [m.name for m in group] for group in populations(new, limit or int(alone), layout)
+            ]
             write_json(self.path / self.RECORD, {"populations": planned})
 
     def read_plan(

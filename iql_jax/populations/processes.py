@@ -82,7 +82,7 @@ def in_processes(populations: Sequence[Population]) -> Iterator[Population]:
                 process, population = running[ready]
                 try:
                     message = process.connection.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     message = UserError(
                         f"the process that trained {population.folders[0]} ended without a word "
                         "(killed, or out of memory?); the same command resumes"

@@ -14,6 +14,7 @@ from iql_jax.outputs.logs import Row, read_table
 from iql_jax.outputs.plots import ACCENT, INK, MUTED, curve_figure, label_curve, save, tidy
 from iql_jax.populations.folder import read_failure
 from iql_jax.populations.sweep import Member
+from iql_jax.training.config import FinetuneConfig
 from iql_jax.utils.arrays import Float64, Int64
 from iql_jax.utils.files import atomic_path
 
@@ -57,7 +58,9 @@ def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
         of = datasets.pop() if len(datasets) == 1 else f"{len(datasets)} datasets"
         finished = sum(row["status"] == "finished" for row in table)
         title = f"{of}, {finished} of {len(table)} members"
-        draw_curves(workdir / "learning_curve.png", found, label, title)
+        is_fine_tuning = isinstance(members[0].config, FinetuneConfig)
+        steps = "steps" if is_fine_tuning else "updates"
+        draw_curves(workdir / "learning_curve.png", found, steps, label, title)
         draw_sweep(workdir / "sweep.png", found, label, title)
     return table
 
@@ -121,7 +124,9 @@ def _outcome(folder: Path) -> Row:
     return {**outcome, "failure": reason}
 
 
-def draw_curves(path: Path, settings: Sequence[Setting], label: str, title: str) -> None:
+def draw_curves(
+    path: Path, settings: Sequence[Setting], steps: str, label: str, title: str
+) -> None:
     """Draws the mean over seeds of each setting's evaluations, with its interval."""
     figure, axes = curve_figure(title)
     colors: Any = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(settings)))
@@ -130,7 +135,7 @@ def draw_curves(path: Path, settings: Sequence[Setting], label: str, title: str)
         axes.fill_between(setting.steps, *setting.interval(), color=color, alpha=0.18, linewidth=0)
         name = f"{values} ({len(setting.scores)})"
         axes.plot(setting.steps, setting.scores.mean(axis=0), ".-", color=color, label=name)
-    label_curve(axes, "updates", f"{label}: {_INTERVAL}")
+    label_curve(axes, steps, f"{label}: {_INTERVAL}")
     if len(settings) > 1:
         figure.set_figwidth(8.8)
         figure.legend(loc="outside right upper", title="setting (seeds)", fontsize=8)

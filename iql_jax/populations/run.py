@@ -21,6 +21,7 @@ from iql_jax.populations.sweep import Member
 from iql_jax.training.config import Config, complete
 from iql_jax.training.run import find_data
 from iql_jax.utils import hosts
+from iql_jax.utils.console import logger
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.processes import cores
 
@@ -46,11 +47,12 @@ def train_sweep(
     workdir: Path,
     limit: int = 0,
     engine: Engine = in_this_process,
+    alone: bool = False,
 ) -> list[Row]:
     """Trains every member, or resumes, and returns the rows of ``members.csv``.
 
-    New members may join those that ``workdir`` has; at most ``limit`` (0: all) are trained
-    together.
+    New members may join those that ``workdir`` has; at most ``limit`` (0: all, or one if ``alone``)
+    are trained together.
     """
     folder = PopulationFolder(workdir)
     write_report = report.write if hosts.is_writer() else report.rows
@@ -58,7 +60,7 @@ def train_sweep(
         found: dict[str, dict[str, Any]] = {}
         with hosts.all_or_none():
             if hosts.is_writer():
-                found = _prepare(members, context.enter_context(folder), limit)
+                found = _prepare(members, context.enter_context(folder), limit, alone)
         found = hosts.exchange(found)[0]
         sources = {dataset: Provided(**fields) for dataset, fields in found.items()}
         planned = folder.read_plan(members, sources)
@@ -68,7 +70,7 @@ def train_sweep(
 
 
 def _prepare(
-    members: Sequence[Member], folder: PopulationFolder, limit: int
+    members: Sequence[Member], folder: PopulationFolder, limit: int, alone: bool
 ) -> dict[str, dict[str, Any]]:
     """Checks and plans all before anything is trained; returns each ``Provided``, JSON-able."""
     everyone = Population(members, folder.path, 0, {})
@@ -82,14 +84,15 @@ def _prepare(
     def shapes(config: Config) -> Hashable:
         return layout(config, sources[config.dataset]["source"])
 
-    folder.plan(members, limit, shapes)
+    folder.plan(members, limit, shapes, alone)
     return sources
 
 
 def check_finished(table: Sequence[Row], workdir: Path) -> None:
-    """Raises a UserError that names the members that are not finished, if any."""
+    """Says that all members are finished, or raises a UserError that names those that are not."""
     if lost := [str(row["member"]) for row in table if row["status"] != "finished"]:
         raise UserError(
             f"{len(lost)} of {len(table)} members have failed ({', '.join(lost)}); "
             f"{workdir / 'members.csv'} says why, and has the others' scores"
         )
+    logger.info(f"{len(table)} members are finished; {workdir / 'members.csv'} has their scores")

@@ -23,7 +23,7 @@ CONFIG = offline_config(checkpoint_interval=20, eval_episodes=0)
 
 
 def train(members, folder):
-    return train_sweep(members, folder, limit=1, engine=in_processes)
+    return train_sweep(members, folder, engine=in_processes, alone=True)
 
 
 def at_progress(monkeypatch, action):
