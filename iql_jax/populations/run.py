@@ -84,7 +84,7 @@ def _prepare(
     def shapes(config: Config) -> Hashable:
         return layout(config, sources[config.dataset]["source"])
 
-    folder.plan(members, limit, shapes, alone)
+    folder.plan(members, limit, shapes if sources else None, alone)
     return sources
 
 
