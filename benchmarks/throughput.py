@@ -305,7 +305,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for flops in result["product_flops"].values():
         axes.axvline(flops / FLOP_PER_UPDATE, color="tab:red", linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("updates/s; red: the limit of the package's update in each precision")
+    axes.set_xlabel("updates/s; red: the limit of the package's update")
     axes.set_title(f"{result['device']}, {result['cores']} cores", fontsize="medium")
     figure.savefig(path)
 
