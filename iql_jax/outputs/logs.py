@@ -20,16 +20,13 @@ Row = dict[str, Any]
 Values = Mapping[str, Any]
 """A row to log: numbers or None; of a population, a list of them or one that all members share."""
 
-_CELL = r",(?:[-+]?(?:nan|inf|[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?))?"  # A number, or nothing.
+_ROW = re.compile(r"[0-9]{1,18}(,[-+.0-9a-z]*)*")  # float() takes much more, such as "1_0".
 
 
 def read_table(path: Path) -> list[Row]:
     """Returns the whole rows of a CSV table: numbers as floats, empty cells as None."""
     columns, lines, _ = _whole_lines(path)
-    cells = (line.split(",") for line in lines)
-    return [
-        {k: float(x) if x else None for k, x in zip(columns, row, strict=True)} for row in cells
-    ]
+    return [dict(zip(columns, _numbers(line), strict=True)) for line in lines]
 
 
 def _whole_lines(path: Path) -> tuple[list[str], list[str], int]:
@@ -37,11 +34,22 @@ def _whole_lines(path: Path) -> tuple[list[str], list[str], int]:
     text = path.read_text(errors="replace") if path.exists() else ""
     head, *lines = text.split("\n")[:-1] or [""]
     columns = head.split(",")
+    if "\ufffd" in head or len({*columns} - {""}) < len(columns):
+        columns = []
+
     # Not csv.reader: for it, one damaged quotation mark hides all the rows up to the next.
-    row = re.compile(rf"[0-9]{{1,18}}(?:{_CELL}){{{len(columns) - 1}}}")
-    # A row that is there twice is damage.
-    whole = list(dict.fromkeys(filter(row.fullmatch, lines)))
+    def is_whole(line: str) -> bool:
+        try:
+            return _ROW.fullmatch(line) is not None and len(_numbers(line)) == len(columns)
+        except ValueError:
+            return False
+
+    whole = list(dict.fromkeys(filter(is_whole, lines)))  # A row that is there twice is damage.
     return columns, whole, len(lines) - len(whole)
+
+
+def _numbers(line: str) -> list[float | None]:
+    return [float(cell) if cell else None for cell in line.split(",")]
 
 
 class Table:

@@ -5,7 +5,7 @@ Rewards are the environment's own, before any transform.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ Arrays = Mapping[str, Float32]  # Of each field, [n, ...].
 FIELDS = ("observations", "actions", "rewards", "masks", "next_observations")
 
 _NAME = re.compile(r"(\d{9})-(\d{9})\.npz")
+_BLOCK = 1_000  # Appended pieces that are joined: small arrays take ten times their numbers.
 
 
 class TransitionLog:
@@ -26,20 +27,22 @@ class TransitionLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._pending: list[Arrays] = []
+        self._blocks: list[Arrays] = []
+        self._pieces: list[Arrays] = []  # Later than the blocks.
         self._saved = 0
 
     def append(self, transitions: Arrays) -> None:
         """Adds transitions; the next ``save`` writes them."""
-        self._pending.append(transitions)
+        self._pieces.append(transitions)
+        if len(self._pieces) == _BLOCK:
+            self._blocks.append(_join(self._pieces))
+            self._pieces = []
 
     def save(self) -> int:
         """Writes what was added since the last time; returns how many are saved in all."""
-        if not self._pending:
+        if not (pending := [*self._blocks, *self._pieces]):
             return self._saved
-        transitions = {
-            field: np.concatenate([piece[field] for piece in self._pending]) for field in FIELDS
-        }
+        transitions = _join(pending)
         end = self._saved + len(transitions["rewards"])
         path = self._folder / f"{self._saved:09d}-{end:09d}.npz"
         try:
@@ -53,7 +56,7 @@ class TransitionLog:
                 f"no space left to save transitions in {self._folder}; free some space and run the "
                 "same command again to resume from the last checkpoint"
             ) from error
-        self._saved, self._pending = end, []
+        self._saved, self._blocks, self._pieces = end, [], []
         return end
 
     def restore(self, saved: int) -> None:
@@ -63,7 +66,7 @@ class TransitionLog:
                 path.unlink()
         for path in self._folder.glob(".*.partial.npz"):
             path.unlink()
-        self._saved, self._pending = saved, []
+        self._saved, self._blocks, self._pieces = saved, [], []
 
     def read(self) -> Iterator[dict[str, Float32]]:
         """Yields all saved transitions, file by file; a file may be damaged: a UserError."""
@@ -91,3 +94,7 @@ class TransitionLog:
             return []
         matches = [(_NAME.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return sorted((int(match[2]), path) for match, path in matches if match is not None)
+
+
+def _join(pieces: Sequence[Arrays]) -> dict[str, Float32]:
+    return {field: np.concatenate([piece[field] for piece in pieces]) for field in FIELDS}

@@ -84,6 +84,7 @@ def _prepare(
     def shapes(config: Config) -> Hashable:
         return layout(config, sources[config.dataset]["source"])
 
+    # Without sources all are finished: nothing is trained, whatever the plan.
     folder.plan(members, limit, shapes if sources else None, alone)
     return sources
 

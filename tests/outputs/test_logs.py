@@ -56,6 +56,7 @@ def test_a_resumed_table_drops_later_rows_and_keeps_the_text_of_the_others(path)
         ("update,loss\n10\n2.0,2.5\n-3,3.5\n40,4,5\n50,5.5\n", [50], 4),  # A column, a step.
         ("update,loss\n10,1.5\n20,2_5\n2_0,2.5\n30, 3.5\n40,3.5\n", [10, 40], 3),  # To float().
         ("update,loss\n10,1.5\n20,2.5\n10,1.5\n", [10, 20], 1),  # A row twice.
+        ("update,update\n10,1.5\n", [], 1),
         ("update,loss\n10,\n", [10], 0),
         ("upd\xffte,loss\n10,1.5\n", [], 1),
         ("updatf,loss\n10,1.5\n", [], 1),

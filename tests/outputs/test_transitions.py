@@ -5,6 +5,7 @@ import errno
 import numpy as np
 import pytest
 
+from iql_jax.outputs import transitions as module
 from iql_jax.outputs.transitions import FIELDS, TransitionLog
 from iql_jax.utils.errors import UserError
 
@@ -47,7 +48,9 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_is_read_in_its_order(tmp_path):
+@pytest.mark.parametrize("block", [1, 2, 5, 1_000])
+def test_what_was_saved_is_read_in_its_order(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)  # Pieces are joined meanwhile.
     folder = tmp_path / "log"
     assert_reads(write(folder, 3, 1, 12), 16)
     files = ["000000000-000000003.npz", "000000003-000000004.npz", "000000004-000000016.npz"]
