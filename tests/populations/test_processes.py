@@ -41,7 +41,8 @@ def at_progress(monkeypatch, action):
 def test_ctrl_c_saves_all_members_which_resume_to_the_bits_of_runs_on_their_own(
     tmp_path, monkeypatch
 ):
-    members = members_of(dataclasses.replace(CONFIG, max_steps=4_000, num_seeds=2))
+    longer = dataclasses.replace(CONFIG, max_steps=4_000, checkpoint_interval=4_000)
+    members = members_of(dataclasses.replace(longer, num_seeds=2))
     with monkeypatch.context() as patch:
         at_progress(patch, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted) as caught:
