@@ -44,7 +44,8 @@ def test_ctrl_c_saves_all_members_which_resume_to_the_bits_of_runs_on_their_own(
     longer = dataclasses.replace(CONFIG, max_steps=4_000, checkpoint_interval=4_000)
     members = members_of(dataclasses.replace(longer, num_seeds=2))
     with monkeypatch.context() as patch:
-        at_progress(patch, lambda: os.kill(os.getpid(), signal.SIGINT))
+        keys = [signal.SIGINT]  # pressed once: a second would end the command hard
+        at_progress(patch, lambda: keys and os.kill(os.getpid(), keys.pop()))
         with pytest.raises(Interrupted) as caught:
             train(members, tmp_path / "all")
     assert caught.value.resumable
