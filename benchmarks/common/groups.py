@@ -76,9 +76,9 @@ def on(dataset: str, name: str, config: str, **settings: Any) -> Entry:
     return Entry(name, "IQL", config, {"dataset": dataset, **settings})
 
 
-def in_file(name: str, task: str, config: str, **settings: Any) -> Entry:
-    """Returns an entry of IQL on a file that holds a task of D4RL."""
-    return on(name, task.rpartition("-v")[0], config, task=task, **settings)
+def in_file(name: str, task: str, config: str, method: str = "IQL", **settings: Any) -> Entry:
+    """Returns an entry on a file whose name says D4RL's task."""
+    return Entry(task, method, config, {"dataset": name, **settings})
 
 
 def finetuned(task: str, config: str, after: str, **settings: Any) -> Entry:
@@ -131,14 +131,22 @@ GROUPS: dict[str, list[Entry]] = {
     ],
     # D4RL's files, and what was collected as they were; --files says where they are.
     "files": [
-        in_file("kitchen_complete-v0.hdf5", "kitchen-complete-v0", "kitchen"),
-        in_file("door_expert_regenerated.hdf5", "door-expert-v1", "adroit"),
+        in_file("kitchen_complete-v0.hdf5", "kitchen-complete", "kitchen", max_steps=200_000),
+        in_file("door_expert_regenerated.hdf5", "door-expert", "adroit", max_steps=5_000),
         *(
-            in_file(f"hopper-{data}-v2_segments.hdf5", f"hopper-{data}-v2", "locomotion")
+            in_file(
+                f"hopper-{data}-v2_segments.hdf5",
+                f"hopper-{data}",
+                "locomotion",
+                method,
+                max_steps=20_000,
+                **METHODS[method],
+            )
             for data in ("medium-expert", "medium-replay")
+            for method in ("IQL", "BC")
         ),
         *(
-            in_file(f"antmaze-{task}-v2.hdf5", f"antmaze-{task}-v2", "antmaze", max_steps=300_000)
+            in_file(f"antmaze-{task}-v2.hdf5", f"antmaze-{task}", "antmaze", max_steps=300_000)
             for task in ANTMAZE
         ),
     ],
