@@ -61,23 +61,17 @@ def init(dataset: Transitions, capacity: int, *, keep_dataset: bool) -> ReplayBu
     )
 
 
-def add(buffer: ReplayBuffer, transitions: Transitions, count: Array | int) -> ReplayBuffer:
-    """Returns the buffer with the first ``count`` of n transitions added, in order.
-
-    Shapes do not depend on ``count``, so one program adds any number up to n. The ring has to be at
-    least n long.
-    """
+def add(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
+    """Returns the buffer with n transitions added, in order; its ring has to hold n."""
     chex.assert_trees_all_equal_dtypes(buffer.transitions, transitions)
     ring = buffer.capacity - buffer.ring_start
     first = buffer.num_dataset - buffer.ring_start + buffer.added
-    index = jnp.arange(transitions.size)
-    rows = buffer.ring_start + (first + index) % ring
-    rows = jnp.where(index < count, rows, buffer.capacity)  # Outside: dropped.
+    rows = buffer.ring_start + (first + jnp.arange(transitions.size)) % ring
     return buffer.replace(
         transitions=jax.tree.map(
-            lambda held, new: held.at[rows].set(new, mode="drop"), buffer.transitions, transitions
+            lambda held, new: held.at[rows].set(new), buffer.transitions, transitions
         ),
-        added=buffer.added + count,
+        added=buffer.added + transitions.size,
     )
 
 
@@ -91,7 +85,7 @@ def extend(buffer: ReplayBuffer, transitions: Transitions) -> ReplayBuffer:
     skipped = max(0, transitions.size - ring)  # Those would be overwritten at once.
     buffer = buffer.replace(added=buffer.added + skipped)
     new = jax.tree.map(lambda x: x[skipped:], transitions)
-    return _add_in_place(buffer, new, new.size)
+    return _add_in_place(buffer, new)
 
 
 def is_from_dataset(buffer: ReplayBuffer, rows: Array) -> Array:

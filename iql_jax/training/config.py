@@ -63,8 +63,6 @@ class FinetuneConfig(Config):
     offline_ratio: Annotated[float, "in [-1, 1]"] = -1.0
     updates_per_step: Annotated[int, "at least 1"] = 1  # Updates for each environment step.
     num_envs: Annotated[int, "at least 1"] = 1  # Training environments stepped at once.
-    # Steps of each environment before the updates for all of them are made.
-    train_freq: Annotated[int, "at least 1"] = 1
     # Environment steps before the first update of the second phase.
     start_steps: Annotated[int, "at least 0"] = 0
 

@@ -3,14 +3,14 @@
 Two programs are queued on the device in turn: one that acts, one that stores transitions and
 updates. Acting comes first, so that the host gets its actions and steps the environments while the
 updates run. The price is that the policy acts one step late: it has learned from all transitions
-but those of the last step of each environment; with ``train_freq`` K, of up to the last 2 K - 1.
+but those of the last step of each environment.
 """
 
 import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,7 @@ class Online(contextlib.AbstractContextManager["Online"]):
         self._saved: Mapping[str, Any] = {}  # What the run resumes from.
         self._actions: Any = None  # The next ones; None before the start.
         self._failed = False  # An environment has.
-        self._due = 0  # Updates that steps have asked for and that are not made yet.
-        self._new: list[Fields] = []  # Not learned from yet: of fewer than `train_freq` steps.
+        self._made: Fields = {}  # The transitions of the last step.
         environment = dataset.require_environment()
         self._rollout = Rollout(environment, config.num_envs, config.seed, dataset.terminates)
 
@@ -69,14 +68,9 @@ class Online(contextlib.AbstractContextManager["Online"]):
         counters = dataclasses.asdict(self._rollout.counters)
         saved = {"transitions": self._log.save(), "counters": counters}
         if self._actions is not None:
-            # With `train_freq` 1 the actor has acted for the last time, and was donated.
-            actor = self._actor.params if self._config.train_freq > 1 else {}
             saved["under_way"] = {  # Numbers in float32 survive JSON to the bit.
-                "due": self._due,
-                "waiting": len(self._new),
                 "updates": self._updates,
                 "sums": {name: float(total) for name, total in self._sums.items()},
-                "actor": jax.tree.map(lambda x: np.asarray(x).tolist(), actor),
                 "actions": np.asarray(self._actions).tolist(),
                 "rollout": {} if self._failed else self._rollout.save(),
             }
@@ -104,20 +98,19 @@ class Online(contextlib.AbstractContextManager["Online"]):
         config = self._config
         under_way = self._saved.get("under_way", {})
         rollout = under_way.get("rollout", {})
-        steps = max([1, under_way.get("waiting", 0), *rollout.get("lengths", [])])
+        steps = max([1, *rollout.get("lengths", [])])
         self._buffer, recent = self._filled_buffer(steps * config.num_envs)
         self._no_sums = no_sums(state, self._buffer, config.batch_size, config.num_offline)
         self._sums, self._updates = jax.tree.map(jnp.zeros_like, self._no_sums), 0
-        example = self._padded([{k: x[:1] for k, x in self._dataset.transitions.items()}])
-        zero = np.int32(0)
+        example = jax.tree.map(lambda x: x[: config.num_envs], self._buffer.transitions)
         sizes = {"batch_size": config.batch_size, "num_offline": config.num_offline}
-        lowered = learn.lower(state, self._buffer, example, zero, self._no_sums, zero, **sizes)
+        lowered = learn.lower(state, self._buffer, example, self._no_sums, np.int32(0), **sizes)
         self._learn = compile_program(lowered)
-        self._actor = self._actor_of(state)
         if under_way:
-            self._restore_waiting(under_way, recent)
+            self._updates = under_way["updates"]
+            self._sums = {name: jnp.float32(total) for name, total in under_way["sums"].items()}
         goes_on = self._start_episodes(rollout, recent)
-        self._actions = np.array(under_way["actions"], np.float32) if goes_on else self._act()
+        self._actions = np.array(under_way["actions"], np.float32) if goes_on else self._act(state)
         logger.info(
             f"{int(self._buffer.size):,} transitions in the replay buffer; compiled the online "
             f"step; {time.perf_counter() - started:.1f} s"
@@ -135,27 +128,20 @@ class Online(contextlib.AbstractContextManager["Online"]):
         actions = np.asarray(self._actions)  # Waits for the device.
         if not np.isfinite(actions).all():
             raise Diverged("actions not finite")
-        made, episodes = self._rollout.step(actions)
-        self._log.append(made)
-        self._new.append(made)
-        if self._rollout.counters.env_steps > self._config.start_steps:
-            self._due += self._config.updates_per_step * self._config.num_envs
+        self._made, episodes = self._rollout.step(actions)
+        self._log.append(self._made)
         return episodes
 
     def learn(self, state: IQLState) -> IQLState:
-        """Asks for the next actions, then for the updates that are due, if it is time for them."""
-        env_steps = self._rollout.counters.env_steps
-        if len(self._new) < self._config.train_freq and env_steps < self._config.max_steps:
-            self._actions = self._act()
-            return state
-        self._actor = self._actor_of(state)
-        self._actions = self._act()
-        count = np.int32(len(self._new) * self._config.num_envs)
+        """Asks for the next actions, then for the updates that are due after a step."""
+        self._actions = self._act(state)
+        config, env_steps = self._config, self._rollout.counters.env_steps
+        due = config.updates_per_step * config.num_envs if env_steps > config.start_steps else 0
+        made = Transitions(**self._learnable(self._made))
         state, self._buffer, self._sums = self._learn(
-            state, self._buffer, self._padded(self._new), count, self._sums, np.int32(self._due)
+            state, self._buffer, made, self._sums, np.int32(due)
         )
-        self._updates += self._due
-        self._new, self._due = [], 0
+        self._updates += due
         return state
 
     def take_metrics(self, *, whole: bool = True) -> tuple[Metrics, int]:
@@ -183,22 +169,6 @@ class Online(contextlib.AbstractContextManager["Online"]):
             recent = {k: np.concatenate([x, made[k]])[-num_recent:] for k, x in recent.items()}
         return buffer, recent
 
-    def _restore_waiting(self, saved: Mapping[str, Any], made: Fields) -> None:
-        """Restores what waited between two steps."""
-        num_envs, end = self._config.num_envs, len(made["rewards"])
-        first = end - saved["waiting"] * num_envs
-        self._new = [
-            {name: x[i : i + num_envs] for name, x in made.items()}
-            for i in range(first, end, num_envs)
-        ]
-        # They are in the buffer already, where the next updates will store them again.
-        self._buffer = self._buffer.replace(added=self._buffer.added - (end - first))
-        self._due, self._updates = saved["due"], saved["updates"]
-        self._sums = {name: jnp.float32(total) for name, total in saved["sums"].items()}
-        if saved["actor"]:
-            params = jax.tree.map(lambda _, x: jnp.float32(x), self._actor.params, saved["actor"])
-            self._actor = self._actor.replace(params=params)
-
     def _start_episodes(self, saved: Mapping[str, Any], made: Fields) -> bool:
         """Repeats the episodes that were under way; returns whether all of them go on."""
         if saved:
@@ -217,34 +187,13 @@ class Online(contextlib.AbstractContextManager["Online"]):
             )
         return not dropped
 
-    def _actor_of(self, state: IQLState) -> TrainState:
-        """Returns the actor for the next steps, a copy if it outlives the donated state."""
-        return copy_actor(state.actor) if self._config.train_freq > 1 else state.actor
-
-    def _act(self) -> jax.Array:
+    def _act(self, state: IQLState) -> jax.Array:
         step = np.int32(self._rollout.counters.env_steps)
-        return act(self._actor, self._act_key, step, self._rollout.observations)
-
-    def _padded(self, new: Sequence[Fields]) -> Transitions:
-        """Returns transitions to learn from, and zeros after them up to the most there can be."""
-        most = self._config.train_freq * self._config.num_envs
-
-        def pad(*parts: Any) -> Any:
-            missing = most - sum(len(rows) for rows in parts)
-            zeros = np.zeros((missing, *parts[0].shape[1:]), parts[0].dtype)
-            return np.concatenate([*parts, zeros])
-
-        return Transitions(**jax.tree.map(pad, *map(self._learnable, new)))
+        return act(state.actor, self._act_key, step, self._rollout.observations)
 
     def _learnable(self, made: Fields) -> Fields:
         """Returns transitions with the reward transform that the dataset's had."""
         return {**made, "rewards": self._dataset.reward_transform(made["rewards"])}
-
-
-@jax.jit
-def copy_actor(actor: TrainState) -> TrainState:
-    """Returns a copy of what acting needs, for states are donated."""
-    return jax.tree.map(jnp.copy, actor.replace(opt_state=()))
 
 
 @jax.jit
@@ -262,19 +211,18 @@ def learn(
     state: IQLState,
     buffer: ReplayBuffer,
     transitions: Transitions,
-    count: Any,
     sums: Metrics,
     num_updates: Any,
     *,
     batch_size: int,
     num_offline: int | None,
 ) -> tuple[IQLState, ReplayBuffer, Metrics]:
-    """Stores the first ``count`` transitions, then updates on batches of the buffer: one program.
+    """Stores transitions, then updates on batches of the buffer: one program.
 
     The state, the buffer and the sums of the metrics so far are donated. ``num_offline`` of a batch
     are the dataset's; None draws uniformly.
     """
-    buffer = replay_buffer.add(buffer, transitions, count)
+    buffer = replay_buffer.add(buffer, transitions)
 
     # A loop also for the one update that there usually is: where it is written out instead, XLA's
     # compiler for CPUs merges the store with what reads the batch, and then copies whole columns of
@@ -308,7 +256,7 @@ def _update_once(
 
 
 def _check_capacity(config: FinetuneConfig, num_dataset: int) -> None:
-    at_once = config.train_freq * config.num_envs
+    at_once = config.num_envs
     keeps = config.num_offline is not None
     needed = num_dataset + at_once if keeps else max(num_dataset, at_once)
     if config.replay_buffer_size < needed:

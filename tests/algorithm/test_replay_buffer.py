@@ -83,8 +83,7 @@ def test_it_holds_what_a_list_would_hold(num_dataset, keep_dataset, chunks):
     for chunk in chunks:
         indices = range(ONLINE + added, ONLINE + added + chunk)
         added += chunk
-        # Padded to one size, of which the rest must leave no trace.
-        buffer = add(buffer, coded([*indices, *[ONLINE - 1] * (3 - chunk)]), chunk)
+        buffer = add(buffer, coded(indices))
         plain.add(indices)
         assert_same(buffer, plain)
 
@@ -107,7 +106,7 @@ def filled(added, keep_dataset):
     buffer, plain = both(4, keep_dataset)
     indices = range(ONLINE, ONLINE + added)
     for index in indices:
-        buffer = add(buffer, coded([index]), 1)
+        buffer = add(buffer, coded([index]))
     plain.add(indices)
     return buffer, plain
 
@@ -152,4 +151,4 @@ def test_what_does_not_fit_is_refused():
     buffer = replay_buffer.init(coded(range(4)), 4, keep_dataset=False)
     doubles = jax.tree.map(lambda x: x.astype(np.float64), coded([9]))
     with pytest.raises(AssertionError, match="dtype"):
-        replay_buffer.add(buffer, doubles, 1)
+        replay_buffer.add(buffer, doubles)

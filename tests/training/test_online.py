@@ -91,9 +91,8 @@ def stored(phase):
     return jax.tree.map(lambda x: np.asarray(x)[first : first + count], buffer.transitions)
 
 
-def test_the_policy_acts_one_round_of_learning_late(start):
-    train_freq = 3
-    phase, state = start(train_freq=train_freq)
+def test_the_policy_acts_one_step_late(start):
+    phase, state = start()
     advance(phase, state, 15)
     made = stored(phase)
     assert made.size == 15
@@ -104,25 +103,24 @@ def test_the_policy_acts_one_round_of_learning_late(start):
     data = Transitions(**phase._dataset.transitions)
     buffer = replay_buffer.init(data, CAPACITY, keep_dataset=False)
     sums = no_sums(state, buffer, 8, None)
-    count = np.int32(train_freq)
     actors = [kept(state.actor)]
-    for i in range(0, 15, train_freq):
-        new = jax.tree.map(lambda x, i=i: x[i : i + train_freq], made)
+    for i in range(15):
+        new = jax.tree.map(lambda x, i=i: x[i : i + 1], made)
         state, buffer, sums = learn(
-            state, buffer, new, count, sums, count, batch_size=8, num_offline=None
+            state, buffer, new, sums, np.int32(1), batch_size=8, num_offline=None
         )
         actors.append(kept(state.actor))
 
     def distance(late):
-        """How far the actions are from those of the policy that learned ``late`` rounds less."""
+        """How far the actions are from those of the policy that learned ``late`` steps less."""
         each = []
         for i in range(15):
-            actor = actors[max(0, i // train_freq - late)]
+            actor = actors[max(0, i - late)]
             actions = act(actor, key, np.int32(i), made.observations[i : i + 1])
             each.append(np.abs(made.actions[i] - actions[0]).max())
         return max(each)
 
-    # It has learned from all transitions but those since and those just before.
+    # It has learned from all transitions but the last.
     assert distance(1) < 1e-4
     assert distance(0) > 1e-2
     assert distance(2) > 1e-2
@@ -145,18 +143,11 @@ def test_acting_is_asked_for_before_learning(start, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("num_envs", "updates_per_step", "start_steps", "train_freq", "expected"),
-    [
-        (3, 1, 12, 1, 0),
-        (1, 2, 5, 4, 14),
-        (3, 2, 5, 2, 18),
-    ],
+    ("num_envs", "updates_per_step", "start_steps", "expected"),
+    [(3, 1, 12, 0), (1, 2, 5, 14), (3, 2, 5, 18)],
 )
-def test_the_number_of_updates_is_exact(
-    start, num_envs, updates_per_step, start_steps, train_freq, expected
-):
+def test_the_number_of_updates_is_exact(start, num_envs, updates_per_step, start_steps, expected):
     phase, state = start(
-        train_freq=train_freq,
         num_envs=num_envs,
         updates_per_step=updates_per_step,
         start_steps=start_steps,
@@ -231,7 +222,7 @@ def test_learning_is_adding_then_updating_on_batches_of_the_buffer(monkeypatch, 
     first, expected = (
         replay_buffer.init(data, CAPACITY, keep_dataset=num_offline is not None) for _ in range(2)
     )
-    expected = replay_buffer.add(expected, made, 1)
+    expected = replay_buffer.add(expected, made)
     state, totals = fresh_state(), {}
     for _ in range(num_updates):
         key, batch_key = jax.random.split(state.key)
@@ -243,9 +234,7 @@ def test_learning_is_adding_then_updating_on_batches_of_the_buffer(monkeypatch, 
     donated = fresh_state()
     sums = no_sums(donated, first, **settings)
     assert {float(zero) for zero in sums.values()} == {0.0}
-    learned, filled, sums = learn(
-        donated, first, made, np.int32(1), sums, np.int32(num_updates), **settings
-    )
+    learned, filled, sums = learn(donated, first, made, sums, np.int32(num_updates), **settings)
     assert donated.step.is_deleted()
     assert_same_bits(filled, expected)
     close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5)
@@ -267,7 +256,7 @@ def test_nothing_is_compiled_after_the_first_steps(start, caplog):
     ("settings", "message"),
     [
         ({"replay_buffer_size": 4}, "the dataset's 5 transitions, and the 1 .* need 5:"),
-        ({"replay_buffer_size": 11, "num_envs": 4, "train_freq": 3}, "the 12 .* need 12:"),
+        ({"replay_buffer_size": 7, "num_envs": 8}, "the 8 .* need 8:"),
     ],
 )
 def test_a_buffer_too_small_is_refused(start, settings, message):
@@ -275,16 +264,16 @@ def test_a_buffer_too_small_is_refused(start, settings, message):
         start(**settings)
 
 
-@pytest.mark.parametrize(("num_envs", "train_freq", "offline_ratio"), [(1, 1, 0.5), (3, 3, -1.0)])
-def test_a_resumed_phase_goes_on_to_the_bit(start, capsys, num_envs, train_freq, offline_ratio):
-    settings = {"num_envs": num_envs, "train_freq": train_freq, "offline_ratio": offline_ratio}
+@pytest.mark.parametrize(("num_envs", "offline_ratio"), [(1, 0.5), (3, -1.0)])
+def test_a_resumed_phase_goes_on_to_the_bit(start, capsys, num_envs, offline_ratio):
+    settings = {"num_envs": num_envs, "offline_ratio": offline_ratio}
     settings |= {"updates_per_step": 2, "start_steps": 5, **intervals_of(6)}
     settings["data"] = {"reward_transform": RewardTransform(scale=2.0, shift=-3.0)}
     first, state = start(**settings)
     for steps in (6, 33):  # Two files, and the buffer has gone round.
         state, *_ = advance(first, state, steps)
         first.save()
-    for _ in range(3):  # A chunk that is stopped before its end, one step after learning.
+    for _ in range(3):  # A chunk that is stopped before its end.
         first.step()
         state = first.learn(state)
     first.take_metrics(whole=False)
