@@ -2,6 +2,7 @@
 
     python benchmarks/diagnose.py weights RUN
     python benchmarks/diagnose.py failures RUN [RUN ...]
+    python benchmarks/diagnose.py held_out RUN --data FILE
 
 *weights*: how many transitions the actor learns from. V and the critics of IQL do not depend on the
 policy, so those of one run give the weights w = min(exp(temperature x advantage), max_weight) that
@@ -12,6 +13,10 @@ policy needs both: enough transitions to learn to act at all, and the better one
 *failures*: how episodes of AntMaze fail, by their last 200 steps. On the back: the ant's up pointed
 down in the mean; on the spot: it stayed within 2 m; under way: all else. Ants of the datasets keep
 their body's x axis along the world's: turned is by more than 0.8 rad, of upright steps.
+
+*held_out*: how much of what a run learned is its data's own. FILE (or a dataset's id) was collected
+as the run's data were. Shown are the root mean square of TD errors, the mean of V, and the log
+density of actions under the policy, weighted as the actor's loss weighs them.
 """
 
 import argparse
@@ -28,6 +33,7 @@ import numpy.typing as npt
 from common import tables
 from iql_jax import cli
 from iql_jax.algorithm import IQLState, Transitions, losses
+from iql_jax.data.load import load_dataset
 from iql_jax.training.evaluation import Evaluation, open_evaluator
 from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.errors import UserError
@@ -46,11 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("weights", "failures"))
+    parser.add_argument("what", choices=("weights", "failures", "held_out"))
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     parser.add_argument("--max_weights", type=float, nargs="+", default=MAX_WEIGHTS)
     parser.add_argument("--episodes", type=int, default=100, help="of failures (%(default)s)")
+    parser.add_argument("--data", help="of held_out: other data of the same kind")
     parser.add_argument("--out", type=Path, help="markdown file of the table")
     options = parser.parse_args()
     texts = []
@@ -63,8 +70,10 @@ def main() -> None:
                 options.temperatures,
                 options.max_weights,
             )
-        else:
+        elif options.what == "failures":
             table = failures(run, options.episodes)
+        else:
+            table = held_out(run, options.data)
         texts.append(f"{name}\n\n{table}")
     tables.publish("\n\n".join(texts), options.out)
 
@@ -97,6 +106,32 @@ def weights(
         rows.append(row)
     header = ["temperature", *(f"max_weight {max_weight:g}" for max_weight in max_weights)]
     return tables.markdown(header, rows)
+
+
+# Other data than the run's.
+
+
+def held_out(run: Trained, data: str) -> str:
+    """Returns a row for the run's data, and one for other data."""
+    others = load_dataset(run.config, data, progress=False)
+    named = {"its own": run.dataset.transitions, "held out": others.transitions}
+    rows = [[name, *held_out_row(run.state, some(arrays))] for name, arrays in named.items()]
+    return tables.markdown(["data", "TD error", "V", "weighted log density"], rows)
+
+
+def held_out_row(state: IQLState, batch: Transitions) -> list[str]:
+    """Returns the numbers of ``held_out`` for some transitions."""
+    hp = state.hyperparameters
+    target = batch.rewards + hp.discount * batch.masks * state.v(batch.next_observations)
+    errors = state.target_q(batch.observations, batch.actions) - target
+    w = losses.advantage_weights(advantages(state, batch), hp.temperature, hp.max_weight)
+    density = state.actor.apply_fn(state.actor.params, batch.observations).log_prob(batch.actions)
+    numbers = (
+        jnp.sqrt(jnp.mean(errors**2)),
+        jnp.mean(state.v(batch.observations)),
+        jnp.sum(w * density) / jnp.sum(w),
+    )
+    return [f"{number:.2f}" for number in numbers]
 
 
 # Failed episodes.

@@ -1,14 +1,15 @@
-"""Other implementations of IQL, each timed in the training loop of its own main program.
+"""Other implementations of IQL, each in the training loop of its own main program.
 
-Each takes a checkout, builds its learner at AntMaze size on made-up transitions (only their shapes
-matter), and returns updates per second, warm, batch sampling included. Empty modules in memory
+Each function takes a checkout and transitions under D4RL's names, and builds a learner with this
+package's hyperparameters, whose training loop draws its own batches. Empty modules in memory
 replace what their modules import and their training loops do not use (environments, logging,
 command lines); its successor replaces a function that has left JAX since. Their arithmetic,
 compilation and data flow are untouched. They need what is not among this package's
 requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch. The
-last two are packages, timed as they are installed.
+last two are packages, used as they are installed.
 """
 
+import dataclasses
 import functools
 import sys
 import time
@@ -23,9 +24,22 @@ import numpy as np
 OBSERVATION_DIM, ACTION_DIM, BATCH = 29, 8, 256
 TRANSITIONS = 1_000_000
 UNIFLORAL_SCAN = 2_500  # Updates in one of its scans: its eval_interval.
+EXPECTILE, TEMPERATURE = 0.9, 10.0
+
+Arrays = dict[str, np.ndarray]
 
 
-def time_official(checkout: Path, updates: int) -> float:
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A learner."""
+
+    train: Callable[[int], None]  # Makes so many updates, and waits for their end.
+    unit: int = 1  # Of so many updates at once.
+    # Returns weights [in, out] and biases of the layers of the policy's mean, before its tanh.
+    layers: Callable[[], list[Any]] = list
+
+
+def official(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """The authors' (github.com/ikostrikov/implicit_q_learning): a jitted update, NumPy batches."""
     import flax
     import jax
@@ -43,21 +57,20 @@ def time_official(checkout: Path, updates: int) -> float:
     from learner import Learner
 
     vars(jax).update(jit=jit)
-    data = made_up_transitions()
-    ends = data.pop("terminals")
-    dataset = Dataset(**data, masks=1.0 - ends, dones_float=ends, size=TRANSITIONS)
+    ends, size = data.pop("terminals"), len(data["rewards"])
+    dataset = Dataset(**data, masks=1.0 - ends, dones_float=ends, size=size)
     first = data["observations"][:1], data["actions"][:1]
-    agent = Learner(0, *first, max_steps=1_000_000, expectile=0.9, temperature=10.0)
+    agent = Learner(0, *first, max_steps, expectile=EXPECTILE, temperature=TEMPERATURE)
 
     def train(count: int) -> None:
         for _ in range(count):
             agent.update(dataset.sample(BATCH))
         jax.block_until_ready((agent.actor.params, agent.target_critic.params))
 
-    return rate(train, updates, warm_up=50)
+    return Peer(train)
 
 
-def time_jax_corl(checkout: Path, updates: int) -> float:
+def jax_corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """JAX-CORL (github.com/nissymori/JAX-CORL): 8 updates per jitted call, data on the device."""
     stub("d4rl", "gym", "wandb")
     stub("omegaconf", OmegaConf=types.SimpleNamespace(from_cli=dict))
@@ -68,9 +81,9 @@ def time_jax_corl(checkout: Path, updates: int) -> float:
     import jax.numpy as jnp
 
     config = iql.config
-    data = {key: jnp.asarray(array) for key, array in made_up_transitions().items()}
+    arrays = {key: jnp.asarray(array) for key, array in data.items()}
     fields = iql.Transition._fields  # Its versions differ in what marks ends.
-    dataset = iql.Transition(*(data.get(name, data["terminals"]) for name in fields))
+    dataset = iql.Transition(*(arrays.get(name, arrays["terminals"]) for name in fields))
     state = iql.create_iql_train_state(
         jax.random.PRNGKey(0), dataset.observations[0], dataset.actions[0], config
     )
@@ -84,10 +97,10 @@ def time_jax_corl(checkout: Path, updates: int) -> float:
             state, _ = update(state, dataset, key, config)
         jax.block_until_ready(state)
 
-    return rate(train, updates - updates % config.n_jitted_updates, config.n_jitted_updates)
+    return Peer(train, config.n_jitted_updates)
 
 
-def time_unifloral(checkout: Path, updates: int) -> float:
+def unifloral(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """Unifloral (github.com/EmptyJackson/unifloral): a scan of 2,500 updates, data on the device.
 
     Its program runs that scan at top level, where JAX compiles it once and then reuses it.
@@ -98,13 +111,12 @@ def time_unifloral(checkout: Path, updates: int) -> float:
     import jax
     import jax.numpy as jnp
 
-    data = {key: jnp.asarray(array) for key, array in made_up_transitions().items()}
     names = ("obs", "action", "reward", "next_obs", "done")  # In the order of the dictionary.
-    dataset = iql.Transition(**dict(zip(names, data.values(), strict=True)))
+    dataset = iql.Transition(**dict(zip(names, map(jnp.asarray, data.values()), strict=True)))
     args = iql.Args(batch_size=BATCH)
     mean, std = dataset.obs.mean(axis=0), dataset.obs.std(axis=0)
-    observation, action = jnp.zeros(OBSERVATION_DIM), jnp.zeros(ACTION_DIM)
-    actor = iql.TanhGaussianActor(ACTION_DIM, mean, std)
+    observation, action = dataset.obs[0], dataset.action[0]
+    actor = iql.TanhGaussianActor(action.size, mean, std)
     critic = iql.DualQNetwork(mean, std)
     value = iql.StateValueFunction(mean, std)
     key = jax.random.key(0)
@@ -127,11 +139,10 @@ def time_unifloral(checkout: Path, updates: int) -> float:
             carry, _ = jax.lax.scan(step, carry, None, UNIFLORAL_SCAN)
         jax.block_until_ready(carry)
 
-    scans = max(1, round(updates / UNIFLORAL_SCAN))
-    return rate(train, scans * UNIFLORAL_SCAN, UNIFLORAL_SCAN)
+    return Peer(train, UNIFLORAL_SCAN)
 
 
-def time_corl(checkout: Path, updates: int) -> float:
+def corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """CORL (github.com/corl-team/CORL): PyTorch, eager, data on the device."""
     stub("d4rl", "gym", "wandb")
     stub("pyrallis", wrap=lambda: lambda function: function)
@@ -140,12 +151,13 @@ def time_corl(checkout: Path, updates: int) -> float:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = iql.TrainConfig(iql_tau=0.9, beta=10.0, device=device)
-    buffer = iql.ReplayBuffer(OBSERVATION_DIM, ACTION_DIM, config.buffer_size, device)
-    buffer.load_d4rl_dataset(made_up_transitions())
-    critic = iql.TwinQ(OBSERVATION_DIM, ACTION_DIM).to(device)
-    value = iql.ValueFunction(OBSERVATION_DIM).to(device)
-    actor = iql.GaussianPolicy(OBSERVATION_DIM, ACTION_DIM, 1.0).to(device)
+    config = iql.TrainConfig(iql_tau=EXPECTILE, beta=TEMPERATURE, device=device)
+    dims = data["observations"].shape[1], data["actions"].shape[1]
+    buffer = iql.ReplayBuffer(*dims, config.buffer_size, device)
+    buffer.load_d4rl_dataset(data)
+    critic = iql.TwinQ(*dims).to(device)
+    value = iql.ValueFunction(dims[0]).to(device)
+    actor = iql.GaussianPolicy(*dims, 1.0).to(device)
     trainer = iql.ImplicitQLearning(
         max_action=1.0,
         actor=actor,
@@ -159,7 +171,7 @@ def time_corl(checkout: Path, updates: int) -> float:
         device=device,
         beta=config.beta,
         iql_tau=config.iql_tau,
-        max_steps=config.max_timesteps,
+        max_steps=max_steps,
     )
 
     def train(count: int) -> None:
@@ -167,44 +179,51 @@ def time_corl(checkout: Path, updates: int) -> float:
             # Its losses are read back in each update, so that nothing is left under way.
             trainer.train([part.to(device) for part in buffer.sample(BATCH)])
 
-    return rate(train, updates, warm_up=50)
+    return Peer(train, layers=functools.partial(linear_layers, actor, data))
 
 
-def time_torchrl(_: Path, updates: int) -> float:
+def torchrl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """TorchRL (github.com/pytorch/rl), as its sota-implementations/iql/iql_offline.py has it."""
     import torch
     from tensordict import TensorDict
     from tensordict.nn import NormalParamExtractor, TensorDictModule
-    from torchrl import data, modules, objectives
+    from torchrl import modules, objectives
+    from torchrl.data import Bounded, LazyTensorStorage, TensorDictReplayBuffer
 
+    action_dim = data["actions"].shape[1]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     mlp = functools.partial(modules.MLP, num_cells=[256, 256], activation_class=torch.nn.ReLU)
     distribution = torch.nn.Sequential(
-        mlp(out_features=2 * ACTION_DIM), NormalParamExtractor(scale_lb=0.1)
+        mlp(out_features=2 * action_dim), NormalParamExtractor(scale_lb=0.1)
     )
     actor = modules.ProbabilisticActor(
         TensorDictModule(distribution, in_keys=["observation"], out_keys=["loc", "scale"]),
         in_keys=["loc", "scale"],
-        spec=data.Bounded(-1.0, 1.0, (ACTION_DIM,)),
+        spec=Bounded(-1.0, 1.0, (action_dim,)),
         distribution_class=modules.TanhNormal,
         distribution_kwargs={"low": -1.0, "high": 1.0, "tanh_loc": False},
     )
     critic = modules.ValueOperator(mlp(out_features=1), in_keys=["action", "observation"])
     value = modules.ValueOperator(mlp(out_features=1), in_keys=["observation"])
-    arrays = {key: torch.from_numpy(array) for key, array in made_up_transitions().items()}
+    arrays = {key: torch.from_numpy(array) for key, array in data.items()}
     following = {"observation": arrays["next_observations"], "reward": arrays["rewards"][:, None]}
     following |= dict.fromkeys(("done", "terminated"), arrays["terminals"][:, None] > 0)
     content = {"observation": arrays["observations"], "action": arrays["actions"]}
-    steps = TensorDict({**content, "next": following}, [TRANSITIONS])
-    storage = data.LazyTensorStorage(TRANSITIONS, device=device)
-    buffer = data.TensorDictReplayBuffer(storage=storage, batch_size=BATCH)
+    steps = TensorDict({**content, "next": following}, [len(data["rewards"])])
+    storage = LazyTensorStorage(len(steps), device=device)
+    buffer = TensorDictReplayBuffer(storage=storage, batch_size=BATCH)
     buffer.extend(steps)
     networks = torch.nn.ModuleList([actor, critic, value]).to(device)
     with torch.no_grad():
         for network in networks:  # The layers are made at first use.
             network(steps[:2].to(device))
     loss = objectives.IQLLoss(
-        actor, critic, value_network=value, loss_function="l2", temperature=10.0, expectile=0.9
+        actor,
+        critic,
+        value_network=value,
+        loss_function="l2",
+        temperature=TEMPERATURE,
+        expectile=EXPECTILE,
     )
     loss.make_value_estimator(gamma=0.99)
     targets = objectives.SoftUpdate(loss, tau=0.005)
@@ -220,19 +239,19 @@ def time_torchrl(_: Path, updates: int) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return rate(train, updates, warm_up=50)
+    return Peer(train, layers=functools.partial(linear_layers, actor, data))
 
 
-def time_d3rlpy(_: Path, updates: int) -> float:
+def d3rlpy(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     """d3rlpy (github.com/takuseno/d3rlpy): what a step of its ``fit`` does, on its own buffer."""
     import d3rlpy
     import torch
 
-    steps = made_up_transitions()
-    del steps["next_observations"]  # It takes the following row's.
-    timeouts = np.arange(TRANSITIONS) % 1_000 == 999
-    dataset = d3rlpy.dataset.MDPDataset(**steps, timeouts=timeouts)
-    config = d3rlpy.algos.IQLConfig(expectile=0.9, weight_temp=10.0, batch_size=BATCH)
+    following = data.pop("next_observations")  # It takes the following row's.
+    jumps = np.any(following[:-1] != data["observations"][1:], axis=1)
+    timeouts = np.append(jumps, True) & (data["terminals"] == 0)
+    dataset = d3rlpy.dataset.MDPDataset(**data, timeouts=timeouts)
+    config = d3rlpy.algos.IQLConfig(expectile=EXPECTILE, weight_temp=TEMPERATURE, batch_size=BATCH)
     agent = config.create(device="cuda:0" if torch.cuda.is_available() else "cpu:0")
     agent.build_with_dataset(dataset)
 
@@ -240,18 +259,32 @@ def time_d3rlpy(_: Path, updates: int) -> float:
         for _ in range(count):
             agent.update(dataset.sample_transition_batch(BATCH))  # Returns its losses as floats.
 
-    return rate(train, updates, warm_up=50)
+    return Peer(train, layers=functools.partial(linear_layers, agent.impl.policy, data))
 
 
-PEERS: dict[str, Callable[[Path, int], float]] = {
-    "implicit_q_learning": time_official,
-    "JAX-CORL": time_jax_corl,
-    "unifloral": time_unifloral,
-    "CORL": time_corl,
-    "torchrl": time_torchrl,
-    "d3rlpy": time_d3rlpy,
+PEERS: dict[str, Callable[[Path, Arrays, int], Peer]] = {
+    "implicit_q_learning": official,
+    "JAX-CORL": jax_corl,
+    "unifloral": unifloral,
+    "CORL": corl,
+    "torchrl": torchrl,
+    "d3rlpy": d3rlpy,
 }
 """By the name of the checkout's folder, or of the installed package."""
+
+
+def linear_layers(policy: Any, data: Arrays) -> list[Any]:
+    """Returns the layers of a module of PyTorch; after its means the last may have deviations."""
+    linear = [module for module in policy.modules() if type(module).__name__ == "Linear"]
+    found = [[x.detach().cpu().numpy().T for x in (m.weight, m.bias)] for m in linear]
+    return [*found[:-1], [x[..., : data["actions"].shape[1]] for x in found[-1]]]
+
+
+def time_peer(name: str, checkout: Path, updates: int) -> float:
+    """Returns a peer's updates per second at AntMaze size; only the shapes of the data matter."""
+    peer = PEERS[name](checkout, made_up_transitions(), TRANSITIONS)
+    count = max(1, round(updates / peer.unit)) * peer.unit
+    return rate(peer.train, count, warm_up=max(peer.unit, 50 // peer.unit * peer.unit))
 
 
 def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
@@ -264,7 +297,7 @@ def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
 
 def made_up_transitions(
     observation_dim: int = OBSERVATION_DIM, action_dim: int = ACTION_DIM
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     """Random transitions, by default in AntMaze's shapes, under D4RL's names."""
     rng = np.random.default_rng(0)
     observations = rng.standard_normal((TRANSITIONS + 1, observation_dim), np.float32)

@@ -117,7 +117,7 @@ def main() -> int:
 def measure(name: str, checkouts: Path, updates: int) -> Figures:
     """Times a contender in this process."""
     if name in peers.PEERS:
-        return {"rate": peers.PEERS[name](checkouts / name, updates)}
+        return {"rate": peers.time_peer(name, checkouts / name, updates)}
     what, precision = name.removesuffix(PLAIN).rsplit(", ", 1)
     compiler_options = dict(COMPILER_OPTIONS.get(jax.default_backend(), {}))
     if name.endswith(PLAIN):

@@ -131,7 +131,7 @@ GROUPS: dict[str, list[Entry]] = {
     ],
     # D4RL's files, and what was collected as they were; --files says where they are.
     "files": [
-        in_file("kitchen_complete-v0.hdf5", "kitchen-complete", "kitchen", max_steps=200_000),
+        in_file("kitchen_complete-v0.hdf5", "kitchen-complete", "kitchen", max_steps=150_000),
         in_file("door_expert_regenerated.hdf5", "door-expert", "adroit", max_steps=5_000),
         *(
             in_file(
@@ -139,7 +139,7 @@ GROUPS: dict[str, list[Entry]] = {
                 f"hopper-{data}",
                 "locomotion",
                 method,
-                max_steps=20_000,
+                max_steps=10_000,
                 **METHODS[method],
             )
             for data in ("medium-expert", "medium-replay")
