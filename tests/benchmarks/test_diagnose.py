@@ -1,5 +1,7 @@
 """Weights and failures by hand; runs that differ are found; rates without their warm-up."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import diagnose
 import kill_resume
 import timings
 from common.runs import Run
+from iql_jax.algorithm import Transitions
 
 
 def test_the_weights_of_known_advantages():
@@ -17,6 +20,21 @@ def test_the_weights_of_known_advantages():
     # 5.5^2 / (4 x 9.25) and 7.5^2 / (4 x 19.25); 0.5 / 5.5 and 0.5 / 7.5.
     assert "| 1 | 81.8%, 9% below | 73.1%, 7% below |" in table
     assert "| 2 | 76.0%, 5% below | 56.8%, 1% below |" in table
+
+
+def test_the_numbers_of_known_values_on_other_data():
+    hp = SimpleNamespace(discount=0.5, temperature=1.0, max_weight=100.0)
+    density = SimpleNamespace(log_prob=lambda actions: jnp.array([-1.0, -4.0]))
+    actor = SimpleNamespace(params=None, apply_fn=lambda params, observations: density)
+    state = SimpleNamespace(
+        hyperparameters=hp,
+        actor=actor,
+        v=lambda observations: observations,
+        target_q=lambda observations, actions: observations + jnp.log(jnp.array([1.0, 2.0])),
+    )
+    batch = Transitions(jnp.array([1.0, 3.0]), None, jnp.zeros(2), jnp.ones(2), jnp.array([2.0, 6]))
+    # Targets 1 and 3: errors 0 and log 2. Weights 1 and 2: (-1 - 8) / 3.
+    assert diagnose.held_out_row(state, batch) == ["0.49", "2.00", "-3.00"]
 
 
 def path(steps=300, yaw=0.0, roll=0.0, speed=0.0):
