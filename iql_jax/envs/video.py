@@ -18,6 +18,7 @@ from iql_jax.utils.errors import Diverged, UserError, one_line
 from iql_jax.utils.files import atomic_path
 
 _PROBE = "import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free()"
+_FLOOR, _ROBOT = (0.25, 0.27, 0.33, 1.0), (0.2, 0.8, 1.0, 1.0)  # Red, green, blue, opacity.
 _OFF = ("disable", "disabled", "off", "false", "0")  # Values of MUJOCO_GL.
 
 
@@ -119,7 +120,7 @@ def _frame(env: gym.Env) -> Any:
 
 
 def _show_whole_maze(env: gym.Env) -> None:
-    """Puts the camera of gymnasium_robotics' mazes, which would follow the ant, above them."""
+    """Films gymnasium_robotics' mazes from above, on a plain floor, instead of following the ant."""
     maze_env: Any = env.unwrapped
     maze = getattr(maze_env, "maze", None)
     robot = getattr(maze_env, "point_env", None) or getattr(maze_env, "ant_env", None)
@@ -135,3 +136,6 @@ def _show_whole_maze(env: gym.Env) -> None:
         "elevation": -90.0,
         "lookat": np.zeros(3),
     }
+    model = robot.model
+    for geoms, color in ((model.geom_type == 0, _FLOOR), (model.geom_bodyid > 0, _ROBOT)):
+        model.geom_matid[geoms], model.geom_rgba[geoms] = -1, color  # Type 0 is a plane.
