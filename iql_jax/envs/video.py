@@ -120,7 +120,7 @@ def _frame(env: gym.Env) -> Any:
 
 
 def _show_whole_maze(env: gym.Env) -> None:
-    """Films gymnasium_robotics' mazes from above, on a plain floor, instead of following the ant."""
+    """Films gymnasium_robotics' mazes from above, on a plain floor; theirs follows the ant."""
     maze_env: Any = env.unwrapped
     maze = getattr(maze_env, "maze", None)
     robot = getattr(maze_env, "point_env", None) or getattr(maze_env, "ant_env", None)
