@@ -140,6 +140,7 @@ GROUPS: dict[str, list[Entry]] = {
                 "locomotion",
                 method,
                 max_steps=10_000,
+                reward_transform="none",  # Returns of 100 steps are no episodes' returns.
                 **METHODS[method],
             )
             for data in ("medium-expert", "medium-replay")
