@@ -60,7 +60,7 @@ def official(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     ends, size = data.pop("terminals"), len(data["rewards"])
     dataset = Dataset(**data, masks=1.0 - ends, dones_float=ends, size=size)
     first = data["observations"][:1], data["actions"][:1]
-    agent = Learner(0, *first, max_steps, expectile=EXPECTILE, temperature=TEMPERATURE)
+    agent = Learner(0, *first, max_steps=max_steps, expectile=EXPECTILE, temperature=TEMPERATURE)
 
     def train(count: int) -> None:
         for _ in range(count):
