@@ -44,7 +44,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 @each_page
 def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+    for link in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", text_of(page)):
         if link.startswith("http"):
             continue
         path, _, anchor = link.partition("#")
