@@ -1,7 +1,7 @@
 """Other implementations of IQL, each in the training loop of its own main program.
 
-Each function takes a checkout and transitions under D4RL's names, and builds a learner with this
-package's hyperparameters, whose training loop draws its own batches. Empty modules in memory
+Each function takes a checkout, transitions under D4RL's names and hyperparameters, and builds a
+learner whose training loop draws its own batches. Empty modules in memory
 replace what their modules import and their training loops do not use (environments, logging,
 command lines); its successor replaces a function that has left JAX since. Their arithmetic,
 compilation and data flow are untouched. They need what is not among this package's
@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from iql_jax.algorithm import AgentConfig
+
 OBSERVATION_DIM, ACTION_DIM, BATCH = 29, 8, 256
 TRANSITIONS = 1_000_000
 UNIFLORAL_SCAN = 2_500  # Updates in one of its scans: its eval_interval.
-EXPECTILE, TEMPERATURE = 0.9, 10.0
+PAPER = AgentConfig(expectile=0.9, temperature=10.0)  # For AntMaze.
 
 Arrays = dict[str, np.ndarray]
 
@@ -39,7 +41,7 @@ class Peer:
     layers: Callable[[], list[Any]] = list
 
 
-def official(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def official(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """The authors' (github.com/ikostrikov/implicit_q_learning): a jitted update, NumPy batches."""
     import flax
     import jax
@@ -60,7 +62,13 @@ def official(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     ends, size = data.pop("terminals"), len(data["rewards"])
     dataset = Dataset(**data, masks=1.0 - ends, dones_float=ends, size=size)
     first = data["observations"][:1], data["actions"][:1]
-    agent = Learner(0, *first, max_steps=max_steps, expectile=EXPECTILE, temperature=TEMPERATURE)
+    agent = Learner(
+        0,
+        *first,
+        max_steps=config.max_steps,
+        expectile=config.expectile,
+        temperature=config.temperature,
+    )
 
     def train(count: int) -> None:
         for _ in range(count):
@@ -70,7 +78,7 @@ def official(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     return Peer(train)
 
 
-def jax_corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def jax_corl(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """JAX-CORL (github.com/nissymori/JAX-CORL): 8 updates per jitted call, data on the device."""
     stub("d4rl", "gym", "wandb")
     stub("omegaconf", OmegaConf=types.SimpleNamespace(from_cli=dict))
@@ -80,27 +88,27 @@ def jax_corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     import jax
     import jax.numpy as jnp
 
-    config = iql.config
+    theirs = iql.config
     arrays = {key: jnp.asarray(array) for key, array in data.items()}
     fields = iql.Transition._fields  # Its versions differ in what marks ends.
     dataset = iql.Transition(*(arrays.get(name, arrays["terminals"]) for name in fields))
     state = iql.create_iql_train_state(
-        jax.random.PRNGKey(0), dataset.observations[0], dataset.actions[0], config
+        jax.random.PRNGKey(0), dataset.observations[0], dataset.actions[0], theirs
     )
     update = jax.jit(iql.IQL().update_n_times, static_argnums=(3,))
     rng = jax.random.PRNGKey(1)
 
     def train(count: int) -> None:
         nonlocal state, rng
-        for _ in range(count // config.n_jitted_updates):
+        for _ in range(count // theirs.n_jitted_updates):
             rng, key = jax.random.split(rng)
-            state, _ = update(state, dataset, key, config)
+            state, _ = update(state, dataset, key, theirs)
         jax.block_until_ready(state)
 
-    return Peer(train, config.n_jitted_updates)
+    return Peer(train, theirs.n_jitted_updates)
 
 
-def unifloral(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def unifloral(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """Unifloral (github.com/EmptyJackson/unifloral): a scan of 2,500 updates, data on the device.
 
     Its program runs that scan at top level, where JAX compiles it once and then reuses it.
@@ -142,7 +150,7 @@ def unifloral(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     return Peer(train, UNIFLORAL_SCAN)
 
 
-def corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def corl(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """CORL (github.com/corl-team/CORL): PyTorch, eager, data on the device."""
     stub("d4rl", "gym", "wandb")
     stub("pyrallis", wrap=lambda: lambda function: function)
@@ -151,9 +159,9 @@ def corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = iql.TrainConfig(iql_tau=EXPECTILE, beta=TEMPERATURE, device=device)
+    theirs = iql.TrainConfig(iql_tau=config.expectile, beta=config.temperature, device=device)
     dims = data["observations"].shape[1], data["actions"].shape[1]
-    buffer = iql.ReplayBuffer(*dims, config.buffer_size, device)
+    buffer = iql.ReplayBuffer(*dims, theirs.buffer_size, device)
     buffer.load_d4rl_dataset(data)
     critic = iql.TwinQ(*dims).to(device)
     value = iql.ValueFunction(dims[0]).to(device)
@@ -161,17 +169,17 @@ def corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     trainer = iql.ImplicitQLearning(
         max_action=1.0,
         actor=actor,
-        actor_optimizer=torch.optim.Adam(actor.parameters(), lr=config.actor_lr),
+        actor_optimizer=torch.optim.Adam(actor.parameters(), lr=theirs.actor_lr),
         q_network=critic,
-        q_optimizer=torch.optim.Adam(critic.parameters(), lr=config.qf_lr),
+        q_optimizer=torch.optim.Adam(critic.parameters(), lr=theirs.qf_lr),
         v_network=value,
-        v_optimizer=torch.optim.Adam(value.parameters(), lr=config.vf_lr),
-        discount=config.discount,
-        tau=config.tau,
+        v_optimizer=torch.optim.Adam(value.parameters(), lr=theirs.vf_lr),
+        discount=theirs.discount,
+        tau=theirs.tau,
         device=device,
-        beta=config.beta,
-        iql_tau=config.iql_tau,
-        max_steps=max_steps,
+        beta=theirs.beta,
+        iql_tau=theirs.iql_tau,
+        max_steps=config.max_steps,
     )
 
     def train(count: int) -> None:
@@ -182,7 +190,7 @@ def corl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     return Peer(train, layers=functools.partial(linear_layers, actor, data))
 
 
-def torchrl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def torchrl(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """TorchRL (github.com/pytorch/rl), as its sota-implementations/iql/iql_offline.py has it."""
     import torch
     from tensordict import TensorDict
@@ -222,8 +230,8 @@ def torchrl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
         critic,
         value_network=value,
         loss_function="l2",
-        temperature=TEMPERATURE,
-        expectile=EXPECTILE,
+        temperature=config.temperature,
+        expectile=config.expectile,
     )
     loss.make_value_estimator(gamma=0.99)
     targets = objectives.SoftUpdate(loss, tau=0.005)
@@ -242,7 +250,7 @@ def torchrl(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     return Peer(train, layers=functools.partial(linear_layers, actor, data))
 
 
-def d3rlpy(checkout: Path, data: Arrays, max_steps: int) -> Peer:
+def d3rlpy(checkout: Path, data: Arrays, config: AgentConfig) -> Peer:
     """d3rlpy (github.com/takuseno/d3rlpy): what a step of its ``fit`` does, on its own buffer."""
     import d3rlpy
     import torch
@@ -251,8 +259,10 @@ def d3rlpy(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     jumps = np.any(following[:-1] != data["observations"][1:], axis=1)
     timeouts = np.append(jumps, True) & (data["terminals"] == 0)
     dataset = d3rlpy.dataset.MDPDataset(**data, timeouts=timeouts)
-    config = d3rlpy.algos.IQLConfig(expectile=EXPECTILE, weight_temp=TEMPERATURE, batch_size=BATCH)
-    agent = config.create(device="cuda:0" if torch.cuda.is_available() else "cpu:0")
+    theirs = d3rlpy.algos.IQLConfig(
+        expectile=config.expectile, weight_temp=config.temperature, batch_size=BATCH
+    )
+    agent = theirs.create(device="cuda:0" if torch.cuda.is_available() else "cpu:0")
     agent.build_with_dataset(dataset)
 
     def train(count: int) -> None:
@@ -262,7 +272,7 @@ def d3rlpy(checkout: Path, data: Arrays, max_steps: int) -> Peer:
     return Peer(train, layers=functools.partial(linear_layers, agent.impl.policy, data))
 
 
-PEERS: dict[str, Callable[[Path, Arrays, int], Peer]] = {
+PEERS: dict[str, Callable[[Path, Arrays, AgentConfig], Peer]] = {
     "implicit_q_learning": official,
     "JAX-CORL": jax_corl,
     "unifloral": unifloral,
@@ -282,7 +292,7 @@ def linear_layers(policy: Any, data: Arrays) -> list[Any]:
 
 def time_peer(name: str, checkout: Path, updates: int) -> float:
     """Returns a peer's updates per second at AntMaze size; only the shapes of the data matter."""
-    peer = PEERS[name](checkout, made_up_transitions(), TRANSITIONS)
+    peer = PEERS[name](checkout, made_up_transitions(), PAPER)
     count = max(1, round(updates / peer.unit)) * peer.unit
     return rate(peer.train, count, warm_up=max(peer.unit, 50 // peer.unit * peer.unit))
 
@@ -295,15 +305,13 @@ def rate(train: Callable[[int], None], updates: int, warm_up: int) -> float:
     return updates / (time.perf_counter() - start)
 
 
-def made_up_transitions(
-    observation_dim: int = OBSERVATION_DIM, action_dim: int = ACTION_DIM
-) -> Arrays:
-    """Random transitions, by default in AntMaze's shapes, under D4RL's names."""
+def made_up_transitions() -> Arrays:
+    """Random transitions in AntMaze's shapes, under D4RL's names."""
     rng = np.random.default_rng(0)
-    observations = rng.standard_normal((TRANSITIONS + 1, observation_dim), np.float32)
+    observations = rng.standard_normal((TRANSITIONS + 1, OBSERVATION_DIM), np.float32)
     return {
         "observations": observations[:-1],
-        "actions": rng.uniform(-0.999, 0.999, (TRANSITIONS, action_dim)).astype(np.float32),
+        "actions": rng.uniform(-0.999, 0.999, (TRANSITIONS, ACTION_DIM)).astype(np.float32),
         "rewards": -np.ones(TRANSITIONS, np.float32),
         "next_observations": observations[1:],
         "terminals": np.zeros(TRANSITIONS, np.float32),

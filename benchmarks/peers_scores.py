@@ -79,11 +79,11 @@ def curve(name: str, options: argparse.Namespace) -> list[dict[str, float]]:
     environment = dataset.require_environment()
     start = time.perf_counter()
     if name == OURS:
-        learner = ours(dataset.transitions, options.updates)
+        learner = ours(dataset.transitions, config)
     else:
         arrays = {key: np.array(array) for key, array in dataset.transitions.items()}
         arrays["terminals"] = 1.0 - arrays.pop("masks")
-        learner = peers.PEERS[name](options.peers / name, arrays, options.updates)
+        learner = peers.PEERS[name](options.peers / name, arrays, config)
     rows, seconds, log_std = [], time.perf_counter() - start, np.zeros(environment.action_dim)
     with Evaluator() as evaluator:
         evaluator.prepare([environment])
@@ -102,11 +102,8 @@ def curve(name: str, options: argparse.Namespace) -> list[dict[str, float]]:
     return rows
 
 
-def ours(data: dict[str, Any], max_steps: int) -> peers.Peer:
+def ours(data: dict[str, Any], config: AgentConfig) -> peers.Peer:
     """Returns this package's learner."""
-    config = AgentConfig(
-        expectile=peers.EXPECTILE, temperature=peers.TEMPERATURE, max_steps=max_steps
-    )
     dims = data["observations"].shape[1], data["actions"].shape[1]
     state, on_device = create_state(jax.random.key(0), *dims, config), Transitions(**data)
     lowered = update_n.lower(state, on_device, np.int32(0), batch_size=peers.BATCH)

@@ -24,6 +24,7 @@ would do the products of one update of the package, 594 MFLOP; peers' may be few
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
@@ -43,9 +44,8 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 import peers
-import variants
 from common import tables
-from iql_jax.algorithm import AgentConfig, IQLState, Transitions, create_state, update_n
+from iql_jax.algorithm import IQLState, Transitions, create_state, update_n
 from iql_jax.algorithm.networks import PRECISIONS
 from iql_jax.populations.mapped import Placement, Pool, maps_in_turn, stack, update_population_n
 from iql_jax.training.compilation import COMPILER_OPTIONS, offered_precisions
@@ -69,7 +69,6 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=5_000, help="of a timing (%(default)s)")
     parser.add_argument("--json", type=Path, help="file of the numbers")
     parser.add_argument("--picture", type=Path, help="PNG file of the bars")
-    parser.add_argument("--variants", action="store_true", help="and those of variants.py")
     parser.add_argument("--device_report", action="store_true", help="see above")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # Times one contender in this process.
     options = parser.parse_args()
@@ -95,8 +94,6 @@ def main() -> int:
         ]
         print(f"found in {options.peers}: {', '.join(found) or 'none'}", file=sys.stderr)
         contenders += found
-    if options.variants:
-        contenders += [f"{name}, float32" for name in (*variants.VARIANTS, *variants.KITCHEN)]
     contenders += [f"{PRODUCT}, {precision}" for precision in precisions]
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     for name in tqdm(contenders * options.repeats, unit="timing"):
@@ -125,15 +122,8 @@ def measure(name: str, checkouts: Path, updates: int) -> Figures:
     if what == PRODUCT:
         return {"rate": product_flops(precision) / FLOP_PER_UPDATE}
     if not what.startswith("population"):
-        variants.VARIANTS.get(what, lambda: None)()
-        is_kitchen = what in variants.KITCHEN
-        data = Transitions(**made_up_transitions(*(variants.KITCHEN_SIZES if is_kitchen else ())))
-        data = jax.device_put(variants.pack(data) if what == variants.PACKED else data)
-        state = new_state(0, precision)
-        if is_kitchen:
-            config = AgentConfig(temperature=0.5, dropout_rate=variants.KITCHEN[what])
-            state = create_state(jax.random.key(0), *variants.KITCHEN_SIZES, config)
-        return time_program(update_n, state, data, updates, compiler_options)
+        data = jax.device_put(Transitions(**made_up_transitions()))
+        return time_program(update_n, new_state(0, precision), data, updates, compiler_options)
     size = int(what.split()[-1])
     if maps_in_turn():
         return on_each_core(size, updates)
@@ -190,13 +180,13 @@ def time_program(
 
 def new_state(seed: int, precision: Any) -> IQLState:
     """Returns a learner with the paper's settings for AntMaze."""
-    config = AgentConfig(expectile=0.9, temperature=10.0, matmul_precision=precision)
+    config = dataclasses.replace(peers.PAPER, matmul_precision=precision)
     return create_state(jax.random.key(seed), peers.OBSERVATION_DIM, peers.ACTION_DIM, config)
 
 
-def made_up_transitions(*sizes: int) -> dict[str, Any]:
+def made_up_transitions() -> dict[str, Any]:
     """Returns the peers' transitions under the package's names."""
-    data = peers.made_up_transitions(*sizes)
+    data = peers.made_up_transitions()
     masks = 1.0 - data.pop("terminals")
     return {**data, "masks": masks}
 
@@ -231,8 +221,6 @@ def summarize(figures: dict[str, list[Figures]], checkouts: Path | None) -> dict
         if name.startswith(PRODUCT)
     }
     for name, contender in contenders.items():
-        if name.partition(",")[0] in variants.KITCHEN:
-            continue  # Its products are others.
         if name not in peers.PEERS:
             precision = name.removesuffix(PLAIN).rsplit(", ", 1)[1]
             contender["share_of_limit"] = contender["rate"] / limits[precision]

@@ -1,4 +1,4 @@
-"""PointMaze: the paper's AntMaze settings with a smaller budget; data are made on the spot."""
+"""PointMaze: a quick first run; data are made on the spot."""
 
 import ml_collections
 
@@ -9,7 +9,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = base_config()
     config.dataset = "iql/pointmaze/umaze-v0"
     config.expectile = 0.9
-    config.temperature = 10.0
+    config.temperature = 3.0  # AntMaze's 10 is unstable here: on large one seed of three fails.
     config.reward_transform = "minus_one"
     config.max_steps = 100_000
     config.eval_interval = 10_000
