@@ -3,25 +3,30 @@
     python benchmarks/scores.py --list
     python benchmarks/scores.py --run pointmaze --jobs 2
     python benchmarks/scores.py --run antmaze --only 'antmaze-*-IQL' --seeds 0 1 2 --updates 1000000
-    python benchmarks/scores.py --table antmaze --out antmaze.md --picture antmaze.png
+    python benchmarks/scores.py --table antmaze --episodes 500 --out scores.md --picture scores.png
 
 The groups stand in ``common/groups.py``. Each run is the command that anyone would start, in a
 process and a folder of its own below --runs; finished runs are not repeated, interrupted ones are
 resumed. With --population an entry's seeds are one command, ``--config.num_seeds``: for a GPU or
-TPU, and with --flags=--engine=ray for a cluster. --table shows what is finished.
+TPU, and with --flags=--engine=ray for a cluster. --table shows what is finished; with --episodes it
+first evaluates the last policies over so many, once: a run's folder keeps what was found.
 """
 
 import argparse
 import dataclasses
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tqdm import tqdm
+
 from common import curves, published, tables
 from common.groups import GROUPS, Entry
-from common.runs import Run, run_all
+from common.runs import ROOT, Run, environment, run_all
 
 BUDGET = ("max_steps", "num_pretraining_steps", "eval_interval", "eval_episodes")
 
@@ -49,6 +54,11 @@ def main() -> int:
     finished = {entry: done for entry, done in seeds.items() if done}
     if not finished:
         sys.exit(f"no run of {group} in {options.runs} is finished")
+    if options.episodes:
+        finished = {
+            entry: [evaluated(run, options.episodes) for run in done]
+            for entry, done in tqdm(finished.items(), unit="entry")
+        }
     tables.publish(report(finished), options.out)
     if options.picture is not None:
         tasks: dict[str, dict[str, list[Run]]] = {}
@@ -76,6 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (%(default)s)")
     parser.add_argument("--population", action="store_true", help="an entry's seeds together")
     parser.add_argument("--flags", nargs="+", default=[], help="further words of the commands")
+    parser.add_argument("--episodes", type=int, help="evaluate the last policies over so many")
     parser.add_argument("--out", type=Path, help="markdown file of the table")
     parser.add_argument("--picture", type=Path, help="PNG file of the learning curves")
     return parser.parse_args()
@@ -111,6 +122,24 @@ def population(runs: Sequence[Run]) -> Run:
         sys.exit(f"--population trains consecutive seeds, not {seeds}")
     settings = {**runs[0].settings, "num_seeds": len(seeds)}
     return Run(runs[0].folder.parent, runs[0].config, settings)
+
+
+def evaluated(run: Run, episodes: int) -> Run:
+    """Returns a run with what its last policy does in so many episodes."""
+    path = run.folder / f"episodes_{episodes}.txt"
+    if not path.exists():
+        command = [sys.executable, "-m", "iql_jax.evaluate", f"--workdir={run.folder}"]
+        done = subprocess.run(
+            [*command, f"--episodes={episodes}"], cwd=ROOT, env=environment(),
+            stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            sys.exit(f"{run.folder} cannot be evaluated")
+        path.write_text(done.stdout)
+    found = dict(line.split() for line in path.read_text().splitlines())
+    keys = [key for key in ("score", "success_rate") if found[key] != "-"]
+    numbers = {key: float(found[key]) for key in keys} | {"eval_episodes": episodes}
+    return dataclasses.replace(run, evaluated=numbers)
 
 
 def is_finished(run: Run, ignored: Sequence[str] = ()) -> bool:
@@ -157,7 +186,9 @@ def row(entry: Entry, runs: Sequence[Run], online: bool) -> list[str]:
     else:
         steps, others = [counts(of(runs, "updates"))], published.offline(entry.task)
     scores = of(runs, "score")  # A dataset without a reference has none.
-    bounds = tables.SUCCESS if of(runs, "success_rate") else tables.UNBOUNDED
+    rates = of(runs, "success_rate")  # Which is the score in mazes.
+    are_rates = np.shape(rates) == np.shape(scores) and np.allclose(scores, np.multiply(100, rates))
+    bounds = tables.SUCCESS if are_rates else tables.UNBOUNDED
     return [
         entry.task,
         entry.method,

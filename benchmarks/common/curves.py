@@ -45,6 +45,8 @@ def draw(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Run]]]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+        if task.startswith(("antmaze", "pointmaze")):
+            axes.set_ylim(0, 105)  # Success, which an interval may exceed.
     figure.supxlabel("updates (and environment steps)", fontsize=9)
     figure.supylabel("score", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,5 @@ def draw_method(axes: Axes, method: str, runs: Sequence[Run], color: str) -> Non
     array = np.array(scores)
     label = f"{method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     axes.plot(steps, array.mean(axis=0), color=color, marker="o", markersize=3, label=label)
-    is_success = any(row.get("success_rate") is not None for row in runs[0].table("evaluations"))
-    most = 100.0 if is_success else np.inf
-    low, high = Setting({}, np.array(steps), array, most).interval()
+    low, high = Setting({}, np.array(steps), array).interval()
     axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)

@@ -32,12 +32,14 @@ class Run:
         config: the name of its config file in configs/.
         settings: the keys that it overrides.
         flags: further words of its command.
+        evaluated: what a longer evaluation found, in place of its summary's.
     """
 
     folder: Path
     config: str
     settings: Mapping[str, Any]
     flags: Sequence[str] = ()
+    evaluated: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -60,7 +62,7 @@ class Run:
     def summary(self) -> dict[str, Any] | None:
         """Returns its ``summary.json``; None until it is finished."""
         path = self.folder / "summary.json"
-        return dict(json.loads(path.read_text())) if path.exists() else None
+        return {**json.loads(path.read_text()), **self.evaluated} if path.exists() else None
 
     def recorded(self) -> dict[str, Any]:
         """Returns the settings of its run record."""

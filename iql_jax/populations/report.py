@@ -28,7 +28,6 @@ class Setting:
     values: dict[str, Any]  # The swept values that they share.
     steps: Int64  # [U], the updates at which all were evaluated.
     scores: Float64  # [K, U], of each seed.
-    most: float = np.inf  # The greatest possible score.
 
     def interval(self) -> tuple[Float64, Float64]:
         """Returns the ends [U] of the 95 % interval of the mean by Student's t.
@@ -41,7 +40,7 @@ class Setting:
         import scipy.stats  # Half a second, which only this waits for.
 
         half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
-        return mean - half, np.minimum(mean + half, self.most)
+        return mean - half, mean + half
 
 
 def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
@@ -83,7 +82,6 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
     """Returns the finished members' evaluations of ``key``, by setting."""
     swept = _swept_keys(members)
     curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
-    most = np.inf
     for member in members:
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
@@ -95,14 +93,12 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
                 if row.get(key) is not None
             }
             curves.setdefault(values, []).append(curve)
-            if key == "score" and any(row["success_rate"] is not None for row in evaluations):
-                most = 100.0
     found = []
     for values, seeds in curves.items():
         if steps := sorted(set.intersection(*map(set, seeds))):
             scores = np.array([[curve[step] for step in steps] for curve in seeds])
             shared = dict(zip(swept, values, strict=True))
-            found.append(Setting(shared, np.array(steps), scores, most))
+            found.append(Setting(shared, np.array(steps), scores))
     return found
 
 

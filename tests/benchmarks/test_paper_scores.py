@@ -68,6 +68,15 @@ def test_the_table_of_finished_runs(tmp_path):
     assert "took its place" not in table
 
 
+def test_a_longer_evaluation_takes_the_place_of_the_last_one(tmp_path):
+    runs = [finished(tmp_path, seed=i) for i in range(3)]
+    for run, score in zip(runs, (120.0, 125.0, 130.0), strict=True):  # No rates: not cut at 100.
+        (run.folder / "episodes_500.txt").write_text(f"score  {score}\nsuccess_rate  0.9\n")
+    table = scores.report({ENTRY: [scores.evaluated(run, 500) for run in runs]})
+    assert "| 125.0 ± 5.0 | 112.6 to 137.4 | 120.0, 125.0, 130.0 |" in table
+    assert "500 episodes" in table
+
+
 def test_the_table_says_which_other_dataset_was_used(tmp_path):
     run = finished(tmp_path, used="iql/antmaze/other-v0")
     assert "iql/antmaze/umaze-v0: iql/antmaze/other-v0 took its place" in scores.report(

@@ -60,7 +60,6 @@ def test_a_setting_is_of_finished_members_with_scores(tmp_path):
     (found,) = settings(tmp_path, members, "score")
     assert found.values == {"tau": 0.1}
     assert (found.steps.tolist(), found.scores.tolist()) == ([10, 20], [[10, 10], [30, 30]])
-    assert found.most == 100.0
 
 
 def test_the_report_has_a_table_and_two_pictures(tmp_path):
