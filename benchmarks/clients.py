@@ -36,7 +36,7 @@ def main() -> None:
             with tempfile.TemporaryFile("w") as said, contextlib.redirect_stdout(said):
                 minari.cli.show(name)
                 dataset = minari.load_dataset(name)
-                print(dataset[0], dataset.recover_environment(eval_env=True).reset())
+                print(dataset[0].rewards, dataset.recover_environment(eval_env=True).reset())
                 steps = _steps((*map(e.observations.get, SEEN), e.actions) for e in dataset)
                 shares = [len(steps & _read(client, name)) / len(steps) for client in clients]
             print(name, "minari: all", *map("{}: {:.0%}".format, clients, shares), flush=True)

@@ -7,6 +7,7 @@ the README's commands. What needs other software is in ``SKIPPED``, with the rea
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,8 +48,9 @@ SHORTER = {
 }
 
 
+GOALS = {"umaze": (0.3, 8.5), "medium": (20.7, 20.8), "large": (32.5, 24.8)}  # In D4RL's frame.
 PLACES = {
-    "RUN": "runs/pointmaze",
+    "RUN": "runs/antmaze",
     "FOLDER": ".",
     "FILE": "iql/pointmaze/umaze-v0",
     "DIR": "pictures",
@@ -81,16 +83,12 @@ def write_files(folder: Path) -> None:
     """Writes the files that the pages name, with random numbers."""
     write_hdf5(folder / HOPPER, d4rl_arrays())
     np.savez_compressed(folder / "antmaze-medium-navigate-v0.npz", **ogbench_arrays())
-    for task in (
-        "umaze",
-        "umaze-diverse",
-        "medium-play",
-        "medium-diverse",
-        "large-play",
-        "large-diverse",
-    ):
-        write_hdf5(folder / f"antmaze-{task}-v2.hdf5", ant_arrays())
-    write_hdf5(folder / "kitchen_complete-v0.hdf5", d4rl_arrays(600, 60, 9))
+    for task, goal in GOALS.items():
+        for data in (
+            ("umaze", "umaze-diverse") if task == "umaze" else (f"{task}-play", f"{task}-diverse")
+        ):
+            write_hdf5(folder / f"antmaze-{data}-v2.hdf5", ant_arrays(goal))
+    write_hdf5(folder / "kitchen_complete-v0.hdf5", d4rl_arrays(3_680, 60, 9))
 
 
 def scores(words: list[str]) -> list[str]:
@@ -111,10 +109,14 @@ def run(words: list[str], folder: Path) -> bool:
     if script in SKIPPED:
         print(f"  not run: {SKIPPED[script]}")
         return True
-    words = [sys.executable, *(PLACES.get(word, word) for word in words[1:])]
+    places = "|".join(PLACES)
+    words = [re.sub(rf"\b({places})$", lambda found: PLACES[found[0]], word) for word in words]
+    words[0] = sys.executable
     if script == "scores.py":
         words += scores(words) + ([] if "--list" in words else ["--runs", "runs/scores"])
-    elif len(words) > 2:
+    elif script == "export.py" and len(words) == 3:
+        words += ["--help"]
+    else:
         words += SHORTER.get(script, [])
     done = subprocess.run(
         words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

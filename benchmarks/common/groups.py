@@ -57,7 +57,7 @@ ANTMAZE = (
 # Segments of 100 steps have no episodes' returns, whose range in D4RL's whole files would divide
 # rewards by 3.2 to 3.4; an advantage times a temperature that is smaller by as much is the same.
 SEGMENTS = {"reward_transform": "none", "temperature": 0.9}
-DDPGBC = {"actor_loss": "ddpgbc"}
+DDPGBC: dict[str, Any] = {"actor_loss": "ddpgbc"}
 
 
 def antmaze(task: str, method: str = "IQL", seeds: int = 3, **settings: Any) -> Entry:
