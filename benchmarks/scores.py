@@ -185,6 +185,8 @@ def row(entry: Entry, runs: Sequence[Run], online: bool) -> list[str]:
         others = published.finetuning(entry.task)
     else:
         steps, others = [counts(of(runs, "updates"))], published.offline(entry.task)
+    if entry.settings.get("temperature") == 0:  # Cloning. Theirs are IQL's.
+        others = ["", ""]
     scores = of(runs, "score")  # A dataset without a reference has none.
     rates = of(runs, "success_rate")  # Which is the score in mazes.
     are_rates = np.shape(rates) == np.shape(scores) and np.allclose(scores, np.multiply(100, rates))
