@@ -3,6 +3,7 @@
     python benchmarks/diagnose.py weights RUN
     python benchmarks/diagnose.py failures RUN [RUN ...]
     python benchmarks/diagnose.py held_out RUN --data FILE
+    python benchmarks/diagnose.py noise RUN
 
 *weights*: how many transitions the actor learns from. V and the critics of IQL do not depend on the
 policy, so those of one run give the weights w = min(exp(temperature x advantage), max_weight) that
@@ -17,9 +18,13 @@ their body's x axis along the world's: turned is by more than 0.8 rad, of uprigh
 *held_out*: how much of what a run learned is its data's own. FILE (or a dataset's id) was collected
 as the run's data were. Shown are the root mean square of TD errors, the mean of V, and the log
 density of actions under the policy, weighted as the actor's loss weighs them.
+
+*noise*: what D4RL's noise does to a policy of Kitchen: its score with it, and with the tenth of it
+that today's environment has by itself.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,13 +39,17 @@ from common import tables
 from iql_jax import cli
 from iql_jax.algorithm import IQLState, Transitions, losses
 from iql_jax.data.load import load_dataset
-from iql_jax.training.evaluation import Evaluation, open_evaluator
+from iql_jax.envs.description import EnvironmentDescription
+from iql_jax.envs.episodes import EvaluationResult
+from iql_jax.envs.specs import parse_spec
+from iql_jax.training.evaluation import Evaluation, describe, open_evaluator
 from iql_jax.training.load import Trained, load_run
 from iql_jax.utils.errors import UserError
 from iql_jax.utils.signals import StopRequest
 
 TEMPERATURES, MAX_WEIGHTS = (0.3, 1.0, 3.0, 10.0), (10.0, 100.0)
 MOST = 100_000  # Transitions that are looked at, drawn at random.
+NOISE_RATIOS = (0.1, 0.01)  # D4RL's, FrankaKitchen-v1's.
 KINDS = ("on the back", "on the spot", "under way")
 LAST_STEPS, SPOT, TURNED, UPRIGHT = 200, 2.0, 0.8, 0.5  # Steps, meters, rad, cosine.
 
@@ -52,11 +61,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("weights", "failures", "held_out"))
+    parser.add_argument("what", choices=("weights", "failures", "held_out", "noise"))
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     parser.add_argument("--max_weights", type=float, nargs="+", default=MAX_WEIGHTS)
-    parser.add_argument("--episodes", type=int, default=100, help="of failures (%(default)s)")
+    parser.add_argument(
+        "--episodes", type=int, default=100, help="of failures and noise (%(default)s)"
+    )
     parser.add_argument("--data", help="of held_out: other data of the same kind")
     parser.add_argument("--out", type=Path, help="markdown file of the table")
     options = parser.parse_args()
@@ -72,6 +83,8 @@ def main() -> None:
             )
         elif options.what == "failures":
             table = failures(run, options.episodes)
+        elif options.what == "noise":
+            table = noise(run, options.episodes)
         else:
             table = held_out(run, options.data)
         texts.append(f"{name}\n\n{table}")
@@ -134,6 +147,35 @@ def held_out_row(state: IQLState, batch: Transitions) -> list[str]:
     return [f"{number:.2f}" for number in numbers]
 
 
+# Noise.
+
+
+def noise(run: Trained, episodes: int) -> str:
+    """Evaluates a run's policy in Kitchen, and returns its scores by the ratio of the noise."""
+    environment = run.dataset.environment
+    if environment is None or "D4RLKitchen" not in environment.spec:
+        raise UserError(f"{run.dataset.record['id']} is none of D4RL's Kitchen")
+    rows = []
+    for ratio in NOISE_RATIOS:
+        spec = parse_spec(environment.spec)
+        spec.kwargs["noise_ratio"] = ratio
+        numbers = describe(
+            evaluate(run, dataclasses.replace(environment, spec=spec.to_json()), episodes),
+            run.dataset.score_rule,
+        )
+        rows.append([f"{ratio:g}", f"{numbers['score']:.1f}", f"{numbers['return_std']:.2f}"])
+    return tables.markdown(["noise", "score", "deviation of completed tasks"], rows)
+
+
+def evaluate(
+    run: Trained, environment: EnvironmentDescription, episodes: int, record: int = 0
+) -> EvaluationResult:
+    """Evaluates a run's policy in an environment."""
+    with StopRequest() as stop, open_evaluator(run.config, [environment]) as evaluator:
+        evaluation = Evaluation(run.config, environment, run.dataset.score_rule, evaluator)
+        return evaluation.episodes(run.state, run.step, episodes, stop, record=record)
+
+
 # Failed episodes.
 
 
@@ -142,9 +184,7 @@ def failures(run: Trained, episodes: int) -> str:
     environment = run.dataset.environment
     if environment is None or environment.maze is None or environment.action_dim != 8:
         raise UserError(f"{run.dataset.record['id']} is none of AntMaze's datasets")
-    with StopRequest() as stop, open_evaluator(run.config, [environment]) as evaluator:
-        evaluation = Evaluation(run.config, environment, run.dataset.score_rule, evaluator)
-        result = evaluation.episodes(run.state, run.step, episodes, stop, record=episodes)
+    result = evaluate(run, environment, episodes, record=episodes)
     assert result.successes is not None
     paths = [environment.unnormalized(path) for path in result.trajectories]
     header = ["episodes", "failed", *KINDS, "ants ever turned", "steps turned"]

@@ -1,12 +1,12 @@
 """Other implementations of IQL, each in the training loop of its own main program.
 
 Each function takes a checkout, transitions under D4RL's names and hyperparameters, and builds a
-learner whose training loop draws its own batches. Empty modules in memory
-replace what their modules import and their training loops do not use (environments, logging,
-command lines); its successor replaces a function that has left JAX since. Their arithmetic,
-compilation and data flow are untouched. They need what is not among this package's
-requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL PyTorch. The
-last two are packages, used as they are installed.
+learner whose training loop draws its own batches; JAX-CORL and unifloral keep the hyperparameters
+of their own. Empty modules in memory replace what their modules import and their training loops do
+not use (environments, logging, command lines); its successor replaces a function that has left JAX
+since. Their arithmetic, compilation and data flow are untouched. They need what is not among this
+package's requirements: official TensorFlow Probability, JAX-CORL and unifloral distrax, CORL
+PyTorch. The last two are packages, used as they are installed.
 """
 
 import dataclasses

@@ -21,12 +21,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from common import curves, published, tables
 from common.groups import GROUPS, Entry
 from common.runs import ROOT, Run, environment, run_all
+from iql_jax.populations.report import greatest_score
 
 BUDGET = ("max_steps", "num_pretraining_steps", "eval_interval", "eval_episodes")
 
@@ -188,9 +188,8 @@ def row(entry: Entry, runs: Sequence[Run], online: bool) -> list[str]:
     if entry.settings.get("temperature") == 0:  # Cloning. Theirs are IQL's.
         others = ["", ""]
     scores = of(runs, "score")  # A dataset without a reference has none.
-    rates = of(runs, "success_rate")  # Which is the score in mazes.
-    are_rates = np.shape(rates) == np.shape(scores) and np.allclose(scores, np.multiply(100, rates))
-    bounds = tables.SUCCESS if are_rates else tables.UNBOUNDED
+    is_success = greatest_score(runs[0].table("evaluations")) == tables.SUCCESS[1]
+    bounds = tables.SUCCESS if is_success else tables.UNBOUNDED
     return [
         entry.task,
         entry.method,

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from common import published
 from common.runs import Run
-from iql_jax.populations.report import Setting
+from iql_jax.populations.report import Setting, greatest_score
 
 COLORS = ("#1f6f8b", "#8d99ae", "#2b2d42", "#e08e1b")
 COLUMNS = 3
@@ -45,8 +45,6 @@ def draw(path: Path, tasks: Mapping[str, Mapping[str, Sequence[Run]]]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        if task.startswith(("antmaze", "pointmaze")):
-            axes.set_ylim(0, 105)  # Success, which an interval may exceed.
     figure.supxlabel("updates (and environment steps)", fontsize=9)
     figure.supylabel("score", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,5 +59,6 @@ def draw_method(axes: Axes, method: str, runs: Sequence[Run], color: str) -> Non
     array = np.array(scores)
     label = f"{method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     axes.plot(steps, array.mean(axis=0), color=color, marker="o", markersize=3, label=label)
-    low, high = Setting({}, np.array(steps), array).interval()
+    most = greatest_score(runs[0].table("evaluations"))
+    low, high = Setting({}, np.array(steps), array, most).interval()
     axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)

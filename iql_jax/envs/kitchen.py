@@ -33,9 +33,12 @@ class D4RLKitchen(gym.ObservationWrapper):
 
     metadata = KitchenEnv.metadata  # gymnasium.make reads it from the class.
 
-    def __init__(self, tasks_to_complete: list[str], **kwargs: Any) -> None:
+    def __init__(
+        self, tasks_to_complete: list[str], noise_ratio: float = _NOISE_RATIO, **kwargs: Any
+    ) -> None:
+        self._noise_ratio = noise_ratio
         # Its own noise of objects has the amplitudes of their neighbors.
-        noise = {"robot_noise_ratio": _NOISE_RATIO, "object_noise_ratio": 0.0}
+        noise = {"robot_noise_ratio": noise_ratio, "object_noise_ratio": 0.0}
         super().__init__(KitchenEnv(tasks_to_complete=tasks_to_complete, **noise, **kwargs))
         self._goals = np.zeros(30)
         for task in tasks_to_complete:
@@ -47,5 +50,5 @@ class D4RLKitchen(gym.ObservationWrapper):
         numbers = observation["observation"]
         kitchen: Any = self.unwrapped
         noise = kitchen.robot_env.np_random.uniform(-1.0, 1.0, len(_OBJECT_NOISE))
-        objects = numbers[18:39] + _NOISE_RATIO * _OBJECT_NOISE * noise
+        objects = numbers[18:39] + self._noise_ratio * _OBJECT_NOISE * noise
         return np.concatenate([numbers[:9], objects, self._goals])

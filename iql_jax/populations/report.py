@@ -2,7 +2,8 @@
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Setting:
     values: dict[str, Any]  # The swept values that they share.
     steps: Int64  # [U], the updates at which all were evaluated.
     scores: Float64  # [K, U], of each seed.
+    most: float = np.inf  # The greatest possible score.
 
     def interval(self) -> tuple[Float64, Float64]:
         """Returns the ends [U] of the 95 % interval of the mean by Student's t.
@@ -40,7 +42,7 @@ class Setting:
         import scipy.stats  # Half a second, which only this waits for.
 
         half = scipy.stats.t.ppf(0.975, num_seeds - 1) * scipy.stats.sem(self.scores, axis=0)
-        return mean - half, mean + half
+        return mean - half, np.minimum(mean + half, self.most)
 
 
 def write(workdir: Path, members: Sequence[Member]) -> list[Row]:
@@ -82,6 +84,7 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
     """Returns the finished members' evaluations of ``key``, by setting."""
     swept = _swept_keys(members)
     curves: dict[tuple[Any, ...], list[dict[int, float]]] = {}
+    seen: list[Row] = []
     for member in members:
         if (workdir / member.name / "summary.json").exists():
             values = tuple(getattr(member.config, name) for name in swept)
@@ -93,13 +96,22 @@ def settings(workdir: Path, members: Sequence[Member], key: str) -> list[Setting
                 if row.get(key) is not None
             }
             curves.setdefault(values, []).append(curve)
-    found = []
+            seen += evaluations
+    found, most = [], greatest_score(seen) if key == "score" else math.inf
     for values, seeds in curves.items():
         if steps := sorted(set.intersection(*map(set, seeds))):
             scores = np.array([[curve[step] for step in steps] for curve in seeds])
             shared = dict(zip(swept, values, strict=True))
-            found.append(Setting(shared, np.array(steps), scores))
+            found.append(Setting(shared, np.array(steps), scores, most))
     return found
+
+
+def greatest_score(evaluations: Sequence[Mapping[str, Any]]) -> float:
+    """Returns 100 where the score in rows of evaluations.csv is the success rate, else infinity."""
+    scored = [(row["score"], row.get("success_rate")) for row in evaluations]
+    scored = [(score, rate) for score, rate in scored if score is not None]
+    are_rates = [rate is not None and math.isclose(score, 100 * rate) for score, rate in scored]
+    return 100.0 if are_rates and all(are_rates) else math.inf
 
 
 def _swept_keys(members: Sequence[Member]) -> list[str]:

@@ -14,18 +14,18 @@ from common.runs import Run, read_rows
 ENTRY = Entry("antmaze-umaze", "10% BC", "antmaze", {"dataset": "iql/antmaze/umaze-v0", "tau": 0.1})
 
 
-def finished(root, entry=ENTRY, seed=0, scores=(10.0, 80.0), used=None, **summary):
+def finished(root, entry=ENTRY, seed=0, scores=(10.0, 80.0), used=None, rate=0.01, **summary):
     run = entry.run(root, "group", seed, Path("/files"))
     run.folder.mkdir(parents=True)
     dataset = {"id": used or run.settings["dataset"]}
     ended = {
-        "score": scores[-1], "success_rate": scores[-1] / 100, "updates": 400, "eval_episodes": 100,
-        "dataset": dataset, **summary,
+        "score": scores[-1], "success_rate": scores[-1] * rate, "updates": 400,
+        "eval_episodes": 100, "dataset": dataset, **summary,
     }  # fmt: skip
     (run.folder / "summary.json").write_text(json.dumps(ended))
     (run.folder / "config.json").write_text(json.dumps({"config": dict(run.settings)}))
-    rows = "".join(f"{200 * (i + 1)},{score}\n" for i, score in enumerate(scores))
-    (run.folder / "evaluations.csv").write_text(f"step,score\n{rows}")
+    rows = [f"{200 * (i + 1)},{score},{score * rate}\n" for i, score in enumerate(scores)]
+    (run.folder / "evaluations.csv").write_text("step,score,success_rate\n" + "".join(rows))
     return run
 
 
@@ -69,7 +69,7 @@ def test_the_table_of_finished_runs(tmp_path):
 
 
 def test_a_longer_evaluation_takes_the_place_of_the_last_one(tmp_path):
-    runs = [finished(tmp_path, seed=i) for i in range(3)]
+    runs = [finished(tmp_path, seed=i, rate=0.005) for i in range(3)]
     for run, score in zip(runs, (120.0, 125.0, 130.0), strict=True):  # No rates: not cut at 100.
         (run.folder / "episodes_500.txt").write_text(f"score  {score}\nsuccess_rate  0.9\n")
     table = scores.report({ENTRY: [scores.evaluated(run, 500) for run in runs]})

@@ -31,7 +31,7 @@ SAID = {
 def test_a_file_that_others_made_loads(name):
     path = REAL / name
     if not path.is_file():
-        pytest.skip(f"{path} is not here")
+        pytest.skip(f"{path} is not here")  # Others' files, which the project does not hold.
     dataset = load(path)
     assert (dataset.size, dataset.record["episodes"]) == FILES[name]
     assert SAID.get(name, "") in " | ".join(dataset.record["notes"])

@@ -46,9 +46,9 @@ def test_two_swept_keys_make_a_grid(monkeypatch):
 def write_run(workdir, member, score):
     folder = workdir / member.name
     folder.mkdir(parents=True)
-    cell = "" if score is None else score
+    cell, rate = ("", 0.5) if score is None else (score, score / 100)
     (folder / "evaluations.csv").write_text(
-        f"update,score,return_mean,success_rate\n10,{cell},5.0,0.5\n20,{cell},3.0,0.5\n"
+        f"update,score,return_mean,success_rate\n10,{cell},5.0,{rate}\n20,{cell},3.0,{rate}\n"
     )
     (folder / "summary.json").write_text("{}")
 
@@ -60,6 +60,13 @@ def test_a_setting_is_of_finished_members_with_scores(tmp_path):
     (found,) = settings(tmp_path, members, "score")
     assert found.values == {"tau": 0.1}
     assert (found.steps.tolist(), found.scores.tolist()) == ([10, 20], [[10, 10], [30, 30]])
+    assert found.most == 100.0
+
+
+def test_a_score_that_is_no_success_rate_has_no_end():
+    assert report.greatest_score([{"score": 30.0, "success_rate": 0.3}]) == 100.0
+    assert report.greatest_score([{"score": 103.0, "success_rate": 0.9}]) == np.inf
+    assert report.greatest_score([{"score": 30.0, "success_rate": None}]) == np.inf
 
 
 def test_the_report_has_a_table_and_two_pictures(tmp_path):

@@ -60,6 +60,7 @@ def test_numpys_numbers_are_numbers():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("pointmaze", (0.9, 3.0, "minus_one", 0.0)),  # The paper has no such maze.
         ("antmaze", (0.9, 10.0, "minus_one", 0.0)),
         ("locomotion", (0.7, 3.0, "return_range", 0.0)),
         ("adroit", (0.7, 0.5, "none", 0.1)),
